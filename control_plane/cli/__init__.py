@@ -1,0 +1,1 @@
+"""The `gridplane` command, one file per verb. Tests: `tests/cli/`."""

@@ -1,0 +1,154 @@
+"""The closed set of things that can be done to a device, and what came of it.
+
+A `Change` is one write. Each driver says in its `Capabilities` which ones it can do and what each
+one costs (`SettingClass`), so that the plan can print it as lost hashing and megawatts.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import assert_never
+
+import msgspec
+
+from control_plane.core.observation import Field, PoolSetting
+
+
+class SetPools(msgspec.Struct, frozen=True, tag="set_pools"):
+    """Replace the pools. Never empty: a driver refuses what would leave zero pools."""
+
+    pools: tuple[PoolSetting, ...]
+
+
+class SetPowerMode(msgspec.Struct, frozen=True, tag="set_power_mode"):
+    """Move to a step of the ladder, without leaving sleep."""
+
+    power_mode: str
+
+
+class SetPowerLimit(msgspec.Struct, frozen=True, tag="set_power_limit"):
+    """Set the device's own watt limit."""
+
+    power_limit_w: int
+
+
+class StopMining(msgspec.Struct, frozen=True, tag="stop_mining"):
+    """Put to sleep: hashing stops, the control board stays reachable. Never waits for approval."""
+
+
+class StartMining(msgspec.Struct, frozen=True, tag="start_mining"):
+    """Wake. `power_mode` is the step to wake to: a plain resume loses the mode on some families."""
+
+    power_mode: str | None = None
+
+
+class RestartMining(msgspec.Struct, frozen=True, tag="restart_mining"):
+    """Restart the mining process; settings stay."""
+
+
+class Reboot(msgspec.Struct, frozen=True, tag="reboot"):
+    """Reboot the control board; settings stay."""
+
+
+Change = SetPools | SetPowerMode | SetPowerLimit | StopMining | StartMining | RestartMining | Reboot
+
+
+class ChangeKind(StrEnum):
+    """The kinds of `Change`, as they stand in capabilities, plans and the Store."""
+
+    SET_POOLS = "set_pools"
+    SET_POWER_MODE = "set_power_mode"
+    SET_POWER_LIMIT = "set_power_limit"
+    STOP_MINING = "stop_mining"
+    START_MINING = "start_mining"
+    RESTART_MINING = "restart_mining"
+    REBOOT = "reboot"
+
+
+def kind_of(change: Change) -> ChangeKind:
+    """The kind of a change."""
+    match change:
+        case SetPools():
+            return ChangeKind.SET_POOLS
+        case SetPowerMode():
+            return ChangeKind.SET_POWER_MODE
+        case SetPowerLimit():
+            return ChangeKind.SET_POWER_LIMIT
+        case StopMining():
+            return ChangeKind.STOP_MINING
+        case StartMining():
+            return ChangeKind.START_MINING
+        case RestartMining():
+            return ChangeKind.RESTART_MINING
+        case Reboot():
+            return ChangeKind.REBOOT
+        case _:
+            assert_never(change)
+
+
+class Disturbance(StrEnum):
+    """What a write does to hashing, from least to most."""
+
+    HOT = "hot"
+    RAMPS = "ramps"
+    RESTARTS_MINING = "restarts_mining"
+    RETUNES = "retunes"
+    REBOOTS = "reboots"
+
+
+class SettingClass(msgspec.Struct, frozen=True, kw_only=True):
+    """What one kind of write costs on one family. Times are device time, typical, with a source in the driver."""
+
+    disturbance: Disturbance
+    persistent: bool
+    """Survives a reboot. Persistent writes wear flash and are budgeted."""
+    lost_s: float
+    """Full-hash seconds lost by a typical write."""
+    accept_s: float = 45.0
+    """Wire seconds after which an unanswered write is indeterminate."""
+    readback_s: float = 180.0
+    """Device seconds after which the setting must read as written."""
+    effect_s: float = 600.0
+    """Device seconds after which watts and hashrate must show it."""
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a firmware family can do, as data; passed into the plan as a value."""
+
+    family: str
+    reads: frozenset[Field]
+    """Fields that a FULL look can know."""
+    writes: dict[ChangeKind, SettingClass]
+    settle_s: float = 600.0
+    """Device seconds from a change until telemetry is comparable again: the gate's soak."""
+    max_pools: int = 3
+
+
+class Applied(msgspec.Struct, frozen=True, tag="applied"):
+    """The device acknowledged. Not yet success: the engine reads back and looks for evidence."""
+
+    detail: str = ""
+
+
+class InProgress(msgspec.Struct, frozen=True, tag="in_progress"):
+    """The write left and its fate is not known, or it takes time: look again, never re-send."""
+
+    check_after_s: float
+    """Device seconds."""
+    detail: str = ""
+
+
+class RefusedByDevice(msgspec.Struct, frozen=True, tag="refused"):
+    """The device said no; a person acts, no retry."""
+
+    reason: str
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """Nothing was written."""
+
+    reason: str
+    retryable: bool
+
+
+Outcome = Applied | InProgress | RefusedByDevice | Failed

@@ -1,0 +1,153 @@
+"""The only ways in which gridplane touches time, chance, the network and secrets.
+
+Adapters to the real thing stand at the edges (`engine`, `drivers`, `cli`), in-memory twins in
+`simulator`; one conformance suite holds the two together. Three times are told apart:
+
+* *wire* time (connect, reply, slow accept, token life) is never scaled;
+* *device* time (boot, ramp, re-tune) and *policy* time (soak, grace, gates) are scaled by one and
+  the same factor, which is 1 outside simulations.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from control_plane.core.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from control_plane.core.change import Capabilities, Change, Outcome
+    from control_plane.core.observation import Depth, Identity, Observation
+
+
+class Clock(Protocol):
+    """Time. `wall_s` and `sleep` are policy time; the `wire_` ones are not scaled."""
+
+    def wall_s(self) -> float:
+        """Seconds since the epoch, in policy time (equal to real time at scale 1)."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep policy seconds."""
+        ...
+
+    def wire_s(self) -> float:
+        """A monotonic reading in wire seconds: differences only."""
+        ...
+
+    async def wire_sleep(self, seconds: float) -> None:
+        """Sleep wire seconds."""
+        ...
+
+
+class Rng(Protocol):
+    """Chance, for jitter only: no decision depends on it."""
+
+    def uniform(self, a: float, b: float) -> float:
+        """A number in [a, b]."""
+        ...
+
+
+class Connection(Protocol):
+    """One TCP connection to one device. Not for concurrent use."""
+
+    async def request(
+        self,
+        payload: bytes,
+        *,
+        complete: Callable[[bytearray, bool], bool],
+        deadline_s: float,
+        max_bytes: int,
+    ) -> bytes:
+        """Send `payload`, collect bytes until `complete(buffer, eof)` holds, and return them.
+
+        Args:
+            payload: sent as it is; may be empty.
+            complete: called after each piece and once at end of stream (`eof` true).
+            deadline_s: wire seconds for the whole exchange.
+            max_bytes: a longer reply is dropped.
+
+        Raises:
+            Unreachable: reset, closed before complete, or the deadline passed.
+            OversizedReply: more than `max_bytes`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close at once; safe to call twice."""
+        ...
+
+
+class Net(Protocol):
+    """TCP towards devices, by their declared addresses."""
+
+    async def connect(self, address: str, port: int, *, deadline_s: float) -> Connection:
+        """Open a connection, within wire seconds.
+
+        Raises:
+            Unreachable: refused, no route, or the deadline passed.
+        """
+        ...
+
+
+class Secrets(Protocol):
+    """Where secret references lead."""
+
+    def resolve(self, ref: str) -> Secret:
+        """The secret behind `env:NAME` or `file:PATH`.
+
+        Raises:
+            DeclarationError: no such scheme, or nothing there; the operator acts.
+        """
+        ...
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and as whom a driver finds one device. Built by the engine for each call."""
+
+    asset: str
+    address: str
+    """The declared or located IP address; ports are the family's own."""
+    user: str
+    password: Secret
+
+
+class Driver(Protocol):
+    """The hardware seam: one instance per firmware family, shared by all its devices."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the family can do, as data."""
+        ...
+
+    async def identify(self, target: Target) -> Identity:
+        """Who answers at the target's address, by the cheapest read that tells MAC or serial.
+
+        Raises: as `observe`.
+        """
+        ...
+
+    async def observe(self, target: Target, depth: Depth) -> Observation:
+        """One look. What cannot be read or understood is `None`, never a default.
+
+        Raises:
+            Unreachable: nobody answered in time.
+            AuthRejected: the credentials were refused.
+            UnexpectedReply: the answer is not of this family's protocol (truncated, HTML, other family).
+            OversizedReply: the answer passed the cap.
+        """
+        ...
+
+    async def apply(self, target: Target, change: Change) -> Outcome:
+        """Send one change, at most once. Never retries a write, never waits for its effect.
+
+        The caller has just confirmed identity. What the family needs to read to write (a whole
+        document) is read here, freshly; if that read is not complete the outcome is `Failed` and
+        nothing is written.
+
+        Raises: nothing of the error tree; each of its errors becomes an `Outcome`.
+        """
+        ...

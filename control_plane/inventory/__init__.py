@@ -1,0 +1,4 @@
+"""Reads. The files of an inventory → a `core.fleet.Fleet`, or every Finding at once.
+
+Imported by `cli` and `engine`. Tests: `tests/inventory/`.
+"""
