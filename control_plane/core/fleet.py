@@ -1,0 +1,338 @@
+"""Declared: the one resolved graph that validate, plan, apply, stacks and the controller read.
+
+Fleet ⊃ Site ⊃ (FeedNode tree, Rack ⊃ Device). Everything is immutable; devices share their `Intent`,
+`DeviceType` and rack by reference, so that 300,000 of them fit in a few hundred megabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+from control_plane.core.findings import SourceRef
+from control_plane.core.observation import Field, PoolSetting, Settings
+
+
+class DeviceKind(StrEnum):
+    """What kind of load a device is."""
+
+    MINER = "miner"
+    GPU_NODE = "gpu_node"
+
+
+class SlotState(StrEnum):
+    """The life of a slot. Some per cent of a real site is always not in service."""
+
+    IN_SERVICE = "in_service"
+    DEGRADED = "degraded"
+    """Runs with a known defect (a missing board): managed, counted with less hash."""
+    OUT_OF_SERVICE = "out_of_service"
+    IN_REPAIR = "in_repair"
+    VACANT = "vacant"
+
+
+MANAGED_STATES = frozenset({SlotState.IN_SERVICE, SlotState.DEGRADED})
+
+
+class Mode(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One step of a ladder: nameplate, until learned from the device."""
+
+    name: str
+    hashrate_ths: float
+    power_w: float
+
+
+class DeviceType(msgspec.Struct, frozen=True, kw_only=True):
+    """Nameplate facts of one model, as data."""
+
+    id: str
+    kind: DeviceKind
+    make: str
+    model: str
+    reported_models: tuple[str, ...]
+    """Model strings that devices print, lower case; identity is checked against them."""
+    families: frozenset[str]
+    """Firmware families that exist for it; without a driver a device is planned as held."""
+    boards: int
+    chips_per_board: int
+    phases: int
+    cooling: str
+    """`air`, `hydro` or `immersion`."""
+    standby_w: float
+    ladder: tuple[Mode, ...]
+    """Ascending in watts. For a GPU node one step at its full draw."""
+    nominal_mode: str
+    gpus: int = 0
+    source: str = ""
+    """Where the ladder comes from."""
+
+    def mode(self, name: str) -> Mode | None:
+        """The step of that name, if the ladder has it."""
+        for step in self.ladder:
+            if step.name == name:
+                return step
+        return None
+
+    @property
+    def nominal(self) -> Mode:
+        """The step that the nameplate prints."""
+        for step in self.ladder:
+            if step.name == self.nominal_mode:
+                return step
+        return self.ladder[-1]
+
+    @property
+    def max_w(self) -> float:
+        """The highest step's watts: what an unknown device is counted at."""
+        return self.ladder[-1].power_w
+
+
+class OwnedPool(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of an owner's pool list: the allow-list that plan and gate both check."""
+
+    name: str
+    url: str
+    """Canonical, as `PoolSetting.url`."""
+    worker: str
+    """Pattern; `{asset}`, `{rack}`, `{slot}` and `{site}` are replaced per device."""
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose machines, and what they consented to."""
+
+    id: str
+    name: str
+    pools: tuple[OwnedPool, ...]
+    approvals: Mapping[Field, tuple[str, ...]] = {}
+    """Who has to approve a change of a field; absent: the site's operator alone."""
+    firmware_families: frozenset[str] = frozenset()
+    """Families that the owner consents to; empty: those that the type ships with."""
+    participation: str = "sheddable"
+    """Curtailment: `sheddable`, `protected` or `locked`."""
+
+
+class Tenure(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose site, and what its host lets us do."""
+
+    kind: str
+    """`owned` or `hosted_in`."""
+    host: str | None = None
+    host_actions: frozenset[Field] = frozenset()
+    """Fields that only the host may change: planned as held with `host_action`."""
+
+
+class FeedKind(StrEnum):
+    """Levels of the feed tree, from the grid down."""
+
+    UTILITY = "utility"
+    CONTRACT = "contract"
+    """At a host's: one number on paper, no metering of ours below it."""
+    TRANSFORMER = "transformer"
+    FEEDER = "feeder"
+    PAD = "pad"
+    CONTAINER = "container"
+    HALL = "hall"
+    PDU = "pdu"
+
+
+class FeedNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One node of the feed tree; every device hangs on one."""
+
+    id: str
+    kind: FeedKind
+    parent: str | None
+    rating_w: float
+    derate: float
+    """0–1; continuous load on ordinary breakers: 0.8 (NEC 210.20), 1.0 where listed for 100 %."""
+    unmanaged_w: float = 0.0
+    """Fans, pumps and other load that gridplane does not manage."""
+    meter: str | None = None
+    pair: str | None = None
+    """The other side of an A/B pair."""
+    where: SourceRef
+
+    @property
+    def usable_w(self) -> float:
+        """What managed devices may draw below this node."""
+        return self.rating_w * self.derate - self.unmanaged_w
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """A user and where the password is; never the password."""
+
+    user: str
+    secret_ref: str
+    """`env:NAME` or `file:PATH`."""
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a group of devices should be; shared by all devices of equal rack, owner, profile and override."""
+
+    owner: str
+    profile: str
+    family: str
+    """Declared firmware family."""
+    firmware: str | None
+    pools: tuple[OwnedPool, ...]
+    """Rendered per device by `Device.desired()`."""
+    mining: bool
+    """False: declared asleep."""
+    power_mode: str | None
+    power_limit_w: int | None
+    addressing: str | None
+    credentials: Credentials | None
+    curtailment_class: str
+    origins: Mapping[str, SourceRef]
+    """Which line set each field (by `Field` value, plus `owner`, `profile`, `credentials`)."""
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One miner or GPU node in its slot."""
+
+    asset: str
+    """Its own id: survives a move, a re-flash, a new IP address and a control-board swap."""
+    site: str
+    rack: str
+    slot: int
+    feed: str
+    type: DeviceType
+    intent: Intent
+    address: str | None = None
+    """Declared address; `None` on DHCP: then it is located by MAC."""
+    subnet: str | None = None
+    """CIDR in which a DHCP device is looked for."""
+    mac: str | None = None
+    serial: str | None = None
+    bin_ths: float | None = None
+    """Hashrate bin as sold: nameplate hash of this very unit."""
+    state: SlotState = SlotState.IN_SERVICE
+    state_reason: str = ""
+    since: str = ""
+    """ISO date of the record; the later record of an asset wins."""
+    ticket: str = ""
+    missing_boards: int = 0
+    where: SourceRef
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether the engine looks at it and may write to it."""
+        return self.state in MANAGED_STATES
+
+    def desired(self) -> Settings:
+        """The declared settings, rendered for this device."""
+        intent = self.intent
+        return Settings(
+            pools=tuple(self._render(pool) for pool in intent.pools) or None,
+            mining=intent.mining,
+            power_mode=intent.power_mode,
+            power_limit_w=intent.power_limit_w,
+            firmware=intent.firmware,
+            addressing=intent.addressing,
+        )
+
+    def _render(self, pool: OwnedPool) -> PoolSetting:
+        worker = pool.worker
+        if "{" in worker:
+            worker = (
+                worker.replace("{asset}", self.asset)
+                .replace("{rack}", self.rack)
+                .replace("{slot}", str(self.slot))
+                .replace("{site}", self.site)
+            )
+        return PoolSetting(url=pool.url, worker=worker)
+
+    def scale(self) -> float:
+        """This unit's share of the type's nameplate hash: its bin and its missing boards."""
+        share = self.bin_ths / self.type.nominal.hashrate_ths if self.bin_ths else 1.0
+        if self.missing_boards and self.type.boards:
+            share *= max(0, self.type.boards - self.missing_boards) / self.type.boards
+        return share
+
+    def hashrate_at(self, mode: str | None) -> float:
+        """Nameplate TH/s of this unit in a mode; `None` stands for the nominal mode."""
+        step = self.type.mode(mode) if mode else self.type.nominal
+        return (step or self.type.nominal).hashrate_ths * self.scale()
+
+
+class Rack(msgspec.Struct, frozen=True, kw_only=True):
+    """Geometry that people edit."""
+
+    id: str
+    site: str
+    feed: str
+    slots: int
+    switch: str | None
+    kind: DeviceKind
+    where: SourceRef
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine that runs gridplane or the cluster: never sheddable."""
+
+    name: str
+    role: str
+    address: str
+    feed: str
+    power_w: float
+    bmc: str | None
+    host_key: str | None
+    where: SourceRef
+
+
+class Budgets(msgspec.Struct, frozen=True, kw_only=True):
+    """How much may be in flight at once, and how much may change before a gate."""
+
+    in_flight_per_rack: int
+    in_flight_per_feed: int
+    """Counted at every PDU, container and pad above the device."""
+    in_flight_per_site: int
+
+
+class Strategy(msgspec.Struct, frozen=True, kw_only=True):
+    """How a revision reaches devices; Git declares only this, the engine makes the Rollout."""
+
+    cohorts: tuple[float, ...]
+    """Cumulative cohort sizes: > 1 a count, ≤ 1 a share; the rest follows as one more wave."""
+    max_new_failure_share: float
+    """Of a wave, above the control group's own rate, before the gate stops it."""
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """One site, resolved."""
+
+    id: str
+    name: str
+    tenure: Tenure
+    time_zone: str
+    feeds: Mapping[str, FeedNode]
+    """In file order; parents may follow children."""
+    racks: Mapping[str, Rack]
+    devices: tuple[Device, ...]
+    """Sorted by asset id; vacant slots are devices in state `vacant` with an id of their slot."""
+    hosts: tuple[Host, ...]
+    owners: Mapping[str, Owner]
+    types: Mapping[str, DeviceType]
+    budgets: Budgets
+    strategy: Strategy
+    clusters: tuple[str, ...] = ()
+
+    def path(self, feed: str) -> tuple[FeedNode, ...]:
+        """The node and its ancestors, leaf first."""
+        nodes: list[FeedNode] = []
+        current: str | None = feed
+        while current is not None:
+            node = self.feeds[current]
+            nodes.append(node)
+            current = node.parent
+        return tuple(nodes)
+
+
+class Fleet(msgspec.Struct, frozen=True, kw_only=True):
+    """Every site of one inventory."""
+
+    name: str
+    sites: Mapping[str, Site]
+    rings: tuple[tuple[str, ...], ...] = ()
+    """Sites in promotion order: a shared file changes them ring by ring."""
