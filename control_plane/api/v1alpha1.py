@@ -48,7 +48,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base of every document and part: unknown keys are refused."""
 
 
-class CredentialsDoc(Document):
+class CredentialsDoc(Document, kw_only=True):
     """How to log in to a family of devices."""
 
     user: Text
@@ -58,7 +58,7 @@ class CredentialsDoc(Document):
 # --- fleet.yaml ------------------------------------------------------------------------------
 
 
-class BudgetsDoc(Document):
+class BudgetsDoc(Document, kw_only=True):
     """How many devices may have a write in flight at once."""
 
     in_flight_per_rack: Annotated[int, Meta(ge=1)] = 8
@@ -66,7 +66,7 @@ class BudgetsDoc(Document):
     in_flight_per_site: Annotated[int, Meta(ge=1)] = 1000
 
 
-class RolloutDoc(Document):
+class RolloutDoc(Document, kw_only=True):
     """How an accepted change reaches devices. The engine makes the waves; this is only the strategy."""
 
     cohorts: Annotated[
@@ -76,14 +76,14 @@ class RolloutDoc(Document):
     max_new_failure_share: Share = 0.05
 
 
-class RingDoc(Document):
+class RingDoc(Document, kw_only=True):
     """Sites that receive a shared change together, before the next ring."""
 
     name: Name
     sites: tuple[Name, ...]
 
 
-class FleetDoc(Document):
+class FleetDoc(Document, kw_only=True):
     """`fleet.yaml`: what holds for every site."""
 
     api_version: Literal["gridplane.dev/v1alpha1"]
@@ -96,7 +96,7 @@ class FleetDoc(Document):
 # --- owners/<id>.yaml ------------------------------------------------------------------------
 
 
-class PoolDoc(Document):
+class PoolDoc(Document, kw_only=True):
     """One pool that the owner's machines may work for."""
 
     host: Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$", max_length=253)]
@@ -114,7 +114,7 @@ class PoolDoc(Document):
     ]
 
 
-class OwnerDoc(Document):
+class OwnerDoc(Document, kw_only=True):
     """`owners/<id>.yaml`: whose machines, on which pools, and what they consent to."""
 
     name: Text
@@ -127,7 +127,7 @@ class OwnerDoc(Document):
 # --- device-types/<id>.yaml ------------------------------------------------------------------
 
 
-class ModeDoc(Document):
+class ModeDoc(Document, kw_only=True):
     """One step of the ladder."""
 
     name: Name
@@ -135,7 +135,7 @@ class ModeDoc(Document):
     power_w: Watts
 
 
-class DeviceTypeDoc(Document):
+class DeviceTypeDoc(Document, kw_only=True):
     """`device-types/<id>.yaml`: nameplate facts of one model."""
 
     kind: Literal["miner", "gpu_node"]
@@ -157,14 +157,14 @@ class DeviceTypeDoc(Document):
 # --- profiles/<id>.yaml ----------------------------------------------------------------------
 
 
-class FirmwareDoc(Document):
+class FirmwareDoc(Document, kw_only=True):
     """Which firmware a device should run."""
 
     family: FamilyName
     version: str | None = None
 
 
-class ProfileDoc(Document):
+class ProfileDoc(Document, kw_only=True):
     """`profiles/<id>.yaml`: what a class of devices should run."""
 
     kind: Literal["miner", "gpu_node"]
@@ -181,7 +181,7 @@ class ProfileDoc(Document):
 # --- sites/<site>/site.yaml ------------------------------------------------------------------
 
 
-class TenureDoc(Document):
+class TenureDoc(Document, kw_only=True):
     """Whose site, and what its host lets us do."""
 
     kind: Literal["owned", "hosted_in"]
@@ -191,7 +191,7 @@ class TenureDoc(Document):
     ] = ()
 
 
-class LocationDoc(Document):
+class LocationDoc(Document, kw_only=True):
     """Where on earth."""
 
     country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2.")]
@@ -199,7 +199,7 @@ class LocationDoc(Document):
     place: Text
 
 
-class NetworkDoc(Document):
+class NetworkDoc(Document, kw_only=True):
     """One network of the site."""
 
     name: Name
@@ -209,7 +209,7 @@ class NetworkDoc(Document):
     may_reach: tuple[Name, ...] = ()
 
 
-class SiteDoc(Document):
+class SiteDoc(Document, kw_only=True):
     """`sites/<site>/site.yaml`: one site."""
 
     name: Text
@@ -225,7 +225,7 @@ class SiteDoc(Document):
 # --- sites/<site>/power.yaml -----------------------------------------------------------------
 
 
-class PdusDoc(Document):
+class PdusDoc(Document, kw_only=True):
     """Equal PDUs under one node: `<node>-p1` … `<node>-pN`."""
 
     count: Annotated[int, Meta(ge=1, le=200)]
@@ -233,7 +233,7 @@ class PdusDoc(Document):
     derate: Annotated[float, Meta(gt=0, le=1)] = 0.8
 
 
-class FeedDoc(Document):
+class FeedDoc(Document, kw_only=True):
     """One node of the feed tree."""
 
     id: Name
@@ -247,7 +247,7 @@ class FeedDoc(Document):
     pdus: PdusDoc | None = None
 
 
-class PowerDoc(Document):
+class PowerDoc(Document, kw_only=True):
     """`sites/<site>/power.yaml`: the feed tree, as a flat list."""
 
     nodes: Annotated[tuple[FeedDoc, ...], Meta(min_length=1)]
@@ -256,7 +256,7 @@ class PowerDoc(Document):
 # --- sites/<site>/hosts/*.yaml ---------------------------------------------------------------
 
 
-class HostDoc(Document):
+class HostDoc(Document, kw_only=True):
     """A machine that runs gridplane or the cluster; never sheddable."""
 
     name: Name
@@ -268,7 +268,7 @@ class HostDoc(Document):
     host_key: str | None = None
 
 
-class HostsDoc(Document):
+class HostsDoc(Document, kw_only=True):
     """`sites/<site>/hosts/*.yaml`."""
 
     hosts: tuple[HostDoc, ...]
@@ -277,14 +277,14 @@ class HostsDoc(Document):
 # --- sites/<site>/racks/*.yaml ---------------------------------------------------------------
 
 
-class AddressingDoc(Document):
+class AddressingDoc(Document, kw_only=True):
     """How the rack's devices get their addresses: exactly one of the two."""
 
     static_by_slot: Annotated[Address | None, Meta(description="Address of slot 1; each slot one more.")] = None
     dhcp: Annotated[Cidr | None, Meta(description="Network in which the devices are looked for.")] = None
 
 
-class OverrideDoc(Document):
+class OverrideDoc(Document, kw_only=True):
     """Slots that differ from the rest of the rack."""
 
     slots: Annotated[str, Meta(pattern=r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$", description="`1-4,7`.")]
@@ -293,7 +293,7 @@ class OverrideDoc(Document):
     profile: Name | None = None
 
 
-class RackDoc(Document):
+class RackDoc(Document, kw_only=True):
     """One rack of miners."""
 
     id: Name
@@ -314,7 +314,7 @@ class RackDoc(Document):
     overrides: tuple[OverrideDoc, ...] = ()
 
 
-class RacksDoc(Document):
+class RacksDoc(Document, kw_only=True):
     """`sites/<site>/racks/*.yaml`."""
 
     racks: Annotated[tuple[RackDoc, ...], Meta(min_length=1)]
@@ -323,7 +323,7 @@ class RacksDoc(Document):
 # --- sites/<site>/gpu/*.yaml -----------------------------------------------------------------
 
 
-class GpuRackDoc(Document):
+class GpuRackDoc(Document, kw_only=True):
     """One rack of GPU nodes."""
 
     id: Name
@@ -337,7 +337,7 @@ class GpuRackDoc(Document):
     first_bmc: Address
 
 
-class GpuRacksDoc(Document):
+class GpuRacksDoc(Document, kw_only=True):
     """`sites/<site>/gpu/*.yaml`."""
 
     racks: Annotated[tuple[GpuRackDoc, ...], Meta(min_length=1)]
