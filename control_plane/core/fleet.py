@@ -294,7 +294,7 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     """How a revision reaches devices; Git declares only this, the engine makes the Rollout."""
 
     cohorts: tuple[float, ...]
-    """Cumulative cohort sizes: > 1 a count, ≤ 1 a share; the rest follows as one more wave."""
+    """Sizes of the waves, one after another: from 1 up a count, below 1 a share; the rest is the last wave."""
     max_new_failure_share: float
     """Of a wave, above the control group's own rate, before the gate stops it."""
 

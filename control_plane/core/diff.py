@@ -1,0 +1,90 @@
+"""Declared + observed → differences. Pure; unreadable is neither equal nor different."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from control_plane.core.fleet import Device
+from control_plane.core.observation import Field, Observation, PoolSetting, Settings
+
+Value = tuple[PoolSetting, ...] | bool | int | str
+
+
+class Direction(StrEnum):
+    """What an observed difference means for the permitted draw."""
+
+    LESS = "less"
+    MORE = "more"
+    SAME = "same"
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One disagreement between a device and its declaration."""
+
+    field: Field
+    declared: Value
+    observed: Value
+    direction: Direction
+
+
+def permitted_w(device: Device, settings: Settings) -> float:
+    """Watts that the settings permit, by nameplate; unknown settings permit the highest step.
+
+    Source: ladder of the device type; `standby_w` for a sleeping device.
+    """
+    kind = device.type
+    if settings.mining is False:
+        return kind.standby_w
+    step = kind.mode(settings.power_mode) if settings.power_mode else None
+    watts = step.power_w if step else kind.max_w
+    if settings.power_limit_w is not None:
+        watts = min(settings.power_limit_w, kind.max_w) if step is None else min(watts, settings.power_limit_w)
+    return watts
+
+
+def differences(device: Device, desired: Settings, seen: Observation) -> tuple[Difference, ...]:
+    """All fields that are declared, known and not equal, in the order of `Field`."""
+    found = []
+    observed = seen.settings
+    for field in Field:
+        want = getattr(desired, field.value)
+        have = getattr(observed, field.value)
+        if want is None or have is None or want == have:
+            continue
+        if field is Field.POWER_MODE and (observed.mining is False or desired.mining is False):
+            continue  # A sleeping device has no mode to compare; it is named when it is woken.
+        found.append(
+            Difference(field=field, declared=want, observed=have, direction=_direction(device, field, want, have))
+        )
+    return tuple(found)
+
+
+def unreadable(desired: Settings, seen: Observation) -> frozenset[Field]:
+    """Fields that are declared and were asked for, but could not be read."""
+    unknown = {f for f in seen.unreadable() if getattr(desired, f.value) is not None}
+    if seen.settings.mining is False:
+        unknown.discard(Field.POWER_MODE)
+    return frozenset(unknown)
+
+
+def _direction(device: Device, field: Field, want: Value, have: Value) -> Direction:
+    match field:
+        case Field.MINING:
+            return Direction.MORE if have else Direction.LESS
+        case Field.POWER_LIMIT_W:
+            return _compare(float(str(want)), float(str(have)))
+        case Field.POWER_MODE:
+            declared, observed = device.type.mode(str(want)), device.type.mode(str(have))
+            if observed is None:
+                return Direction.MORE  # An unknown step may be anything: treat it as the dangerous one.
+            return _compare(declared.power_w if declared else 0.0, observed.power_w)
+        case _:
+            return Direction.SAME
+
+
+def _compare(want: float, have: float) -> Direction:
+    if have == want:
+        return Direction.SAME
+    return Direction.MORE if have > want else Direction.LESS

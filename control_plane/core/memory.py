@@ -1,0 +1,100 @@
+"""What is remembered of one device between looks: small, durable, a value.
+
+Kept by the Store; lost, it is handled as design §5 says: pins by `gridplane trust`, budgets taken
+as spent, open work probed.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from control_plane.core import limits
+from control_plane.core.change import ChangeKind
+from control_plane.core.observation import Field, Identity, Settings
+
+
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
+    """The machine that is this asset; moved by `gridplane swap`, set by `gridplane trust` or the record."""
+
+    mac: str | None
+    serial: str | None
+    source: str
+    """`placement` or who trusted it."""
+
+    def matches(self, identity: Identity) -> bool | None:
+        """Whether the answering machine is the pinned one; `None` if it told nothing comparable."""
+        told = [
+            have == want
+            for want, have in ((self.mac, identity.mac), (self.serial, identity.serial))
+            if want is not None and have is not None
+        ]
+        return all(told) if told else None
+
+
+class DriftEvent(msgspec.Struct, frozen=True, order=True):
+    """A field that left its declared value after it had converged."""
+
+    at_s: float
+    field: Field
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One device's memory."""
+
+    asset: str
+    pin: Pin | None = None
+    converged: str = ""
+    """Digest of the desired settings that the device last equalled; a difference from *these* is drift."""
+    expected: Settings | None = None
+    """As seen when the plan was shown, moved along by verified own writes: who else moved it is named."""
+    drifting: frozenset[Field] = frozenset()
+    drifts: tuple[DriftEvent, ...] = ()
+    contested: frozenset[Field] = frozenset()
+    """Latched: no more writes of these fields until a person releases them."""
+    stuck: frozenset[ChangeKind] = frozenset()
+    """Latched after `MAX_ATTEMPTS` writes that did not stick."""
+    attempts: int = 0
+    """Writes since the last one that was verified."""
+    persistent_writes_s: tuple[float, ...] = ()
+    """Times of persistent writes in the last day."""
+    overridden_since_s: float | None = None
+    located: str | None = None
+    """Address at which a DHCP device was last found: a hint."""
+
+    def writes_left(self, now_s: float) -> int:
+        """Persistent writes left in this day's budget."""
+        recent = sum(1 for at in self.persistent_writes_s if now_s - at < limits.REDRIFT_WINDOW_S)
+        return limits.PERSISTENT_WRITES_PER_DAY - recent
+
+
+def note_drift(memory: Memory, fields: frozenset[Field], now_s: float) -> Memory:
+    """Remember which fields drift now; a third episode within the window latches `contested`.
+
+    An episode begins when a field is seen to differ and was not differing at the look before.
+    """
+    if fields == memory.drifting:
+        return memory
+    recent = [d for d in memory.drifts if now_s - d.at_s < limits.REDRIFT_WINDOW_S]
+    recent += [DriftEvent(now_s, field) for field in sorted(fields - memory.drifting)]
+    contested = set(memory.contested)
+    for field in fields:
+        if sum(1 for d in recent if d.field == field) > limits.REDRIFTS_TO_CONTEST:
+            contested.add(field)
+    return msgspec.structs.replace(
+        memory, drifting=fields, drifts=tuple(recent), contested=frozenset(contested)
+    )
+
+
+def note_converged(memory: Memory, digest: str, observed: Settings) -> Memory:
+    """Remember that the device equals the desired settings of `digest`."""
+    if memory.converged == digest and memory.expected == observed and not (memory.drifting or memory.attempts or memory.stuck):
+        return memory
+    return msgspec.structs.replace(
+        memory,
+        converged=digest,
+        expected=observed,
+        drifting=frozenset(),
+        attempts=0,
+        stuck=frozenset(),
+        overridden_since_s=None,
+    )

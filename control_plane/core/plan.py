@@ -1,0 +1,292 @@
+"""Fleet + sightings + memory → the plan of a site: steps in waves, held changes, physical effect.
+
+`make_plan` asks `decide` about every device, so it is what the engine would do, with nothing written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from control_plane.core import limits
+from control_plane.core.change import Capabilities
+from control_plane.core.decide import (
+    PENDING,
+    Context,
+    Danger,
+    Decision,
+    Held,
+    Reason,
+    Step,
+    Why,
+    decide,
+    nameplate_ths,
+)
+from control_plane.core.digest import digest_of
+from control_plane.core.fleet import Device, Site
+from control_plane.core.memory import Memory, Pin
+from control_plane.core.observation import Field, Observation, Settings, Unseen
+from control_plane.core.overlay import Overlay, covering, nodes_above
+from control_plane.core.power import Loads, Raise, admit, counted_w, efficiency
+from control_plane.core.rollout import cohort_order, wave_sizes
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a plan depends on, beside the declaration."""
+
+    now_s: float
+    sightings: Mapping[str, Observation | Unseen]
+    memories: Mapping[str, Memory]
+    capabilities: Mapping[str, Capabilities]
+    """By firmware family."""
+    overlays: tuple[Overlay, ...] = ()
+    stale: frozenset[str] = frozenset()
+    """Assets whose sighting is older than `TELEMETRY_TTL_S`."""
+    in_flight: frozenset[str] = frozenset()
+    approved: frozenset[tuple[str, Field]] = frozenset()
+    """(owner, field) that the owner's approvers approved."""
+    removed: tuple[str, ...] = ()
+    """Assets that the accepted revision has and this one has not: released, left running."""
+    accepted: str | None = None
+    """Digest of the revision in force."""
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """Physical effect by nameplate: permitted watts and this unit's hash at its settings."""
+
+    before_w: float
+    after_w: float
+    before_ths: float
+    after_ths: float
+    measured_ths: float
+    """Sum of what devices reported."""
+    lost_ths_h: float
+    """Hash lost to restarts and ramps: TH/s × h."""
+    worst_first_w: float
+    """The largest change of permitted watts before the first gate."""
+    worst_first_devices: int
+
+
+class NodeHeadroom(msgspec.Struct, frozen=True, kw_only=True):
+    """Headroom of one feed node, before and after."""
+
+    node: str
+    usable_w: float
+    before_w: float
+    after_w: float
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What would be done to a site, and what would not."""
+
+    site: str
+    revision: str
+    accepted: str | None
+    at_s: float
+    devices: int
+    managed: int
+    fresh: int
+    """Managed devices with a fresh sighting."""
+    converged: int
+    steps: tuple[Step, ...]
+    """In the order of waves, then cohort order; drift and lowering belong to no wave and come first."""
+    waves: tuple[int, ...]
+    """Cumulative device counts of the rollout; empty without one."""
+    held: tuple[Held, ...]
+    removed: tuple[str, ...]
+    effect: Effect
+    headroom: tuple[NodeHeadroom, ...]
+    danger: Danger
+    digest: str
+    """Over revision, steps and the settings that they start from: `apply` accepts exactly this."""
+
+    @property
+    def actionable(self) -> int:
+        """Steps that the engine would take; zero is converged."""
+        return len(self.steps)
+
+    @property
+    def pending(self) -> int:
+        """Held things that pass by themselves."""
+        return sum(1 for held in self.held if held.reason in PENDING)
+
+
+def pinned(device: Device, memory: Memory | None) -> Memory:
+    """The device's memory, with the pin of the placement record where none was set by hand."""
+    memory = memory or Memory(asset=device.asset)
+    if memory.pin is None and (device.mac or device.serial):
+        pin = Pin(mac=device.mac, serial=device.serial, source="placement")
+        return msgspec.structs.replace(memory, pin=pin)
+    return memory
+
+
+def known_settings(sighting: Observation | Unseen | None) -> Settings | None:
+    """The settings to count a device by; `None` is unknown."""
+    return sighting.settings if isinstance(sighting, Observation) else None
+
+
+def make_plan(site: Site, revision: str, world: World) -> Plan:
+    """The plan that brings the site from `world` to its declaration."""
+    loads = Loads(site)
+    for device in site.devices:
+        loads.count(device.asset, device.feed, counted_w(device, known_settings(world.sightings.get(device.asset))))
+    before = {node: loads.at(node) for node in site.feeds}
+    over = frozenset(node for node in site.feeds if loads.headroom_w(node) < 0)
+    decisions = _decide_all(site, world, over)
+    steps, held = _admitted(site, decisions, loads)
+    steps, waves = _ordered(revision, steps, site.strategy.cohorts)
+    effect = _effect(site, world, steps, waves)
+    headroom = tuple(
+        NodeHeadroom(node=n.id, usable_w=n.usable_w, before_w=before[n.id], after_w=loads.at(n.id))
+        for n in site.feeds.values()
+    )
+    return Plan(
+        site=site.id,
+        revision=revision,
+        accepted=world.accepted,
+        at_s=world.now_s,
+        devices=len(site.devices),
+        managed=sum(1 for d in site.devices if d.is_managed),
+        fresh=sum(1 for d in site.devices if d.is_managed and _is_fresh(world, d.asset)),
+        converged=sum(1 for d in decisions.values() if d.converged),
+        steps=steps,
+        waves=waves,
+        held=held,
+        removed=world.removed,
+        effect=effect,
+        headroom=headroom,
+        danger=_danger(site, steps, effect, world.removed),
+        digest=digest_of(revision, [(s.asset, s.change, s.before) for s in steps], sorted(world.removed)),
+    )
+
+
+def _is_fresh(world: World, asset: str) -> bool:
+    return isinstance(world.sightings.get(asset), Observation) and asset not in world.stale
+
+
+def _decide_all(site: Site, world: World, over: frozenset[str]) -> dict[str, Decision]:
+    """A decision for every device; devices of one feed share the look at their ancestors."""
+    over_feeds = {feed: any(n.id in over for n in site.path(feed)) for feed in site.feeds} if over else {}
+    approved: dict[str, frozenset[Field]] = {}
+    for owner in site.owners:
+        approved[owner] = frozenset(field for who, field in world.approved if who == owner)
+    decisions: dict[str, Decision] = {}
+    for device in site.devices:
+        asset = device.asset
+        owner_id = device.intent.owner
+        decisions[asset] = decide(
+            Context(
+                device=device,
+                owner=site.owners[owner_id],
+                tenure=site.tenure,
+                capabilities=world.capabilities.get(device.intent.family),
+                memory=pinned(device, world.memories.get(asset)),
+                sighting=world.sightings.get(asset),
+                fresh=asset not in world.stale,
+                overlays=covering(world.overlays, nodes_above(site, device)) if world.overlays else (),
+                now_s=world.now_s,
+                in_flight=asset in world.in_flight,
+                approved=approved[owner_id],
+                over_cap=over_feeds.get(device.feed, False),
+            )
+        )
+    return decisions
+
+
+def _admitted(site: Site, decisions: Mapping[str, Decision], loads: Loads) -> tuple[list[Step], tuple[Held, ...]]:
+    """All decreases first, then raises while they fit; the others are held as `no_headroom`."""
+    held = [h for decision in decisions.values() for h in decision.held]
+    steps: list[Step] = []
+    wishes: list[Raise] = []
+    for device in site.devices:
+        chain = decisions[device.asset].steps
+        if not chain:
+            continue
+        if any(step.raises for step in chain):
+            wishes.append(raise_wish(device, chain[-1]))
+        else:
+            loads.count(device.asset, device.feed, min(loads.counted(device.asset), chain[-1].after_w))
+    admission = admit(loads, wishes)
+    for asset, decision in decisions.items():
+        node = admission.refused.get(asset)
+        if node is None:
+            steps += decision.steps
+            continue
+        steps += [step for step in decision.steps if not step.raises]
+        held += [
+            Held(asset=asset, reason=Reason.NO_HEADROOM, detail=f"{node} is full", field=step.field)
+            for step in decision.steps
+            if step.raises
+        ]
+    return steps, tuple(held)
+
+
+def raise_wish(device: Device, step: Step) -> Raise:
+    """The wish behind a raising step, with its place in the order of admission."""
+    return Raise(
+        asset=device.asset,
+        feed=device.feed,
+        target_w=step.after_w,
+        j_per_th=efficiency(device, step.after),
+    )
+
+
+def _ordered(
+    revision: str, steps: Iterable[Step], cohorts: tuple[float, ...]
+) -> tuple[tuple[Step, ...], tuple[int, ...]]:
+    by_asset: dict[str, list[Step]] = {}
+    rest: list[Step] = []
+    for step in steps:
+        if step.why is Why.ROLLOUT:
+            by_asset.setdefault(step.asset, []).append(step)
+        else:
+            rest.append(step)
+    order = cohort_order(revision, by_asset)
+    return (
+        (*rest, *(step for asset in order for step in by_asset[asset])),
+        wave_sizes(len(order), cohorts),
+    )
+
+
+def _effect(site: Site, world: World, steps: tuple[Step, ...], waves: tuple[int, ...]) -> Effect:
+    before_w = before_ths = measured = 0.0
+    for device in site.devices:
+        sighting = world.sightings.get(device.asset)
+        settings = known_settings(sighting)
+        before_w += counted_w(device, settings)
+        if isinstance(sighting, Observation):
+            before_ths += nameplate_ths(device, sighting.settings)
+            measured += sighting.telemetry.hashrate_ths or 0.0
+    rollout = [step for step in steps if step.why is Why.ROLLOUT]
+    first = _first_assets(rollout, waves[0] if waves else 0)
+    return Effect(
+        before_w=before_w,
+        after_w=before_w + sum(s.after_w - s.before_w for s in steps),
+        before_ths=before_ths,
+        after_ths=before_ths + sum(s.after_ths - s.before_ths for s in steps),
+        measured_ths=measured,
+        lost_ths_h=sum(s.lost_ths_s for s in steps) / 3600,
+        worst_first_w=sum(max(s.before_w, s.after_w) for s in rollout if s.asset in first),
+        worst_first_devices=len(first),
+    )
+
+
+def _first_assets(steps: Iterable[Step], count: int) -> frozenset[str]:
+    assets: dict[str, None] = {}
+    for step in steps:
+        if len(assets) == count and step.asset not in assets:
+            break
+        assets[step.asset] = None
+    return frozenset(assets)
+
+
+def _danger(site: Site, steps: tuple[Step, ...], effect: Effect, removed: tuple[str, ...]) -> Danger:
+    """The class of the whole plan: of its worst step, of its megawatts, of what it takes away."""
+    if len(removed) > limits.MASS_SHARE * max(1, len(site.devices)):
+        return Danger.D5
+    moved_w = sum(abs(s.after_w - s.before_w) for s in steps)
+    worst = max((s.danger for s in steps), default=Danger.D0)
+    if effect.before_w and moved_w > limits.D3_SHARE * effect.before_w:
+        return max(worst, Danger.D3)
+    return worst
