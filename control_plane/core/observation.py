@@ -118,7 +118,7 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rejected: int | None = None
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
+class Observation(msgspec.Struct, frozen=True, kw_only=True, tag="observation", omit_defaults=True):
     """One look at one device."""
 
     asset: str
@@ -154,7 +154,7 @@ class UnseenReason(StrEnum):
     NO_DRIVER = "no_driver"
 
 
-class Unseen(msgspec.Struct, frozen=True, kw_only=True):
+class Unseen(msgspec.Struct, frozen=True, kw_only=True, tag="unseen"):
     """A look that failed. It says nothing about the device's state: unknown is not off."""
 
     asset: str
@@ -165,3 +165,27 @@ class Unseen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Sighting = Observation | Unseen
+
+
+def merged(before: Observation | None, now: Observation) -> Observation:
+    """The newest knowledge of every part: `now` where it asked, `before` where it did not.
+
+    A field that was asked for and could not be read is unknown again, whatever was known before.
+    """
+    if before is None or now.depth is Depth.FULL:
+        return now
+    settings = before.settings
+    if now.asked:
+        fresh = {field.value: getattr(now.settings, field.value) for field in now.asked}
+        settings = msgspec.structs.replace(settings, **fresh)
+    return Observation(
+        asset=now.asset,
+        at_s=now.at_s,
+        depth=now.depth,
+        source=now.source,
+        identity=now.identity or before.identity,
+        settings=settings,
+        asked=before.asked | now.asked,
+        telemetry=now.telemetry,
+        write_enabled=before.write_enabled if now.write_enabled is None else now.write_enabled,
+    )

@@ -1,0 +1,75 @@
+"""Durable records of the Store that core does not know."""
+
+from __future__ import annotations
+
+import msgspec
+
+from control_plane.core.observation import Field, Settings
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """One approver's word on one field of one owner's machines."""
+
+    owner: str
+    field: Field
+    by: str
+
+
+class RevisionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One accepted declaration of a site."""
+
+    digest: str
+    seq: int
+    """Order of acceptance; the highest is in force."""
+    commit: str | None
+    accepted_at_s: float
+    accepted_by: str
+    plan_digest: str
+    approvals: tuple[Approval, ...] = ()
+
+
+class ShownPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan that was shown: what `apply DIGEST` may accept."""
+
+    digest: str
+    revision: str
+    at_s: float
+    expected: dict[str, Settings]
+    """Settings of each device as the plan saw them: who moves since is held."""
+
+
+class Released(msgspec.Struct, frozen=True, kw_only=True):
+    """A device that left the declaration: not managed, left running, still counted."""
+
+    asset: str
+    feed: str
+    power_w: float
+    since_s: float
+
+
+class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine process, by its own word."""
+
+    pid: int
+    epoch: int
+    mode: str
+    """`run` or `apply`."""
+    started_at_s: float
+    at_s: float
+    """Policy time of the last heartbeat."""
+    real_at_s: float
+    """The same in unscaled seconds since the epoch."""
+    actionable: int = 0
+    in_flight: int = 0
+    note: str = ""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened, for people."""
+
+    at_s: float
+    kind: str
+    """`intent`, `outcome`, `verified`, `drift`, `override`, `hold`, `release`, `incident`, `gate`, `page` …"""
+    text: str
+    asset: str | None = None
+    node: str | None = None

@@ -1,0 +1,337 @@
+"""Durable state of a site in one SQLite file: the only truth of `gridplane run`.
+
+Every process may read, and may write what people say (holds, trust, accepted revisions). Only the
+holder of the fence writes what the engine does: its epoch is checked inside each intent transaction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from control_plane.core.correlate import Incident
+from control_plane.core.errors import FenceLost, StoreError
+from control_plane.core.memory import Memory
+from control_plane.core.observation import Observation, Unseen
+from control_plane.core.overlay import Overlay
+from control_plane.core.rollout import Rollout
+from control_plane.core.verify import OPEN_STAGES, Operation
+from control_plane.engine.records import EngineStatus, Event, Released, RevisionRecord, ShownPlan
+
+SCHEMA_VERSION = 1
+_EVENTS_KEPT = 200_000
+_PLANS_KEPT = 20
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE revision (digest TEXT PRIMARY KEY, seq INTEGER NOT NULL UNIQUE, doc BLOB NOT NULL, files BLOB NOT NULL);
+CREATE TABLE memory (asset TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE sighting (asset TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE overlay (id TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE operation (id TEXT PRIMARY KEY, asset TEXT NOT NULL, open INTEGER NOT NULL, doc BLOB NOT NULL);
+CREATE INDEX operation_open ON operation (open) WHERE open = 1;
+CREATE INDEX operation_asset ON operation (asset);
+CREATE TABLE rollout (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, doc BLOB NOT NULL);
+CREATE TABLE incident (id TEXT PRIMARY KEY, open INTEGER NOT NULL, doc BLOB NOT NULL);
+CREATE TABLE released (asset TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE shown_plan (digest TEXT PRIMARY KEY, at_s REAL NOT NULL, doc BLOB NOT NULL);
+CREATE TABLE event (seq INTEGER PRIMARY KEY AUTOINCREMENT, asset TEXT, doc BLOB NOT NULL);
+CREATE INDEX event_asset ON event (asset);
+"""
+
+_MIGRATIONS: Mapping[int, str] = {}
+"""From version → script to the next one; forward only."""
+
+T = TypeVar("T")
+_encode = msgspec.json.Encoder().encode
+
+
+class Store:
+    """One open connection to a site's state. Not for use from several threads."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Open or create; `None` keeps everything in memory, for simulations.
+
+        Raises:
+            StoreError: the file is damaged, from a newer release, or cannot be written.
+        """
+        self._path = path
+        try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=5.0)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._migrate()
+        except (sqlite3.Error, OSError) as error:
+            raise self._failure(error) from error
+
+    def close(self) -> None:
+        """Close the connection; the state stays."""
+        self._db.close()
+
+    def _failure(self, error: Exception) -> StoreError:
+        where = self._path or "memory"
+        text = str(error)
+        if "malformed" in text or "not a database" in text:
+            return StoreError(
+                f"{where} is damaged ({text}). Nothing is written to devices. Move it aside and restore a "
+                "backup; without one, start empty: `gridplane trust` pins devices again, and holds that "
+                "stood there must be set again before anything is applied."
+            )
+        if "full" in text or "I/O" in text:
+            return StoreError(f"{where}: {text}. Nothing is written to devices until there is room; then start again.")
+        return StoreError(f"{where}: {text}")
+
+    def _migrate(self) -> None:
+        with self.transaction() as db:
+            version = int(db.execute("PRAGMA user_version").fetchone()[0])
+            if version > SCHEMA_VERSION:
+                raise StoreError(
+                    f"{self._path} has state version {version}, this release knows {SCHEMA_VERSION}: "
+                    "use the release that wrote it, or a newer one."
+                )
+            script = _SCHEMA if version == 0 else "".join(_MIGRATIONS[v] for v in range(version, SCHEMA_VERSION))
+            for statement in script.split(";"):
+                if statement.strip():
+                    db.execute(statement)
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        check = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if check != "ok":
+            raise sqlite3.DatabaseError(f"malformed: {check}")
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One atomic, durable write. Nested calls join the outer one.
+
+        Raises:
+            StoreError: it could not be made durable; the caller must not act.
+        """
+        if self._db.in_transaction:
+            yield self._db
+            return
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+
+    def changed(self) -> int:
+        """A number that moves when another connection has committed something."""
+        return int(self._rows("PRAGMA data_version")[0][0])
+
+    def _rows(self, sql: str, args: Sequence[object] = ()) -> list[tuple[bytes, ...]]:
+        try:
+            return self._db.execute(sql, args).fetchall()
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+
+    def _docs(self, kind: type[T], sql: str, args: Sequence[object] = ()) -> list[T]:
+        decoder = msgspec.json.Decoder(kind)
+        return [decoder.decode(row[0]) for row in self._rows(sql, args)]
+
+    # --- fence ---------------------------------------------------------------------------------
+
+    def epoch(self) -> int:
+        """The epoch of the last take-over; 0 before the first."""
+        rows = self._rows("SELECT value FROM meta WHERE key = 'epoch'")
+        return int(rows[0][0]) if rows else 0
+
+    def take_over(self) -> int:
+        """Begin a new epoch and return it; every older holder is fenced off from now on."""
+        with self.transaction() as db:
+            epoch = self.epoch() + 1
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', ?)", (epoch,))
+        return epoch
+
+    def check_fence(self, epoch: int) -> None:
+        """Inside a transaction: refuse unless `epoch` is the current one.
+
+        Raises:
+            FenceLost: another process took over.
+        """
+        current = self.epoch()
+        if current != epoch:
+            raise FenceLost(f"epoch {epoch} was taken over by epoch {current}")
+
+    # --- revisions -----------------------------------------------------------------------------
+
+    def put_revision(self, record: RevisionRecord, files: Mapping[str, bytes]) -> None:
+        """Keep an accepted revision with the bytes of its files, as written."""
+        blob = zlib.compress(msgspec.msgpack.encode(dict(files)), 6)
+        with self.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO revision VALUES (?, ?, ?, ?)",
+                (record.digest, record.seq, _encode(record), blob),
+            )
+
+    def revisions(self) -> list[RevisionRecord]:
+        """Accepted revisions, the one in force last."""
+        return self._docs(RevisionRecord, "SELECT doc FROM revision ORDER BY seq")
+
+    def accepted(self) -> RevisionRecord | None:
+        """The revision in force."""
+        found = self._docs(RevisionRecord, "SELECT doc FROM revision ORDER BY seq DESC LIMIT 1")
+        return found[0] if found else None
+
+    def revision_files(self, digest: str) -> dict[str, bytes]:
+        """The files of an accepted revision, as written.
+
+        Raises:
+            StoreError: no such revision is kept.
+        """
+        rows = self._rows("SELECT files FROM revision WHERE digest = ?", (digest,))
+        if not rows:
+            raise StoreError(f"revision {digest[:12]} is not in the Store")
+        return msgspec.msgpack.decode(zlib.decompress(rows[0][0]), type=dict[str, bytes])
+
+    def put_shown_plan(self, plan: ShownPlan) -> None:
+        """Remember a plan that was shown; the oldest are forgotten."""
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO shown_plan VALUES (?, ?, ?)", (plan.digest, plan.at_s, _encode(plan)))
+            db.execute(
+                "DELETE FROM shown_plan WHERE digest NOT IN "
+                "(SELECT digest FROM shown_plan ORDER BY at_s DESC LIMIT ?)",
+                (_PLANS_KEPT,),
+            )
+
+    def shown_plans(self, prefix: str) -> list[ShownPlan]:
+        """Shown plans whose digest begins with `prefix`, newest first."""
+        pattern = prefix.replace("%", "").replace("_", "") + "%"
+        return self._docs(ShownPlan, "SELECT doc FROM shown_plan WHERE digest LIKE ? ORDER BY at_s DESC", (pattern,))
+
+    # --- what is known of devices ----------------------------------------------------------------
+
+    def memories(self) -> dict[str, Memory]:
+        """Every device's memory."""
+        return {m.asset: m for m in self._docs(Memory, "SELECT doc FROM memory")}
+
+    def put_memories(self, memories: Iterable[Memory]) -> None:
+        """Keep memories."""
+        with self.transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?)", ((m.asset, _encode(m)) for m in memories))
+
+    def sightings(self) -> dict[str, Observation | Unseen]:
+        """The last flushed sighting of every device."""
+        found = self._docs(Observation | Unseen, "SELECT doc FROM sighting")  # type: ignore[arg-type]
+        return {s.asset: s for s in found}
+
+    def sighting(self, asset: str) -> Observation | Unseen | None:
+        """The last flushed sighting of one device."""
+        found = self._docs(Observation | Unseen, "SELECT doc FROM sighting WHERE asset = ?", (asset,))  # type: ignore[arg-type]
+        return found[0] if found else None
+
+    def put_sightings(self, sightings: Iterable[Observation | Unseen]) -> None:
+        """Flush sightings for other processes to read; observed state, no fence needed."""
+        with self.transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO sighting VALUES (?, ?)", ((s.asset, _encode(s)) for s in sightings))
+
+    def released(self) -> list[Released]:
+        """Devices that left the declaration and still count."""
+        return self._docs(Released, "SELECT doc FROM released ORDER BY asset")
+
+    def put_released(self, devices: Iterable[Released]) -> None:
+        """Release devices."""
+        with self.transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO released VALUES (?, ?)", ((d.asset, _encode(d)) for d in devices))
+
+    def drop_released(self, assets: Iterable[str]) -> None:
+        """Forget released devices that are declared again."""
+        with self.transaction() as db:
+            db.executemany("DELETE FROM released WHERE asset = ?", ((a,) for a in assets))
+
+    # --- overlays --------------------------------------------------------------------------------
+
+    def overlays(self) -> tuple[Overlay, ...]:
+        """Every overlay in force, expired ones included, by id."""
+        return tuple(self._docs(Overlay, "SELECT doc FROM overlay ORDER BY id"))
+
+    def put_overlay(self, overlay: Overlay) -> None:
+        """Set an overlay."""
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO overlay VALUES (?, ?)", (overlay.id, _encode(overlay)))
+
+    def drop_overlay(self, overlay_id: str) -> None:
+        """Release an overlay."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM overlay WHERE id = ?", (overlay_id,))
+
+    # --- operations --------------------------------------------------------------------------------
+
+    def put_operations(self, operations: Iterable[Operation]) -> None:
+        """Keep operations in their present stage."""
+        with self.transaction() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO operation VALUES (?, ?, ?, ?)",
+                ((o.id, o.asset, int(o.stage in OPEN_STAGES), _encode(o)) for o in operations),
+            )
+
+    def open_operations(self) -> list[Operation]:
+        """Operations whose end is not known, in the order of their ids."""
+        return self._docs(Operation, "SELECT doc FROM operation WHERE open = 1 ORDER BY id")
+
+    def operations(self, asset: str | None = None, limit: int = 50) -> list[Operation]:
+        """The last operations, newest first."""
+        where, args = ("WHERE asset = ? ", (asset, limit)) if asset else ("", (limit,))
+        return self._docs(Operation, f"SELECT doc FROM operation {where}ORDER BY rowid DESC LIMIT ?", args)  # noqa: S608
+
+    # --- rollouts, incidents, events, status -----------------------------------------------------
+
+    def put_rollout(self, rollout: Rollout) -> None:
+        """Keep a rollout."""
+        with self.transaction() as db:
+            db.execute(
+                "INSERT INTO rollout VALUES (?, (SELECT COALESCE(MAX(seq), 0) + 1 FROM rollout), ?) "
+                "ON CONFLICT (id) DO UPDATE SET doc = excluded.doc",
+                (rollout.id, _encode(rollout)),
+            )
+
+    def rollouts(self) -> list[Rollout]:
+        """Rollouts, the newest last."""
+        return self._docs(Rollout, "SELECT doc FROM rollout ORDER BY seq")
+
+    def put_incident(self, incident: Incident) -> None:
+        """Keep an incident."""
+        with self.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO incident VALUES (?, ?, ?)", (incident.id, int(incident.open), _encode(incident))
+            )
+
+    def incidents(self, *, open_only: bool = True) -> list[Incident]:
+        """Incidents by id."""
+        where = "WHERE open = 1 " if open_only else ""
+        return self._docs(Incident, f"SELECT doc FROM incident {where}ORDER BY id")  # noqa: S608
+
+    def put_events(self, events: Iterable[Event]) -> None:
+        """Append events; the oldest beyond a bound are forgotten (the audit file keeps all)."""
+        with self.transaction() as db:
+            db.executemany("INSERT INTO event (asset, doc) VALUES (?, ?)", ((e.asset, _encode(e)) for e in events))
+            db.execute("DELETE FROM event WHERE seq <= (SELECT MAX(seq) FROM event) - ?", (_EVENTS_KEPT,))
+
+    def events(self, asset: str | None = None, limit: int = 20, after: int = 0) -> list[tuple[int, Event]]:
+        """(sequence number, event), newest first; of one asset, or of all."""
+        where, args = ("AND asset = ? ", (after, asset, limit)) if asset else ("", (after, limit))
+        rows = self._rows(f"SELECT seq, doc FROM event WHERE seq > ? {where}ORDER BY seq DESC LIMIT ?", args)  # noqa: S608
+        decoder = msgspec.json.Decoder(Event)
+        return [(int(row[0]), decoder.decode(row[1])) for row in rows]
+
+    def put_status(self, status: EngineStatus) -> None:
+        """The heartbeat of the engine."""
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('engine', ?)", (_encode(status),))
+
+    def status(self) -> EngineStatus | None:
+        """The last heartbeat, however old."""
+        found = self._docs(EngineStatus, "SELECT value FROM meta WHERE key = 'engine'")
+        return found[0] if found else None
