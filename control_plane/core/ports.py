@@ -42,6 +42,10 @@ class Clock(Protocol):
         """Sleep wire seconds."""
         ...
 
+    def wire_of(self, policy_s: float) -> float:
+        """How many wire seconds a stretch of policy time takes."""
+        ...
+
 
 class Rng(Protocol):
     """Chance, for jitter only: no decision depends on it."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
 
+from control_plane.core.memory import Pin
 from control_plane.core.observation import Field, Settings
 
 
@@ -45,6 +48,31 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
     feed: str
     power_w: float
     since_s: float
+
+
+class OrderKind(StrEnum):
+    """What a person may order about one device, one rollout or one incident."""
+
+    TRUST = "trust"
+    OVERRIDE = "override"
+    """Bring an overridden device back to its declaration."""
+    CONTESTED = "contested"
+    STUCK = "stuck"
+    ROLLOUT = "rollout"
+    """Continue a halted rollout."""
+    INCIDENT = "incident"
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """A person's order to the engine; obeyed once."""
+
+    kind: OrderKind
+    target: str
+    """Asset, rollout id or incident id."""
+    by: str
+    at_s: float
+    pin: Pin | None = None
+    """With `trust`: the machine that is the asset from now on."""
 
 
 class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ from control_plane.core.observation import Observation, Unseen
 from control_plane.core.overlay import Overlay
 from control_plane.core.rollout import Rollout
 from control_plane.core.verify import OPEN_STAGES, Operation
-from control_plane.engine.records import EngineStatus, Event, Released, RevisionRecord, ShownPlan
+from control_plane.engine.records import EngineStatus, Event, Order, Released, RevisionRecord, ShownPlan
 
 SCHEMA_VERSION = 1
 _EVENTS_KEPT = 200_000
@@ -40,6 +40,7 @@ CREATE INDEX operation_asset ON operation (asset);
 CREATE TABLE rollout (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, doc BLOB NOT NULL);
 CREATE TABLE incident (id TEXT PRIMARY KEY, open INTEGER NOT NULL, doc BLOB NOT NULL);
 CREATE TABLE released (asset TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE standing_order (seq INTEGER PRIMARY KEY AUTOINCREMENT, doc BLOB NOT NULL);
 CREATE TABLE shown_plan (digest TEXT PRIMARY KEY, at_s REAL NOT NULL, doc BLOB NOT NULL);
 CREATE TABLE event (seq INTEGER PRIMARY KEY AUTOINCREMENT, asset TEXT, doc BLOB NOT NULL);
 CREATE INDEX event_asset ON event (asset);
@@ -266,6 +267,24 @@ class Store:
         """Release an overlay."""
         with self.transaction() as db:
             db.execute("DELETE FROM overlay WHERE id = ?", (overlay_id,))
+
+    # --- orders of people ---------------------------------------------------------------------------
+
+    def put_order(self, order: Order) -> None:
+        """Leave an order for the engine (or for the next process that acts)."""
+        with self.transaction() as db:
+            db.execute("INSERT INTO standing_order (doc) VALUES (?)", (_encode(order),))
+
+    def orders(self) -> list[tuple[int, Order]]:
+        """Orders that nobody carried out yet, oldest first."""
+        decoder = msgspec.json.Decoder(Order)
+        rows = self._rows("SELECT seq, doc FROM standing_order ORDER BY seq")
+        return [(int(row[0]), decoder.decode(row[1])) for row in rows]
+
+    def drop_orders(self, numbers: Iterable[int]) -> None:
+        """Forget orders that were carried out; in the transaction that keeps their effect."""
+        with self.transaction() as db:
+            db.executemany("DELETE FROM standing_order WHERE seq = ?", ((n,) for n in numbers))
 
     # --- operations --------------------------------------------------------------------------------
 

@@ -1,0 +1,138 @@
+"""Accept a declaration: from now on it is what devices are compared with, wave by wave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from control_plane.core import limits
+from control_plane.core.digest import digest_of, short
+from control_plane.core.errors import ControlPlaneError
+from control_plane.core.fleet import Device, Site
+from control_plane.core.memory import Memory
+from control_plane.core.power import counted_w
+from control_plane.core.rollout import Rollout, RolloutState, wave_sizes
+from control_plane.engine.audit import AuditFile
+from control_plane.engine.records import Approval, Event, Released, RevisionRecord, ShownPlan
+from control_plane.engine.store import Store
+from control_plane.engine.world import removed_assets
+
+
+class NotAccepted(ControlPlaneError):
+    """The revision is refused; the last accepted one stays in force. The author acts."""
+
+
+class Proposal(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody wants accepted."""
+
+    site: Site
+    digest: str
+    files: Mapping[str, bytes]
+    """The site's slice of the inventory, as written."""
+    plan: ShownPlan
+    by: str
+    commit: str | None = None
+    approvals: tuple[Approval, ...] = ()
+    acknowledged_removals: int | None = None
+
+
+def accept(store: Store, audit: AuditFile, proposal: Proposal, before: Site | None, now_s: float) -> RevisionRecord:
+    """Put a proposal in force, atomically: record, expectations, rollout and releases, or nothing.
+
+    An equal digest makes no new rollout; it only brings approvals and expectations up to date.
+
+    Raises:
+        NotAccepted: the plan was of another revision, or the site shrinks past its limit.
+        StoreError: it could not be made durable.
+    """
+    if proposal.plan.revision != proposal.digest:
+        raise NotAccepted(
+            f"plan {short(proposal.plan.digest)} was made for revision {short(proposal.plan.revision)}, the inventory "
+            f"is now {short(proposal.digest)}: run `gridplane plan` again"
+        )
+    removed = removed_assets(before, proposal.site)
+    _check_shrink(before, removed, proposal.acknowledged_removals)
+    current = store.accepted()
+    same = current is not None and current.digest == proposal.digest
+    record = RevisionRecord(
+        digest=proposal.digest,
+        seq=current.seq + (0 if same else 1) if current else 1,
+        commit=proposal.commit,
+        accepted_at_s=now_s,
+        accepted_by=proposal.by,
+        plan_digest=proposal.plan.digest,
+        approvals=_all_approvals(current if same else None, proposal.approvals),
+    )
+    audit.append(
+        [{"at_s": now_s, "kind": "accept", "revision": record.digest, "by": record.accepted_by, "plan": record.plan_digest}]
+    )
+    with store.transaction():
+        store.put_revision(record, proposal.files)
+        _expect(store, proposal.plan)
+        if not same:
+            store.put_rollout(make_rollout(before, current.digest if current else None, proposal.site, record))
+            _release(store, before, removed, now_s)
+            store.drop_released(device.asset for device in proposal.site.devices)
+        store.put_events(
+            [Event(at_s=now_s, kind="accept", text=f"revision {short(record.digest)} accepted by {record.accepted_by}")]
+        )
+    return record
+
+
+def _check_shrink(before: Site | None, removed: tuple[str, ...], acknowledged: int | None) -> None:
+    if before is None or not removed or acknowledged == len(removed):
+        return
+    managed = sum(1 for device in before.devices if device.is_managed)
+    if len(removed) > limits.SHRINK_MAX_SHARE * managed:
+        raise NotAccepted(
+            f"{len(removed)} of {managed} devices are gone from the declaration, more than "
+            f"{limits.SHRINK_MAX_SHARE:.0%}: if that is meant, say `--acknowledge-removals {len(removed)}`"
+        )
+
+
+def _all_approvals(current: RevisionRecord | None, more: tuple[Approval, ...]) -> tuple[Approval, ...]:
+    known = current.approvals if current else ()
+    return (*known, *(a for a in more if a not in known))
+
+
+def _expect(store: Store, plan: ShownPlan) -> None:
+    memories = store.memories()
+    store.put_memories(
+        msgspec.structs.replace(memories.get(asset) or Memory(asset=asset), expected=settings)
+        for asset, settings in plan.expected.items()
+    )
+
+
+def _release(store: Store, before: Site | None, removed: Iterable[str], now_s: float) -> None:
+    if before is None:
+        return
+    gone = frozenset(removed)
+    store.put_released(
+        Released(asset=d.asset, feed=d.feed, power_w=counted_w(d, None), since_s=now_s)
+        for d in before.devices
+        if d.asset in gone
+    )
+
+
+def subjects(before: Site | None, after: Site) -> tuple[str, ...]:
+    """The devices that a revision changes; at adoption every managed device."""
+    known = {device.asset: _wanted(device) for device in before.devices} if before else {}
+    return tuple(d.asset for d in after.devices if d.is_managed and known.get(d.asset) != _wanted(d))
+
+
+def _wanted(device: Device) -> str:
+    return digest_of(device.desired(), device.intent.family)
+
+
+def make_rollout(before: Site | None, origin: str | None, after: Site, record: RevisionRecord) -> Rollout:
+    """The rollout of a newly accepted revision."""
+    count = len(subjects(before, after))
+    waves = wave_sizes(count, after.strategy.cohorts)
+    return Rollout(
+        id=f"{record.seq:06d}-{short(record.digest)}",
+        to=record.digest,
+        origin=origin,
+        waves=waves,
+        state=RolloutState.RUNNING if waves else RolloutState.DONE,
+    )

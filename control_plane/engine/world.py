@@ -1,0 +1,61 @@
+"""Read the world from the Store: what `plan`, `status`, `get` and `explain` judge without a running engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from control_plane.core import limits
+from control_plane.core.change import Capabilities
+from control_plane.core.fleet import Site
+from control_plane.core.observation import Field, Observation
+from control_plane.core.plan import World
+from control_plane.core.verify import Stage
+from control_plane.engine.orders import with_orders
+from control_plane.engine.records import RevisionRecord
+from control_plane.engine.store import Store
+
+
+def read_world(
+    store: Store, site: Site, *, capabilities: Mapping[str, Capabilities], now_s: float, time_scale: float = 1.0
+) -> World:
+    """The world as the Store knows it.
+
+    Args:
+        store: of this site.
+        site: the declaration that will be compared with it.
+        capabilities: by family.
+        now_s: policy time.
+        time_scale: policy seconds per wire second: freshness is a matter of wire time.
+    """
+    record = store.accepted()
+    sightings = store.sightings()
+    ttl_s = limits.TELEMETRY_TTL_S * time_scale
+    stale = frozenset(
+        asset for asset, seen in sightings.items() if isinstance(seen, Observation) and now_s - seen.at_s > ttl_s
+    )
+    memories = with_orders(store.memories(), (order for _, order in store.orders()))
+    return World(
+        now_s=now_s,
+        sightings=sightings,
+        memories=memories,
+        capabilities=capabilities,
+        overlays=store.overlays(),
+        stale=stale,
+        in_flight=frozenset(o.asset for o in store.open_operations() if o.stage is Stage.SENT),
+        approved=approvals_of(record),
+        removed=(),
+        accepted=record.digest if record else None,
+    )
+
+
+def approvals_of(record: RevisionRecord | None) -> frozenset[tuple[str, Field]]:
+    """(owner, field) pairs that were approved with a revision."""
+    return frozenset((a.owner, a.field) for a in record.approvals) if record else frozenset()
+
+
+def removed_assets(before: Site | None, after: Site) -> tuple[str, ...]:
+    """Managed assets that the new declaration no longer has."""
+    if before is None:
+        return ()
+    kept = {device.asset for device in after.devices}
+    return tuple(sorted(d.asset for d in before.devices if d.is_managed and d.asset not in kept))
