@@ -134,8 +134,8 @@ def make_plan(site: Site, revision: str, world: World) -> Plan:
     before = {node: loads.at(node) for node in site.feeds}
     over = frozenset(node for node in site.feeds if loads.headroom_w(node) < 0)
     decisions = _decide_all(site, world, over)
-    steps, held = _admitted(site, decisions, loads)
-    steps, waves = _ordered(revision, steps, site.strategy.cohorts)
+    admitted, held = _admitted(site, decisions, loads)
+    steps, waves = _ordered(revision, admitted, site.strategy.cohorts)
     effect = _effect(site, world, steps, waves)
     headroom = tuple(
         NodeHeadroom(node=n.id, usable_w=n.usable_w, before_w=before[n.id], after_w=loads.at(n.id))

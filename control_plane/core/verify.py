@@ -52,6 +52,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     after: Settings
     sent_at_s: float
     """Policy time of the intent: the write left after it, if it left at all."""
+    answered_at_s: float | None = None
+    """Policy time at which the call came back: graces run from here, so that a slow accept costs none."""
     uptime_before_s: float | None = None
     mining_uptime_before_s: float | None = None
     cost: SettingClass
@@ -69,10 +71,10 @@ def progress(op: Operation, device: Device, seen: Observation | None, now_s: flo
     """
     if op.stage not in OPEN_STAGES:
         return op
-    age_s = now_s - op.sent_at_s
+    age_s = now_s - (op.sent_at_s if op.answered_at_s is None else op.answered_at_s)
     fresh = seen if seen is not None and seen.at_s > op.sent_at_s else None
     stage = op.stage
-    if stage is Stage.SENT and fresh is not None and _reads_as_written(op, fresh):
+    if stage is Stage.SENT and fresh is not None and reads_as_written(op, fresh):
         stage = Stage.READ_BACK
     if stage is Stage.READ_BACK and fresh is not None and _shows_effect(op, device, fresh):
         return msgspec.structs.replace(op, stage=Stage.CONFIRMED)
@@ -84,7 +86,8 @@ def progress(op: Operation, device: Device, seen: Observation | None, now_s: flo
     return op if stage is op.stage else msgspec.structs.replace(op, stage=stage)
 
 
-def _reads_as_written(op: Operation, seen: Observation) -> bool:
+def reads_as_written(op: Operation, seen: Observation) -> bool:
+    """Whether a look shows the setting as the operation wrote it (for restarts: that it happened)."""
     have = seen.settings
     match op.change:
         case SetPools(pools=pools):

@@ -1,0 +1,169 @@
+"""The actuator gate: every write passes it, and it trusts nobody.
+
+It has its own copy of the owners' pool lists and its own rules; the decision function has checked the
+same things before, from other data. What passes is on disk, as an intent under the current epoch,
+before a byte leaves this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from control_plane.core.change import ChangeKind, SetPools, StopMining, kind_of
+from control_plane.core.decide import Step, Why
+from control_plane.core.errors import FenceLost
+from control_plane.core.fleet import Site
+from control_plane.core.observation import Observation, PoolSetting
+from control_plane.core.overlay import Overlay, covering, freeze_on, hold_on
+from control_plane.core.verify import Operation
+from control_plane.engine.audit import AuditFile
+from control_plane.engine.records import Event
+from control_plane.engine.slots import Slot
+from control_plane.engine.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """One write that asks to pass."""
+
+    slot: Slot
+    step: Step
+    seen: Observation
+    """The fresh look, with a confirmed identity, that the step was decided from."""
+
+
+class Gate:
+    """One per engine process; closed once its fence is lost."""
+
+    def __init__(self, *, store: Store, audit: AuditFile | None, epoch: int) -> None:
+        self._store = store
+        self._audit = audit
+        self._epoch = epoch
+        self._pools: Mapping[str, frozenset[tuple[str, str]]] = {}
+        self._sequence = 0
+        self.is_open = True
+
+    def learn_pools(self, site: Site) -> None:
+        """Take over the owners' pool lists of an accepted revision: (url, worker pattern) per owner."""
+        self._pools = {
+            owner.id: frozenset((pool.url, pool.worker) for pool in owner.pools) for owner in site.owners.values()
+        }
+
+    def close(self) -> None:
+        """Let nothing pass any more."""
+        self.is_open = False
+
+    def intend(self, intents: Sequence[Intent], now_s: float) -> list[Operation | str]:
+        """Make intents durable, all in one transaction.
+
+        Returns:
+            For each intent its operation, which must now be sent at most once; or why it may not pass.
+
+        Raises:
+            FenceLost: another process took over; the gate is closed.
+            StoreError: nothing is durable, so nothing may be sent.
+        """
+        if not self.is_open:
+            raise FenceLost("the gate is closed")
+        try:
+            with self._store.transaction():
+                self._store.check_fence(self._epoch)
+                overlays = self._store.overlays()
+                answers = [self._judge(intent, overlays, now_s) for intent in intents]
+                operations = [answer for answer in answers if isinstance(answer, Operation)]
+                if self._audit is not None and operations:
+                    self._audit.append(_audit_record(o, now_s) for o in operations)
+                self._store.put_operations(operations)
+                self._store.put_events(_event(o, now_s) for o in operations)
+        except FenceLost:
+            self.close()
+            raise
+        return answers
+
+    def _judge(self, intent: Intent, overlays: tuple[Overlay, ...], now_s: float) -> Operation | str:
+        refusal = self._refusal(intent, covering(overlays, intent.slot.nodes), now_s)
+        if refusal is not None:
+            return refusal
+        slot, step, seen = intent.slot, intent.step, intent.seen
+        capabilities = slot.capabilities
+        if capabilities is None or step.kind not in capabilities.writes:
+            return "the family cannot do that"
+        self._sequence += 1
+        return Operation(
+            id=f"{self._epoch:06d}-{self._sequence:09d}",
+            asset=slot.asset,
+            change=step.change,
+            before=step.before,
+            after=step.after,
+            sent_at_s=now_s,
+            uptime_before_s=seen.telemetry.uptime_s,
+            mining_uptime_before_s=seen.telemetry.mining_uptime_s,
+            cost=capabilities.writes[step.kind],
+            why=step.why,
+            epoch=self._epoch,
+        )
+
+    def _refusal(self, intent: Intent, overlays: tuple[Overlay, ...], now_s: float) -> str | None:
+        slot, step = intent.slot, intent.step
+        stop = isinstance(step.change, StopMining)
+        lowers = stop or (step.after_w < step.before_w and step.kind is not ChangeKind.SET_POOLS)
+        hold = hold_on(overlays)
+        if hold is not None and not stop:
+            return f"{hold.kind} hold of {hold.owner}"
+        if freeze_on(overlays, now_s) is not None and not lowers:
+            return "frozen"
+        pin = slot.memory.pin
+        identity = intent.seen.identity
+        if pin is None or identity is None or not pin.matches(identity):
+            return "identity is not confirmed"
+        if step.raises and step.why is not Why.ROLLOUT:
+            return "a repair may not raise power"
+        if slot.op is not None:
+            return "another write is open"
+        if isinstance(step.change, SetPools):
+            return self._pool_refusal(slot, step.change.pools)
+        return None
+
+    def _pool_refusal(self, slot: Slot, pools: Sequence[PoolSetting]) -> str | None:
+        if not pools:
+            return "it would leave zero pools"
+        device = slot.device
+        words = {"{asset}": device.asset, "{rack}": device.rack, "{slot}": str(device.slot), "{site}": device.site}
+        allowed = set()
+        for url, pattern in self._pools.get(slot.owner.id, frozenset()):
+            worker = pattern
+            for word, value in words.items():
+                worker = worker.replace(word, value)
+            allowed.add((url, worker))
+        for pool in pools:
+            if (pool.url, pool.worker) not in allowed:
+                return f"{pool.url} is not on the list of {slot.owner.id}"
+        return None
+
+
+def _audit_record(operation: Operation, now_s: float) -> Mapping[str, object]:
+    return {
+        "at_s": now_s,
+        "kind": "intent",
+        "operation": operation.id,
+        "asset": operation.asset,
+        "change": operation.change,
+        "why": operation.why,
+        "epoch": operation.epoch,
+    }
+
+
+def _event(operation: Operation, now_s: float) -> Event:
+    return Event(at_s=now_s, kind="intent", asset=operation.asset, text=f"{describe(operation)} ({operation.why})")
+
+
+def describe(operation: Operation) -> str:
+    """The operation in a few words."""
+    change = operation.change
+    if isinstance(change, SetPools):
+        return f"set pools to {', '.join(pool.url for pool in change.pools)}"
+    detail = " ".join(str(value) for value in msgspec.structs.asdict(change).values() if value is not None)
+    return f"{kind_of(change).replace('_', ' ')} {detail}".strip()

@@ -1,0 +1,160 @@
+"""Looks at every device, over and over: two-speed, bounded, dead devices backed off.
+
+Constant work: the number of looks per second does not depend on what they find.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Callable, Iterable
+
+from control_plane.core import limits
+from control_plane.core.errors import (
+    AuthRejected,
+    ControlPlaneError,
+    HardwareFault,
+    OversizedReply,
+    Unreachable,
+    UnexpectedReply,
+    WrongIdentity,
+)
+from control_plane.core.observation import Depth, Observation, Sighting, Unseen, UnseenReason
+from control_plane.core.ports import Clock, Rng, Secrets, Target
+from control_plane.core.secret import Secret
+from control_plane.engine.slots import Slot
+
+_REASONS: tuple[tuple[type[ControlPlaneError], UnseenReason], ...] = (
+    (OversizedReply, UnseenReason.OVERSIZED_REPLY),
+    (UnexpectedReply, UnseenReason.UNEXPECTED_REPLY),
+    (AuthRejected, UnseenReason.AUTH_REJECTED),
+    (WrongIdentity, UnseenReason.WRONG_IDENTITY),
+    (HardwareFault, UnseenReason.HARDWARE_FAULT),
+    (Unreachable, UnseenReason.UNREACHABLE),
+)
+_TICK_S = 0.05
+_DETAIL_CHARS = 200
+_NO_SECRET = Secret("")
+
+
+def target_of(slot: Slot, address: str, secrets: Secrets) -> Target:
+    """Where and as whom the driver finds a device."""
+    credentials = slot.device.intent.credentials
+    return Target(
+        asset=slot.asset,
+        address=address,
+        user=credentials.user if credentials else "",
+        password=secrets.resolve(credentials.secret_ref) if credentials else _NO_SECRET,
+    )
+
+
+async def look(slot: Slot, depth: Depth, *, secrets: Secrets, clock: Clock) -> Sighting:
+    """One look at one device; a failure of the device is a sighting too."""
+    if slot.driver is None:
+        return _unseen(slot, clock, UnseenReason.NO_DRIVER, "")
+    if slot.address is None:
+        return _unseen(slot, clock, UnseenReason.UNLOCATED, f"not found in {slot.device.subnet} yet")
+    try:
+        return await slot.driver.observe(target_of(slot, slot.address, secrets), depth)
+    except ControlPlaneError as error:
+        for kind, reason in _REASONS:
+            if isinstance(error, kind):
+                return _unseen(slot, clock, reason, str(error))
+        raise
+
+
+def _unseen(slot: Slot, clock: Clock, reason: UnseenReason, detail: str) -> Unseen:
+    return Unseen(asset=slot.asset, at_s=clock.wall_s(), reason=reason, detail=detail[:_DETAIL_CHARS])
+
+
+class Poller:
+    """Schedules looks in wire time and hands each result to `sighted`."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        rng: Rng,
+        secrets: Secrets,
+        sighted: Callable[[Slot, Sighting, Depth], None],
+        interval_s: float = limits.POLL_INTERVAL_S,
+        concurrency: int = limits.POLL_CONCURRENCY,
+    ) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._secrets = secrets
+        self._sighted = sighted
+        self._interval_s = interval_s
+        self._concurrency = concurrency
+        self._heap: list[tuple[float, int, Slot]] = []
+        self._numbers = itertools.count()
+        self._ready: asyncio.Queue[Slot] = asyncio.Queue()
+        self._watched: set[str] = set()
+
+    def watch(self, slots: Iterable[Slot]) -> None:
+        """Begin to poll; first looks are spread over one interval, or at once for a few."""
+        fresh = [slot for slot in slots if slot.asset not in self._watched]
+        now = self._clock.wire_s()
+        for index, slot in enumerate(fresh):
+            self._watched.add(slot.asset)
+            self._push(slot, now + self._interval_s * index / max(len(fresh), self._concurrency))
+
+    def forget(self, slot: Slot) -> None:
+        """Stop polling a device."""
+        self._watched.discard(slot.asset)
+        slot.due_s = float("inf")
+
+    def hurry(self, slot: Slot, after_s: float = 0.0, *, full: bool = True) -> None:
+        """Look sooner: at the latest after so many wire seconds."""
+        slot.full_wanted = slot.full_wanted or full
+        due = self._clock.wire_s() + after_s
+        if due < slot.due_s:
+            self._push(slot, due)
+
+    def _push(self, slot: Slot, due_s: float) -> None:
+        slot.due_s = due_s
+        heapq.heappush(self._heap, (due_s, next(self._numbers), slot))
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._concurrency, max(1, len(self._watched)))):
+                group.create_task(self._work())
+            while True:
+                now = self._clock.wire_s()
+                while self._heap and self._heap[0][0] <= now:
+                    due, _, slot = heapq.heappop(self._heap)
+                    if slot.due_s == due and slot.asset in self._watched:
+                        slot.due_s = float("inf")
+                        self._ready.put_nowait(slot)
+                wait = self._heap[0][0] - now if self._heap else _TICK_S
+                await self._clock.wire_sleep(min(max(wait, 0.0), _TICK_S))
+
+    async def _work(self) -> None:
+        while True:
+            slot = await self._ready.get()
+            if slot.busy:
+                self._push(slot, self._clock.wire_s() + 1.0)
+                continue
+            slot.busy = True
+            try:
+                await self._look(slot)
+            finally:
+                slot.busy = False
+
+    async def _look(self, slot: Slot) -> None:
+        began = self._clock.wire_s()
+        depth = slot.next_depth(pools_every=limits.POOLS_EVERY_POLLS, full_every=limits.FULL_EVERY_POLLS)
+        sighting = await look(slot, depth, secrets=self._secrets, clock=self._clock)
+        slot.polls += 1
+        due = began + self._interval_s
+        if isinstance(sighting, Observation):
+            slot.failures = 0
+        else:
+            slot.failures += 1
+            backoff = min(self._interval_s * 2 ** min(slot.failures - 1, 8), limits.DEAD_BACKOFF_MAX_S)
+            due = began + backoff * self._rng.uniform(0.9, 1.1)
+        if slot.asset in self._watched and due < slot.due_s:
+            self._push(slot, due)
+        self._sighted(slot, sighting, depth)

@@ -1,0 +1,395 @@
+"""From a sighting to a verified write, for one device at a time.
+
+Level-triggered: whatever woke a device up, it is judged by what it is now. A write is decided from
+a fresh FULL look, passes the gate, is sent at most once and then followed by looking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from control_plane.core import limits
+from control_plane.core.change import Failed, InProgress, Outcome, RefusedByDevice, kind_of
+from control_plane.core.decide import Context, Held, Reason, Step, Why, decide
+from control_plane.core.errors import FenceLost
+from control_plane.core.fleet import Site
+from control_plane.core.memory import note_converged, note_drift
+from control_plane.core.observation import Depth, Field, Observation, Sighting, merged
+from control_plane.core.overlay import Overlay, covering
+from control_plane.core.plan import raise_wish
+from control_plane.core.ports import Clock, Secrets
+from control_plane.core.power import Loads, admit, counted_w
+from control_plane.core.verify import OPEN_STAGES, Operation, Stage, progress, reads_as_written
+from control_plane.engine.gate import Gate, Intent, describe
+from control_plane.engine.journal import Journal
+from control_plane.engine.poller import Poller, look, target_of
+from control_plane.engine.queue import KeyedQueue, Priority
+from control_plane.engine.slots import Budgets, Slot
+
+_REBOOT_SLACK_S = 120.0
+"""Uptime may lag behind wall time by that much before a reboot is suspected."""
+_FOLLOW_UP_S = (2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
+"""Device seconds between looks after a write; the last one repeats."""
+_MIN_FOLLOW_UP_WIRE_S = 0.25
+_RETRY_S = 30.0
+"""Device seconds before a failed write is decided again; doubles per attempt."""
+
+
+class Reconciler:
+    """Decides, writes and verifies; owns the loads, budgets and open operations of a site."""
+
+    def __init__(
+        self,
+        *,
+        site: Site,
+        clock: Clock,
+        secrets: Secrets,
+        gate: Gate,
+        journal: Journal,
+        loads: Loads,
+        acts: asyncio.TaskGroup | None = None,
+    ) -> None:
+        self.site = site
+        self._clock = clock
+        self._secrets = secrets
+        self._gate = gate
+        self._journal = journal
+        self.loads = loads
+        self.budgets = Budgets(site)
+        self.queue: KeyedQueue[Slot] = KeyedQueue()
+        self.poller: Poller | None = None
+        self.overlays: tuple[Overlay, ...] = ()
+        self.approved: frozenset[tuple[str, Field]] = frozenset()
+        self.incident_of: Callable[[Slot], str | None] = lambda _slot: None
+        self.open: dict[str, Slot] = {}
+        """Devices with an open operation."""
+        self.wishes: dict[str, Slot] = {}
+        self.draining = False
+        """No new writes: the process is about to stop, or lost its fence."""
+        self.written: set[str] = set()
+        """Devices written to since the set was last cleared (by the rollout)."""
+        self._acts = acts
+        self._pending: list[tuple[Intent, asyncio.Future[Operation | str]]] = []
+
+    # --- what was seen -----------------------------------------------------------------------------
+
+    def sighted(self, slot: Slot, sighting: Sighting, depth: Depth) -> None:
+        """Take in a look; wake the device up only if something that matters changed."""
+        slot.dirty = True
+        if not isinstance(sighting, Observation):
+            news = slot.unseen is None or slot.unseen.reason is not sighting.reason
+            slot.unseen = sighting
+            if news:
+                slot.full_wanted = True
+                self.queue.push(slot.asset, slot, Priority.DRIFT)
+            return
+        before, back = slot.seen, slot.unseen is not None
+        now = merged(before, sighting)
+        slot.seen, slot.unseen = now, None
+        slot.seen_wire_s = self._clock.wire_s()
+        if depth is Depth.FULL:
+            slot.full_wanted, slot.full_wire_s = False, slot.seen_wire_s
+        elif before is not None and _discontinuous(before, sighting):
+            self._hurry(slot, 0.0)
+        self._count(slot)
+        if slot.decision is None or back or slot.op is not None or _differs(before, now):
+            first = slot.decision is None
+            self.queue.push(slot.asset, slot, Priority.FIRST_SYNC if first else Priority.DRIFT)
+
+    def _hurry(self, slot: Slot, after_s: float) -> None:
+        if self.poller is not None:
+            self.poller.hurry(slot, after_s)
+
+    def _count(self, slot: Slot) -> None:
+        """Count the device by its settings; while a write is open, at the higher of before and after."""
+        watts = max(slot.reserved_w, counted_w(slot.device, slot.seen.settings if slot.seen else None))
+        if slot.op is not None:
+            watts = max(watts, counted_w(slot.device, slot.op.after), counted_w(slot.device, slot.op.before))
+        self.loads.count(slot.asset, slot.device.feed, watts)
+
+    # --- what is to be done --------------------------------------------------------------------------
+
+    def judge(self, slot: Slot) -> None:
+        """Decide about one device and begin what is to be done."""
+        if slot.op is not None:
+            self.follow(slot)
+        now_s = self._clock.wall_s()
+        decision = decide(self._context(slot, now_s))
+        slot.decision = decision
+        self._remember(slot, now_s)
+        self.wishes.pop(slot.asset, None)
+        slot.wish = None
+        if not decision.steps or slot.op is not None or self.draining:
+            return
+        step = decision.steps[0]
+        if self._clock.wire_s() < slot.retry_wire_s:
+            return
+        if step.raises:
+            slot.wish = step
+            self.wishes[slot.asset] = slot
+        else:
+            self._act(slot, step)
+
+    def _context(self, slot: Slot, now_s: float) -> Context:
+        fresh = self._clock.wire_s() - slot.seen_wire_s <= limits.TELEMETRY_TTL_S
+        owner = slot.owner.id
+        return Context(
+            device=slot.device,
+            owner=slot.owner,
+            tenure=self.site.tenure,
+            capabilities=slot.capabilities,
+            memory=slot.memory,
+            sighting=slot.sighting,
+            fresh=fresh,
+            overlays=covering(self.overlays, slot.nodes) if self.overlays else (),
+            now_s=now_s,
+            in_flight=slot.op is not None,
+            assigned=slot.assigned,
+            approved=frozenset(field for who, field in self.approved if who == owner),
+            over_cap=any(self.loads.headroom_w(node) < 0 for node in slot.path if node in self.site.feeds),
+            incident=self.incident_of(slot),
+        )
+
+    def _remember(self, slot: Slot, now_s: float) -> None:
+        decision, memory = slot.decision, slot.memory
+        if decision is None or slot.seen is None or slot.unseen is not None:
+            return
+        if decision.converged:
+            memory = note_converged(memory, decision.desired_digest, slot.seen.settings)
+        else:
+            memory = note_drift(memory, decision.drifting, now_s)
+            if decision.overridden and memory.overridden_since_s is None:
+                memory = msgspec.structs.replace(memory, overridden_since_s=now_s)
+                self._journal.event("override", _held_text(decision.held), asset=slot.asset)
+        if memory is slot.memory:
+            return
+        for field in memory.drifting - slot.memory.drifting:
+            self._journal.event("drift", f"{field} left its declaration", asset=slot.asset)
+        for field in memory.contested - slot.memory.contested:
+            self._journal.page(f"{slot.asset}: {field} is contested: re-drifted twice within 24 h", asset=slot.asset)
+        slot.memory = memory
+        self._journal.memory(memory)
+
+    def admit_raises(self) -> None:
+        """Admit waiting raises, best J/TH first, inside the headroom that is left now."""
+        waiting = [(slot, slot.wish) for slot in self.wishes.values() if slot.wish is not None]
+        if not waiting or self.draining:
+            return
+        admission = admit(self.loads, (raise_wish(slot.device, step) for slot, step in waiting))
+        for slot, step in waiting:
+            if slot.asset in admission.admitted:
+                del self.wishes[slot.asset]
+                slot.wish, slot.reserved_w = None, step.after_w
+                self._act(slot, step)
+            else:
+                self._hold(slot, step, admission.refused[slot.asset])
+
+    def _hold(self, slot: Slot, step: Step, node: str) -> None:
+        decision = slot.decision
+        if decision is not None and not any(h.reason is Reason.NO_HEADROOM for h in decision.held):
+            held = Held(asset=slot.asset, reason=Reason.NO_HEADROOM, detail=f"{node} is full", field=step.field)
+            slot.decision = msgspec.structs.replace(decision, held=(*decision.held, held))
+
+    # --- writing -------------------------------------------------------------------------------------
+
+    def _act(self, slot: Slot, step: Step) -> None:
+        if slot.busy or not self.budgets.acquire(slot):
+            slot.reserved_w = 0.0
+            self._count(slot)
+            self.queue.park(slot.asset, slot, _priority(step))
+            return
+        slot.busy = True
+        assert self._acts is not None  # noqa: S101 - set before the first judgement
+        self._acts.create_task(self._write(slot, step))
+
+    async def _write(self, slot: Slot, step: Step) -> None:
+        """Look freshly, pass the gate, send once, note what came of it."""
+        sent = False
+        try:
+            if not await self._still_wanted(slot, step):
+                return
+            seen = slot.seen
+            assert isinstance(seen, Observation)  # noqa: S101 - _still_wanted() saw it
+            answer = await self._pass_gate(Intent(slot=slot, step=step, seen=seen))
+            if isinstance(answer, str):
+                self._journal.event("refused", f"{step.kind}: {answer}", asset=slot.asset)
+                slot.retry_wire_s = self._clock.wire_s() + self._clock.wire_of(_RETRY_S)
+                return
+            sent = True
+            self._opened(slot, answer)
+            assert slot.driver is not None and slot.address is not None  # noqa: S101, PT018 - it was just looked at
+            outcome = await slot.driver.apply(target_of(slot, slot.address, self._secrets), answer.change)
+            self._ended(slot, answer, outcome)
+        except FenceLost:
+            self.draining = True
+        finally:
+            slot.busy, slot.sending, slot.reserved_w = False, False, 0.0
+            if not sent:
+                self.budgets.release(slot)
+            self._count(slot)
+            self.queue.push(slot.asset, slot, Priority.CHANGE)
+
+    async def _still_wanted(self, slot: Slot, step: Step) -> bool:
+        """A fresh FULL look, and whether the same step still follows from it."""
+        sighting = await look(slot, Depth.FULL, secrets=self._secrets, clock=self._clock)
+        self.sighted(slot, sighting, Depth.FULL)
+        if not isinstance(sighting, Observation) or self.draining:
+            return False
+        decision = decide(self._context(slot, self._clock.wall_s()))
+        slot.decision = decision
+        return bool(decision.steps) and decision.steps[0].change == step.change
+
+    async def _pass_gate(self, intent: Intent) -> Operation | str:
+        """Intents of one moment share one durable transaction."""
+        future: asyncio.Future[Operation | str] = asyncio.get_running_loop().create_future()
+        self._pending.append((intent, future))
+        if len(self._pending) == 1:
+            asyncio.get_running_loop().call_soon(self._commit_pending)
+        return await future
+
+    def _commit_pending(self) -> None:
+        pending, self._pending = self._pending, []
+        try:
+            answers = self._gate.intend([intent for intent, _ in pending], self._clock.wall_s())
+        except Exception as error:  # noqa: BLE001 - each waiting write has to learn of it
+            for _, future in pending:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), answer in zip(pending, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+
+    def _opened(self, slot: Slot, op: Operation) -> None:
+        slot.op, slot.sending = op, True
+        self.open[slot.asset] = slot
+        self.written.add(slot.asset)
+        memory = slot.memory
+        writes = (*memory.persistent_writes_s, op.sent_at_s) if op.cost.persistent else memory.persistent_writes_s
+        recent = tuple(at for at in writes if op.sent_at_s - at < limits.REDRIFT_WINDOW_S)
+        slot.memory = msgspec.structs.replace(memory, persistent_writes_s=recent, attempts=memory.attempts + 1)
+        self._journal.memory(slot.memory)
+        self._count(slot)
+
+    def _ended(self, slot: Slot, op: Operation, outcome: Outcome) -> None:
+        """The call came back. Only a clear refusal closes the operation now; the rest is looked at."""
+        slot.sending = False
+        answered = msgspec.structs.replace(op, answered_at_s=self._clock.wall_s())
+        slot.op = answered
+        self._journal.outcome(answered, outcome)
+        match outcome:
+            case RefusedByDevice(reason=reason):
+                self._close(slot, _failed(answered, reason), latch=True)
+            case Failed(reason=reason, retryable=retryable):
+                self._close(slot, _failed(answered, reason), latch=not retryable)
+            case InProgress(check_after_s=after_s):
+                self._hurry(slot, self._soon(after_s))
+            case _:
+                self._hurry(slot, self._soon(_FOLLOW_UP_S[0]))
+
+    def _soon(self, device_s: float) -> float:
+        return max(_MIN_FOLLOW_UP_WIRE_S, self._clock.wire_of(device_s))
+
+    # --- verifying -------------------------------------------------------------------------------------
+
+    def adopt(self, slot: Slot, op: Operation) -> None:
+        """Take over an operation that an earlier process left open: it is looked at, never sent again."""
+        slot.op = op
+        self.open[slot.asset] = slot
+        if op.stage is Stage.SENT:
+            self.budgets.acquire(slot)
+        self._count(slot)
+        self._hurry(slot, 0.0)
+
+    def follow(self, slot: Slot) -> None:
+        """Move the open operation of a device along by what is known now, the time included."""
+        op = slot.op
+        if op is None or slot.sending:
+            return
+        now_s = self._clock.wall_s()
+        seen = slot.seen if slot.unseen is None else None
+        after = progress(op, slot.device, seen, now_s)
+        if after.stage is Stage.READ_BACK and seen is not None and not reads_as_written(after, seen):
+            after = msgspec.structs.replace(after, stage=Stage.CONFIRMED, detail="changed again before it took effect")
+        if after.stage not in OPEN_STAGES:
+            self._close(slot, after, latch=False)
+            return
+        if after is not op:
+            slot.op = after
+            self._journal.operation(after)
+            if after.stage is Stage.READ_BACK:
+                self.budgets.release(slot)
+        age_s = now_s - op.sent_at_s
+        gap_s = next((gap for gap in _FOLLOW_UP_S if age_s < gap * 4), _FOLLOW_UP_S[-1])
+        self._hurry(slot, self._soon(gap_s))
+
+    def _close(self, slot: Slot, op: Operation, *, latch: bool) -> None:
+        if slot.op is not None and slot.op.stage is Stage.SENT:
+            self.budgets.release(slot)
+        slot.op = None
+        self.open.pop(slot.asset, None)
+        memory = slot.memory
+        if op.stage is Stage.NOT_APPLIED:
+            backoff_s = _RETRY_S * 2 ** min(memory.attempts, 6)
+            slot.retry_wire_s = self._clock.wire_s() + self._clock.wire_of(backoff_s)
+            if latch or memory.attempts >= limits.MAX_ATTEMPTS:
+                memory = msgspec.structs.replace(memory, stuck=memory.stuck | {kind_of(op.change)})
+                why = op.detail or "it does not read as written"
+                self._journal.page(f"{slot.asset}: {describe(op)} does not stick: {why}", asset=slot.asset)
+        else:
+            expected = slot.seen.settings if slot.seen else memory.expected
+            memory = msgspec.structs.replace(memory, attempts=0, expected=expected)
+        slot.memory = memory
+        self._journal.memory(memory)
+        self._journal.operation(op)
+        kind = "verified" if op.stage is Stage.CONFIRMED else op.stage
+        self._journal.event(kind, f"{describe(op)}{': ' + op.detail if op.detail else ''}", asset=slot.asset)
+        self._count(slot)
+        self.queue.push(slot.asset, slot, Priority.CHANGE)
+
+    def tick(self) -> None:
+        """What time alone moves: operations whose grace ends, writes whose turn has come."""
+        for slot in list(self.open.values()):
+            if not slot.sending:
+                self.follow(slot)
+        self.admit_raises()
+        self.queue.unpark(2 * max(0, self.site.budgets.in_flight_per_site - self.budgets.total))
+
+
+def _failed(op: Operation, reason: str) -> Operation:
+    return msgspec.structs.replace(op, stage=Stage.NOT_APPLIED, detail=reason)
+
+
+def _priority(step: Step) -> Priority:
+    if step.after_w < step.before_w:
+        return Priority.SAFETY
+    return Priority.CHANGE if step.why is Why.ROLLOUT else Priority.DRIFT
+
+
+def _held_text(held: Iterable[Held]) -> str:
+    return "; ".join(f"{h.field}: {h.detail or h.reason}" for h in held if h.reason is Reason.MANUAL_OVERRIDE)
+
+
+def _differs(before: Observation | None, now: Observation) -> bool:
+    """Whether two looks differ in something that a decision depends on."""
+    if before is None or before.settings != now.settings or before.identity != now.identity:
+        return True
+    was, is_now = before.telemetry, now.telemetry
+    hashed, hashes = bool(was.hashrate_ths), bool(is_now.hashrate_ths)
+    return (
+        hashed is not hashes
+        or was.activity is not is_now.activity
+        or was.errors != is_now.errors
+        or before.write_enabled is not now.write_enabled
+    )
+
+
+def _discontinuous(before: Observation, now: Observation) -> bool:
+    """Whether another machine, or the same one after a reboot, answers at the address."""
+    was, told = before.telemetry.uptime_s, now.telemetry.uptime_s
+    if was is None or told is None:
+        return False
+    return abs(told - was - (now.at_s - before.at_s)) > _REBOOT_SLACK_S

@@ -1,0 +1,133 @@
+"""What the engine holds in memory of each device while it runs. Mutable; owned by the engine alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from control_plane.core.change import Capabilities
+from control_plane.core.decide import Decision, Step
+from control_plane.core.fleet import Device, Owner, Site
+from control_plane.core.memory import Memory
+from control_plane.core.observation import Depth, Observation, Unseen
+from control_plane.core.overlay import nodes_above
+from control_plane.core.ports import Driver
+from control_plane.core.verify import Operation
+
+NEVER = float("-inf")
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One managed device."""
+
+    device: Device
+    owner: Owner
+    driver: Driver | None
+    capabilities: Capabilities | None
+    memory: Memory
+    nodes: frozenset[str]
+    """Every node id that covers it."""
+    path: tuple[str, ...]
+    """Rack, switch and feed nodes from the leaf up: where a correlated failure is looked for."""
+    budget_nodes: tuple[str, ...]
+    """Nodes whose in-flight budgets it uses."""
+    address: str | None
+    assigned: bool = True
+
+    seen: Observation | None = None
+    unseen: Unseen | None = None
+    seen_wire_s: float = NEVER
+    full_wire_s: float = NEVER
+    full_wanted: bool = True
+    polls: int = 0
+    failures: int = 0
+    due_s: float = NEVER
+    busy: bool = False
+    """A look or a write is under way: one at a time per device."""
+
+    op: Operation | None = None
+    sending: bool = False
+    """Its operation's call has not come back yet."""
+    reserved_w: float = 0.0
+    """Watts of an admitted raise that is not yet an operation."""
+    decision: Decision | None = None
+    wish: Step | None = None
+    """A raise that waits for admission."""
+    retry_wire_s: float = NEVER
+    """No write before that."""
+    dirty: bool = False
+    """The sighting changed since the last flush."""
+
+    @property
+    def asset(self) -> str:
+        """The asset id."""
+        return self.device.asset
+
+    @property
+    def sighting(self) -> Observation | Unseen | None:
+        """What the last look gave: a failed one hides the older success."""
+        return self.unseen or self.seen
+
+    def next_depth(self, *, pools_every: int, full_every: int) -> Depth:
+        """How deep the next look has to go."""
+        if self.full_wanted or self.seen is None or self.polls % full_every == 0:
+            return Depth.FULL
+        return Depth.POOLS if self.polls % pools_every == 0 else Depth.TELEMETRY
+
+
+def make_slot(
+    site: Site, device: Device, memory: Memory, driver: Driver | None, capabilities: Capabilities | None
+) -> Slot:
+    """A fresh slot for a device."""
+    rack = site.racks.get(device.rack)
+    feeds = site.path(device.feed)
+    switch = (rack.switch,) if rack and rack.switch else ()
+    return Slot(
+        device=device,
+        owner=site.owners[device.intent.owner],
+        driver=driver,
+        capabilities=capabilities,
+        memory=memory,
+        nodes=nodes_above(site, device),
+        path=(device.rack, *switch, *(node.id for node in feeds)),
+        budget_nodes=(device.rack, *(node.id for node in feeds if node.kind in _BUDGETED)),
+        address=device.address or memory.located,
+    )
+
+
+_BUDGETED = frozenset({"pdu", "container", "hall", "pad"})
+
+
+class Budgets:
+    """In-flight writes per rack, per feed node and per site: never more than declared."""
+
+    def __init__(self, site: Site) -> None:
+        self._limits = site.budgets
+        self._racks: Mapping[str, object] = site.racks
+        self._in_flight: dict[str, int] = {}
+        self._total = 0
+
+    @property
+    def total(self) -> int:
+        """Writes in flight on the site."""
+        return self._total
+
+    def acquire(self, slot: Slot) -> bool:
+        """Take one unit on every node of the slot, or nothing."""
+        if self._total >= self._limits.in_flight_per_site:
+            return False
+        for node in slot.budget_nodes:
+            limit = self._limits.in_flight_per_rack if node in self._racks else self._limits.in_flight_per_feed
+            if self._in_flight.get(node, 0) >= limit:
+                return False
+        for node in slot.budget_nodes:
+            self._in_flight[node] = self._in_flight.get(node, 0) + 1
+        self._total += 1
+        return True
+
+    def release(self, slot: Slot) -> None:
+        """Give back what `acquire` took."""
+        for node in slot.budget_nodes:
+            self._in_flight[node] -= 1
+        self._total -= 1
