@@ -1,24 +1,26 @@
-"""The physics that all simulated families share: power, boot, ramp, hash, heat, and what was written.
+"""The physics that all simulated families share: power, boot, ramp, hash, heat, and writes.
 
 A `Machine` has no task and no timer. Every command stores the moment and the course that follows
 from it; `sample()` computes the state of any later moment. So one process holds 14,000 of them, and
 the same code runs under a virtual clock. All times are *device* seconds unless a name says `wire`.
 
-Sources of the time model: asic-devices reference §1–2 (stock Antminer back to full hash in 5–10 min;
-hash still up 60 s after an acknowledged sleep; standby watts above zero). Where no source gives a
-figure the value is a plausible default, and readers may not rely on it.
+Sources of the time model: asic-devices reference §1–2 (stock Antminer back to full hash in
+5–10 min; hash still up 60 s after an acknowledged sleep; standby watts above zero). Where no source
+gives a figure the value is a plausible default, and readers may not rely on it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from control_plane.simulator.ledger import Direction, Ledger, Write
-from control_plane.simulator.wire import SimClock
+
+if TYPE_CHECKING:
+    from control_plane.simulator.wire import SimClock
 
 _MASK = (1 << 64) - 1
 
@@ -131,7 +133,7 @@ class World:
 
 
 class Machine:
-    """One unit. Families hold one, translate their protocol to its commands, and never subclass it."""
+    """One unit. Families hold one and translate their protocol to its commands."""
 
     __slots__ = (
         "_boot_end",
@@ -152,6 +154,7 @@ class Machine:
         "asset",
         "bias",
         "dead_boards",
+        "has_work",
         "hash_share",
         "is_dead",
         "is_off",
@@ -184,13 +187,11 @@ class Machine:
         age_s: float = 86_400.0,
         is_dead: bool = False,
     ) -> None:
-        """A unit that has been running for `age_s` device seconds.
+        """A unit that has been running for `age_s` device seconds, asleep or in `mode`.
 
-        Args:
-            bin_share: this unit's hash at a given wattage, as a share of nameplate.
-            missing_boards: the last slots are empty.
-            password: of the family's administrator; faults may change it.
-            is_dead: the hardware never answers and draws nothing.
+        `bin_share` is this unit's hash at a given wattage as a share of nameplate, `missing_boards`
+        leaves the last slots empty, `password` is the family administrator's (faults may change
+        it), and with `is_dead` the hardware never answers and draws nothing.
         """
         self.world = world
         self.model = model
@@ -200,16 +201,18 @@ class Machine:
         self.serial = serial
         self.password = password
         self.seed = seed = seed_of(asset)
-        # Devices estimate their watts; makers' and fleets' own figures put the error at 3–5 % per
-        # unit (asic-devices §8 quotes 5–20 % for nameplate): sign and size by unit, mean zero.
-        share = mix(seed, 1)
-        self.bias = (0.03 + 0.02 * mix(seed, 2)) * (1.0 if share < 0.5 else -1.0)
+        # Devices estimate their watts. 3 to 5 % is a mild case: fleet tools put firmware readings
+        # at 5 to 20 % (asic-devices §8). Sign and size belong to the unit; the mean is zero.
+        self.bias = (0.03 + 0.02 * mix(seed, 2)) * (1.0 if seed & 1 else -1.0)
         self.hash_share = bin_share
         self.missing_boards = missing_boards
         self.dead_boards: frozenset[int] = frozenset()
         self.asleep = asleep
         self.step = model.step(mode or model.nominal) or model.ladder[-1]
         self.obeys = True
+        """False: it acknowledges writes and ignores them."""
+        self.has_work = True
+        """False without a live pool: it draws power and hashes nothing (PF#663)."""
         self.is_dead = is_dead
         self.is_off = False
         self._boots = 0
@@ -239,9 +242,11 @@ class Machine:
             standby = self.model.standby_w
             return Sample(Phase.BOOTING, 0.0, standby, 0.0, self._h1, 0.0, 0.0)
         watts, hashrate = self._course(now)
+        if not self.has_work:
+            hashrate = 0.0
         noise = mix(self.seed, int(now / 5.0)) - 0.5
         watts *= 1.0 + 0.01 * noise
-        if self._h1 <= 0.0 and hashrate <= 0.0:
+        if self.asleep and self._h1 <= 0.0 and hashrate <= 0.0:
             phase = Phase.SLEEPING
         elif now < self._t0 + self._hold_s + self._ramp_h_s and self._h1 > self._h0:
             phase = Phase.STARTING
@@ -272,7 +277,7 @@ class Machine:
         return self._work(now)
 
     def board_rates(self, rate_ths: float) -> tuple[float, ...]:
-        """`rate_ths` shared out to the board slots, unevenly by unit; dead and missing ones have 0."""
+        """`rate_ths` shared out to the board slots, unevenly by unit; dead and missing: 0."""
         alive = self._alive()
         if not alive:
             return (0.0,) * self.model.boards
@@ -329,7 +334,7 @@ class Machine:
             honoured: False where the device will not do it.
         """
         direction = Direction.NONE
-        if asks_w is not None and abs(asks_w - self.permitted_w()) > 0.5:
+        if asks_w is not None and round(asks_w) != round(self.permitted_w()):
             direction = Direction.RAISE if asks_w > self.permitted_w() else Direction.LOWER
         clock = self.world.clock
         self.world.ledger.add(
@@ -352,7 +357,7 @@ class Machine:
     def sleep(self, *, hold_s: float = 0.0) -> None:
         """Stop hashing; the control board stays up. It hashes on for `hold_s` before it falls."""
         self.asleep = True
-        if self.answers():
+        if self._is_up():
             self._turn(self.model.standby_w, 0.0, hold_s=hold_s, over_s=self.model.timing.fall_s)
 
     def sleep_at_reboot(self) -> None:
@@ -362,13 +367,12 @@ class Machine:
     def wake(self) -> None:
         """Start hashing as after a start of the mining process."""
         self.asleep = False
-        if self.answers():
-            self.restart_mining()
+        self.restart_mining()
 
     def set_step(self, step: Step, *, restart: bool) -> None:
         """Move to a step of the ladder, or between steps; asleep it is only remembered."""
         self.step = step
-        if self.asleep or not self.answers():
+        if self.asleep or not self._is_up():
             return
         if restart:
             self.restart_mining()
@@ -378,9 +382,8 @@ class Machine:
 
     def restart_mining(self) -> None:
         """Restart the mining process: a gap without hash, then the ramp. Settings stay."""
-        if not self.answers():
-            return
-        self._begin(self.world.clock.device_s())
+        if self._is_up():
+            self._begin(self.world.clock.device_s())
 
     def reboot(self) -> None:
         """Reboot the control board: nothing answers until it is up, then the ramp."""
@@ -413,6 +416,15 @@ class Machine:
             self.power_on()
         elif not self.asleep:
             self.restart_mining()
+
+    def _is_up(self) -> bool:
+        """Whether a command takes effect now; one given while booting does at the boot's end."""
+        if self.is_off or self.is_dead:
+            return False
+        if self.world.clock.device_s() < self._boot_end:
+            self._begin(self._boot_end)
+            return False
+        return True
 
     # -- the course ------------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     def _cipher(self) -> Cipher[modes.ECB]:
         key = hashlib.sha256(self.key.encode()).digest()
         # The protocol's own mode: WhatsMiner API v2.0.5 prescribes AES-256-ECB.
-        return Cipher(algorithms.AES(key), modes.ECB())
+        return Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - the vendor's protocol
 
 
 class TokenState(Enum):
@@ -145,9 +145,7 @@ class TokenTable:
 
     def _forget(self, wire_s: float) -> None:
         for peer, tokens in list(self._by_peer.items()):
-            for sign in [
-                sign for sign, expires_s in tokens.items() if expires_s <= wire_s
-            ]:
+            for sign in [sign for sign, expires_s in tokens.items() if expires_s <= wire_s]:
                 del tokens[sign]
             if not tokens:
                 del self._by_peer[peer]
