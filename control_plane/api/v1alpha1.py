@@ -26,7 +26,9 @@ Kilowatts = Annotated[float, Meta(gt=0, le=2_000_000, description="Kilowatts.")]
 TeraHashes = Annotated[float, Meta(ge=0, le=100_000, description="TH/s.")]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
-Address = Annotated[str, Meta(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){3}$", description="IPv4 address.")]
+Address = Annotated[
+    str, Meta(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){3}$", description="IPv4 address.")
+]
 Cidr = Annotated[
     str, Meta(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$", description="IPv4 network.")
 ]
@@ -48,7 +50,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base of every document and part: unknown keys are refused."""
 
 
-class CredentialsDoc(Document, kw_only=True):
+class CredentialsDoc(Document, frozen=True, kw_only=True):
     """How to log in to a family of devices."""
 
     user: Text
@@ -58,7 +60,7 @@ class CredentialsDoc(Document, kw_only=True):
 # --- fleet.yaml ------------------------------------------------------------------------------
 
 
-class BudgetsDoc(Document, kw_only=True):
+class BudgetsDoc(Document, frozen=True, kw_only=True):
     """How many devices may have a write in flight at once."""
 
     in_flight_per_rack: Annotated[int, Meta(ge=1)] = 8
@@ -66,24 +68,27 @@ class BudgetsDoc(Document, kw_only=True):
     in_flight_per_site: Annotated[int, Meta(ge=1)] = 1000
 
 
-class RolloutDoc(Document, kw_only=True):
+class RolloutDoc(Document, frozen=True, kw_only=True):
     """How an accepted change reaches devices. The engine makes the waves; this is only the strategy."""
 
     cohorts: Annotated[
         tuple[Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?%?$")], ...],
-        Meta(min_length=1, description="Cumulative sizes: `1`, `10`, `1%`, `5%`, `25%`; the rest follows."),
+        Meta(
+            min_length=1,
+            description="Cumulative sizes: `1`, `10`, `1%`, `5%`, `25%`; the rest follows.",
+        ),
     ] = ("1", "10", "1%", "5%", "25%")
     max_new_failure_share: Share = 0.05
 
 
-class RingDoc(Document, kw_only=True):
+class RingDoc(Document, frozen=True, kw_only=True):
     """Sites that receive a shared change together, before the next ring."""
 
     name: Name
     sites: tuple[Name, ...]
 
 
-class FleetDoc(Document, kw_only=True):
+class FleetDoc(Document, frozen=True, kw_only=True):
     """`fleet.yaml`: what holds for every site."""
 
     api_version: Literal["gridplane.dev/v1alpha1"]
@@ -96,7 +101,7 @@ class FleetDoc(Document, kw_only=True):
 # --- owners/<id>.yaml ------------------------------------------------------------------------
 
 
-class PoolDoc(Document, kw_only=True):
+class PoolDoc(Document, frozen=True, kw_only=True):
     """One pool that the owner's machines may work for."""
 
     host: Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$", max_length=253)]
@@ -114,7 +119,7 @@ class PoolDoc(Document, kw_only=True):
     ]
 
 
-class OwnerDoc(Document, kw_only=True):
+class OwnerDoc(Document, frozen=True, kw_only=True):
     """`owners/<id>.yaml`: whose machines, on which pools, and what they consent to."""
 
     name: Text
@@ -127,7 +132,7 @@ class OwnerDoc(Document, kw_only=True):
 # --- device-types/<id>.yaml ------------------------------------------------------------------
 
 
-class ModeDoc(Document, kw_only=True):
+class ModeDoc(Document, frozen=True, kw_only=True):
     """One step of the ladder."""
 
     name: Name
@@ -135,7 +140,7 @@ class ModeDoc(Document, kw_only=True):
     power_w: Watts
 
 
-class DeviceTypeDoc(Document, kw_only=True):
+class DeviceTypeDoc(Document, frozen=True, kw_only=True):
     """`device-types/<id>.yaml`: nameplate facts of one model."""
 
     kind: Literal["miner", "gpu_node"]
@@ -157,20 +162,22 @@ class DeviceTypeDoc(Document, kw_only=True):
 # --- profiles/<id>.yaml ----------------------------------------------------------------------
 
 
-class FirmwareDoc(Document, kw_only=True):
+class FirmwareDoc(Document, frozen=True, kw_only=True):
     """Which firmware a device should run."""
 
     family: FamilyName
     version: str | None = None
 
 
-class ProfileDoc(Document, kw_only=True):
+class ProfileDoc(Document, frozen=True, kw_only=True):
     """`profiles/<id>.yaml`: what a class of devices should run."""
 
     kind: Literal["miner", "gpu_node"]
     description: str = ""
     firmware: FirmwareDoc
-    pools: Annotated[tuple[Name, ...], Meta(max_length=3, description="Names in the owner's list, by priority.")] = ()
+    pools: Annotated[
+        tuple[Name, ...], Meta(max_length=3, description="Names in the owner's list, by priority.")
+    ] = ()
     mining: bool = True
     power_mode: Name | None = None
     power_limit_w: Annotated[int, Meta(ge=0, le=200_000)] | None = None
@@ -181,17 +188,18 @@ class ProfileDoc(Document, kw_only=True):
 # --- sites/<site>/site.yaml ------------------------------------------------------------------
 
 
-class TenureDoc(Document, kw_only=True):
+class TenureDoc(Document, frozen=True, kw_only=True):
     """Whose site, and what its host lets us do."""
 
     kind: Literal["owned", "hosted_in"]
     host: Text | None = None
     host_actions: Annotated[
-        tuple[FieldName, ...], Meta(description="Fields that only the host may change; planned as held.")
+        tuple[FieldName, ...],
+        Meta(description="Fields that only the host may change; planned as held."),
     ] = ()
 
 
-class LocationDoc(Document, kw_only=True):
+class LocationDoc(Document, frozen=True, kw_only=True):
     """Where on earth."""
 
     country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2.")]
@@ -199,7 +207,7 @@ class LocationDoc(Document, kw_only=True):
     place: Text
 
 
-class NetworkDoc(Document, kw_only=True):
+class NetworkDoc(Document, frozen=True, kw_only=True):
     """One network of the site."""
 
     name: Name
@@ -209,13 +217,15 @@ class NetworkDoc(Document, kw_only=True):
     may_reach: tuple[Name, ...] = ()
 
 
-class SiteDoc(Document, kw_only=True):
+class SiteDoc(Document, frozen=True, kw_only=True):
     """`sites/<site>/site.yaml`: one site."""
 
     name: Text
     tenure: TenureDoc
     location: LocationDoc
-    time_zone: Annotated[str, Meta(pattern=r"^[A-Za-z]+(/[A-Za-z_+-]+)*$", description="IANA name.")]
+    time_zone: Annotated[
+        str, Meta(pattern=r"^[A-Za-z]+(/[A-Za-z_+-]+)*$", description="IANA name.")
+    ]
     networks: Annotated[tuple[NetworkDoc, ...], Meta(min_length=1)]
     clusters: tuple[Name, ...] = ()
     jump_host: Name | None = None
@@ -225,7 +235,7 @@ class SiteDoc(Document, kw_only=True):
 # --- sites/<site>/power.yaml -----------------------------------------------------------------
 
 
-class PdusDoc(Document, kw_only=True):
+class PdusDoc(Document, frozen=True, kw_only=True):
     """Equal PDUs under one node: `<node>-p1` … `<node>-pN`."""
 
     count: Annotated[int, Meta(ge=1, le=200)]
@@ -233,7 +243,7 @@ class PdusDoc(Document, kw_only=True):
     derate: Annotated[float, Meta(gt=0, le=1)] = 0.8
 
 
-class FeedDoc(Document, kw_only=True):
+class FeedDoc(Document, frozen=True, kw_only=True):
     """One node of the feed tree."""
 
     id: Name
@@ -247,7 +257,7 @@ class FeedDoc(Document, kw_only=True):
     pdus: PdusDoc | None = None
 
 
-class PowerDoc(Document, kw_only=True):
+class PowerDoc(Document, frozen=True, kw_only=True):
     """`sites/<site>/power.yaml`: the feed tree, as a flat list."""
 
     nodes: Annotated[tuple[FeedDoc, ...], Meta(min_length=1)]
@@ -256,7 +266,7 @@ class PowerDoc(Document, kw_only=True):
 # --- sites/<site>/hosts/*.yaml ---------------------------------------------------------------
 
 
-class HostDoc(Document, kw_only=True):
+class HostDoc(Document, frozen=True, kw_only=True):
     """A machine that runs gridplane or the cluster; never sheddable."""
 
     name: Name
@@ -268,7 +278,7 @@ class HostDoc(Document, kw_only=True):
     host_key: str | None = None
 
 
-class HostsDoc(Document, kw_only=True):
+class HostsDoc(Document, frozen=True, kw_only=True):
     """`sites/<site>/hosts/*.yaml`."""
 
     hosts: tuple[HostDoc, ...]
@@ -277,23 +287,29 @@ class HostsDoc(Document, kw_only=True):
 # --- sites/<site>/racks/*.yaml ---------------------------------------------------------------
 
 
-class AddressingDoc(Document, kw_only=True):
+class AddressingDoc(Document, frozen=True, kw_only=True):
     """How the rack's devices get their addresses: exactly one of the two."""
 
-    static_by_slot: Annotated[Address | None, Meta(description="Address of slot 1; each slot one more.")] = None
-    dhcp: Annotated[Cidr | None, Meta(description="Network in which the devices are looked for.")] = None
+    static_by_slot: Annotated[
+        Address | None, Meta(description="Address of slot 1; each slot one more.")
+    ] = None
+    dhcp: Annotated[
+        Cidr | None, Meta(description="Network in which the devices are looked for.")
+    ] = None
 
 
-class OverrideDoc(Document, kw_only=True):
+class OverrideDoc(Document, frozen=True, kw_only=True):
     """Slots that differ from the rest of the rack."""
 
-    slots: Annotated[str, Meta(pattern=r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$", description="`1-4,7`.")]
+    slots: Annotated[
+        str, Meta(pattern=r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$", description="`1-4,7`.")
+    ]
     owner: Name | None = None
     type: Name | None = None
     profile: Name | None = None
 
 
-class RackDoc(Document, kw_only=True):
+class RackDoc(Document, frozen=True, kw_only=True):
     """One rack of miners."""
 
     id: Name
@@ -314,7 +330,7 @@ class RackDoc(Document, kw_only=True):
     overrides: tuple[OverrideDoc, ...] = ()
 
 
-class RacksDoc(Document, kw_only=True):
+class RacksDoc(Document, frozen=True, kw_only=True):
     """`sites/<site>/racks/*.yaml`."""
 
     racks: Annotated[tuple[RackDoc, ...], Meta(min_length=1)]
@@ -323,7 +339,7 @@ class RacksDoc(Document, kw_only=True):
 # --- sites/<site>/gpu/*.yaml -----------------------------------------------------------------
 
 
-class GpuRackDoc(Document, kw_only=True):
+class GpuRackDoc(Document, frozen=True, kw_only=True):
     """One rack of GPU nodes."""
 
     id: Name
@@ -337,7 +353,7 @@ class GpuRackDoc(Document, kw_only=True):
     first_bmc: Address
 
 
-class GpuRacksDoc(Document, kw_only=True):
+class GpuRacksDoc(Document, frozen=True, kw_only=True):
     """`sites/<site>/gpu/*.yaml`."""
 
     racks: Annotated[tuple[GpuRackDoc, ...], Meta(min_length=1)]

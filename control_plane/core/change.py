@@ -97,7 +97,7 @@ class Disturbance(StrEnum):
 
 
 class SettingClass(msgspec.Struct, frozen=True, kw_only=True):
-    """What one kind of write costs on one family. Times are device time, typical, with a source in the driver."""
+    """What one kind of write costs on one family. Device time, typical; the driver says the source."""
 
     disturbance: Disturbance
     persistent: bool

@@ -46,7 +46,8 @@ def lowest_common(
     suspects = [
         (-count, depth[node], node)
         for node, count in counts.items()
-        if count >= limits.CORRELATED_FLOOR and count >= limits.CORRELATED_SHARE * population.get(node, 0)
+        if count >= limits.CORRELATED_FLOOR
+        and count >= limits.CORRELATED_SHARE * population.get(node, 0)
     ]
     if not suspects:
         return None

@@ -242,7 +242,11 @@ def _not_judged(ctx: Context) -> Held | None:
         }.get(device.state, Reason.OUT_OF_SERVICE)
         return _held(ctx, reason, device.state_reason)
     if ctx.capabilities is None:
-        what = "GPU nodes" if device.type.kind is DeviceKind.GPU_NODE else f"family {device.intent.family}"
+        what = (
+            "GPU nodes"
+            if device.type.kind is DeviceKind.GPU_NODE
+            else f"family {device.intent.family}"
+        )
         return _held(ctx, Reason.NO_DRIVER, f"no driver yet for {what}")
     if ctx.sighting is None:
         return _held(ctx, Reason.NOT_SEEN)
@@ -257,7 +261,9 @@ def _identity(ctx: Context, seen: Observation) -> Held | None:
     """The reason why this machine must not be written to, if identity gives one."""
     pin = ctx.memory.pin
     if pin is None or (pin.mac is None and pin.serial is None):
-        return _held(ctx, Reason.UNTRUSTED, "no identity is pinned; `gridplane trust` pins what answers now")
+        return _held(
+            ctx, Reason.UNTRUSTED, "no identity is pinned; `gridplane trust` pins what answers now"
+        )
     if seen.identity is None:
         return _held(ctx, Reason.UNTRUSTED, "the device told no identity")
     match = pin.matches(seen.identity)
@@ -265,10 +271,14 @@ def _identity(ctx: Context, seen: Observation) -> Held | None:
         return _held(ctx, Reason.UNTRUSTED, "the device told neither MAC nor serial")
     if not match:
         told = seen.identity.mac or seen.identity.serial
-        return _held(ctx, Reason.WRONG_IDENTITY, f"{told} answers, {pin.mac or pin.serial} is pinned")
+        return _held(
+            ctx, Reason.WRONG_IDENTITY, f"{told} answers, {pin.mac or pin.serial} is pinned"
+        )
     model = seen.identity.model
     if model is not None and not _is_model(ctx.device, model):
-        return _held(ctx, Reason.WRONG_MODEL, f"a {model} answers, {ctx.device.type.model} is declared")
+        return _held(
+            ctx, Reason.WRONG_MODEL, f"a {model} answers, {ctx.device.type.model} is declared"
+        )
     return None
 
 
@@ -302,7 +312,9 @@ def _judge(ctx: Context, base: Decision, seen: Observation, unknown: frozenset[F
     overridden = False
     rollout = ctx.memory.converged != base.desired_digest
     for difference in base.differences:
-        verdict = _rollout_verdict(ctx, difference) if rollout else _drift_verdict(ctx, difference, seen)
+        verdict = (
+            _rollout_verdict(ctx, difference) if rollout else _drift_verdict(ctx, difference, seen)
+        )
         if isinstance(verdict, Held):
             held.append(verdict)
             overridden = overridden or verdict.reason is Reason.MANUAL_OVERRIDE
@@ -393,15 +405,23 @@ def _drift_verdict(ctx: Context, difference: Difference, seen: Observation) -> W
         case Field.POOLS:
             return Why.DRIFT
         case Field.FIRMWARE | Field.ADDRESSING:
-            return _held(ctx, Reason.ASK, f"{difference.observed} instead of {difference.declared}", field)
+            return _held(
+                ctx, Reason.ASK, f"{difference.observed} instead of {difference.declared}", field
+            )
         case Field.MINING | Field.POWER_MODE | Field.POWER_LIMIT_W:
             if difference.direction is Direction.MORE:
                 if _set_by_lowering_overlay(ctx, field):
                     return Why.ROLLOUT
                 if ctx.over_cap:
                     return Why.CAP
-                return _held(ctx, Reason.ASK, "runs above its declaration; every cap still holds", field)
-            detail = "stopped by hand" if field is Field.MINING else f"set to {difference.observed} by hand"
+                return _held(
+                    ctx, Reason.ASK, "runs above its declaration; every cap still holds", field
+                )
+            detail = (
+                "stopped by hand"
+                if field is Field.MINING
+                else f"set to {difference.observed} by hand"
+            )
             return _held(ctx, Reason.MANUAL_OVERRIDE, detail, field)
 
 
@@ -437,7 +457,12 @@ def _barred(ctx: Context, difference: Difference, change: Change | None) -> Held
     if hold is not None and not stop:
         return _held(ctx, Reason.HOLD, f"{hold.kind} hold of {hold.owner}: {hold.reason}", field)
     if change is None:
-        return _held(ctx, Reason.FIRMWARE_JOB, f"{difference.observed} instead of {difference.declared}", field)
+        return _held(
+            ctx,
+            Reason.FIRMWARE_JOB,
+            f"{difference.observed} instead of {difference.declared}",
+            field,
+        )
     if field in ctx.tenure.host_actions:
         return _held(ctx, Reason.HOST_ACTION, f"only {ctx.tenure.host} may change it", field)
     freeze = freeze_on(ctx.overlays, ctx.now_s)
@@ -459,7 +484,9 @@ def _barred(ctx: Context, difference: Difference, change: Change | None) -> Held
     return None
 
 
-def _step(ctx: Context, difference: Difference, change: Change | None, why: Why, seen: Observation) -> Step | Held:
+def _step(
+    ctx: Context, difference: Difference, change: Change | None, why: Why, seen: Observation
+) -> Step | Held:
     if change is None or ctx.capabilities is None:
         return _held(ctx, Reason.UNSUPPORTED, field=difference.field)
     device, before = ctx.device, seen.settings
@@ -499,7 +526,9 @@ def settings_after(before: Settings, change: Change) -> Settings:
         case StopMining():
             return msgspec.structs.replace(before, mining=False)
         case StartMining(power_mode=mode):
-            return msgspec.structs.replace(before, mining=True, power_mode=mode or before.power_mode)
+            return msgspec.structs.replace(
+                before, mining=True, power_mode=mode or before.power_mode
+            )
         case _:
             return before
 
@@ -509,7 +538,10 @@ def _stop_contested(ctx: Context, base: Decision, seen: Observation) -> list[Ste
     pools = next((d for d in base.differences if d.field is Field.POOLS), None)
     if pools is None or seen.settings.mining is not True or ctx.capabilities is None:
         return []
-    if ChangeKind.STOP_MINING not in ctx.capabilities.writes or ChangeKind.STOP_MINING in ctx.memory.stuck:
+    if (
+        ChangeKind.STOP_MINING not in ctx.capabilities.writes
+        or ChangeKind.STOP_MINING in ctx.memory.stuck
+    ):
         return []
     if Field.MINING in ctx.tenure.host_actions or seen.write_enabled is False:
         return []

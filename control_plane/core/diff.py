@@ -40,7 +40,11 @@ def permitted_w(device: Device, settings: Settings) -> float:
     step = kind.mode(settings.power_mode) if settings.power_mode else None
     watts = step.power_w if step else kind.max_w
     if settings.power_limit_w is not None:
-        watts = min(settings.power_limit_w, kind.max_w) if step is None else min(watts, settings.power_limit_w)
+        watts = (
+            min(settings.power_limit_w, kind.max_w)
+            if step is None
+            else min(watts, settings.power_limit_w)
+        )
     return watts
 
 
@@ -56,7 +60,12 @@ def differences(device: Device, desired: Settings, seen: Observation) -> tuple[D
         if field is Field.POWER_MODE and (observed.mining is False or desired.mining is False):
             continue  # A sleeping device has no mode to compare; it is named when it is woken.
         found.append(
-            Difference(field=field, declared=want, observed=have, direction=_direction(device, field, want, have))
+            Difference(
+                field=field,
+                declared=want,
+                observed=have,
+                direction=_direction(device, field, want, have),
+            )
         )
     return tuple(found)
 
@@ -78,7 +87,9 @@ def _direction(device: Device, field: Field, want: Value, have: Value) -> Direct
         case Field.POWER_MODE:
             declared, observed = device.type.mode(str(want)), device.type.mode(str(have))
             if observed is None:
-                return Direction.MORE  # An unknown step may be anything: treat it as the dangerous one.
+                return (
+                    Direction.MORE
+                )  # An unknown step may be anything: treat it as the dangerous one.
             return _compare(declared.power_w if declared else 0.0, observed.power_w)
         case _:
             return Direction.SAME

@@ -28,7 +28,9 @@ class SourceRef(msgspec.Struct, frozen=True, order=True):
     def __str__(self) -> str:
         if not self.line:
             return self.path
-        return f"{self.path}:{self.line}:{self.column}" if self.column else f"{self.path}:{self.line}"
+        return (
+            f"{self.path}:{self.line}:{self.column}" if self.column else f"{self.path}:{self.line}"
+        )
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

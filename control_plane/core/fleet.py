@@ -294,7 +294,7 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     """How a revision reaches devices; Git declares only this, the engine makes the Rollout."""
 
     cohorts: tuple[float, ...]
-    """Sizes of the waves, one after another: from 1 up a count, below 1 a share; the rest is the last wave."""
+    """Sizes of the waves, in order: from 1 up a count, below 1 a share; the rest comes last."""
     max_new_failure_share: float
     """Of a wave, above the control group's own rate, before the gate stops it."""
 

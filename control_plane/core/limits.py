@@ -9,7 +9,6 @@ from typing import Final, TypeVar
 
 import msgspec
 
-
 T = TypeVar("T", int, float)
 
 
@@ -30,34 +29,121 @@ def _limit(name: str, value: T, unit: str, source: str) -> T:
     return value
 
 
-REPLY_MAX_BYTES: Final = _limit("REPLY_MAX_BYTES", 256 * 1024, "bytes", "control S9: an honest reply of any family is below 64 KiB")
+REPLY_MAX_BYTES: Final = _limit(
+    "REPLY_MAX_BYTES",
+    256 * 1024,
+    "bytes",
+    "control S9: an honest reply of any family is below 64 KiB",
+)
 REPLY_MAX_DEPTH: Final = _limit("REPLY_MAX_DEPTH", 32, "levels", "control S9")
-REPLY_DEADLINE_S: Final = _limit("REPLY_DEADLINE_S", 5.0, "wire s", "control S9; asic-devices, hot-path budget")
-CONNECT_DEADLINE_S: Final = _limit("CONNECT_DEADLINE_S", 3.0, "wire s", "a loaded control board accepts within 1 s; a dead one must not hold a slot for long")
-POLL_INTERVAL_S: Final = _limit("POLL_INTERVAL_S", 10.0, "wire s", "figure C2: every device each 10 s")
-POLL_CONCURRENCY: Final = _limit("POLL_CONCURRENCY", 500, "connections", "asic-devices §5: 14,000 devices in 7.4 s without errors at 500")
-POOLS_EVERY_POLLS: Final = _limit("POOLS_EVERY_POLLS", 3, "polls", "control S2: a hijack is contained within 30 s")
-FULL_EVERY_POLLS: Final = _limit("FULL_EVERY_POLLS", 360, "polls", "asic-devices §5: identity and config hourly or on change")
-DEAD_BACKOFF_MAX_S: Final = _limit("DEAD_BACKOFF_MAX_S", 120.0, "wire s", "dead hosts must not hold poll slots")
-TELEMETRY_TTL_S: Final = _limit("TELEMETRY_TTL_S", 60.0, "wire s", "invariant I6: six missed polls; nothing is decided from older telemetry")
-WRITE_READ_TTL_S: Final = _limit("WRITE_READ_TTL_S", 30.0, "wire s", "reconciler rule 1: a write is decided from a fresh read")
-MAX_ATTEMPTS: Final = _limit("MAX_ATTEMPTS", 3, "writes", "reconciler rule 5: after that the device is stuck")
-REDRIFT_WINDOW_S: Final = _limit("REDRIFT_WINDOW_S", 86_400.0, "policy s", "design §3: two re-drifts of a field in 24 h are a contest")
+REPLY_DEADLINE_S: Final = _limit(
+    "REPLY_DEADLINE_S", 5.0, "wire s", "control S9; asic-devices, hot-path budget"
+)
+CONNECT_DEADLINE_S: Final = _limit(
+    "CONNECT_DEADLINE_S",
+    3.0,
+    "wire s",
+    "a loaded control board accepts within 1 s; a dead one must not hold a slot for long",
+)
+POLL_INTERVAL_S: Final = _limit(
+    "POLL_INTERVAL_S", 10.0, "wire s", "figure C2: every device each 10 s"
+)
+POLL_CONCURRENCY: Final = _limit(
+    "POLL_CONCURRENCY",
+    500,
+    "connections",
+    "asic-devices §5: 14,000 devices in 7.4 s without errors at 500",
+)
+POOLS_EVERY_POLLS: Final = _limit(
+    "POOLS_EVERY_POLLS", 3, "polls", "control S2: a hijack is contained within 30 s"
+)
+FULL_EVERY_POLLS: Final = _limit(
+    "FULL_EVERY_POLLS", 360, "polls", "asic-devices §5: identity and config hourly or on change"
+)
+DEAD_BACKOFF_MAX_S: Final = _limit(
+    "DEAD_BACKOFF_MAX_S", 120.0, "wire s", "dead hosts must not hold poll slots"
+)
+TELEMETRY_TTL_S: Final = _limit(
+    "TELEMETRY_TTL_S",
+    60.0,
+    "wire s",
+    "invariant I6: six missed polls; nothing is decided from older telemetry",
+)
+WRITE_READ_TTL_S: Final = _limit(
+    "WRITE_READ_TTL_S", 30.0, "wire s", "reconciler rule 1: a write is decided from a fresh read"
+)
+MAX_ATTEMPTS: Final = _limit(
+    "MAX_ATTEMPTS", 3, "writes", "reconciler rule 5: after that the device is stuck"
+)
+REDRIFT_WINDOW_S: Final = _limit(
+    "REDRIFT_WINDOW_S",
+    86_400.0,
+    "policy s",
+    "design §3: two re-drifts of a field in 24 h are a contest",
+)
 REDRIFTS_TO_CONTEST: Final = _limit("REDRIFTS_TO_CONTEST", 2, "re-drifts", "design §3")
-PERSISTENT_WRITES_PER_DAY: Final = _limit("PERSISTENT_WRITES_PER_DAY", 12, "writes per device", "asic-devices: no vendor endurance figure; config writes wear NAND")
-STORM_SHARE: Final = _limit("STORM_SHARE", 0.01, "share of site", "control S2: more than 1 % off-list at once is an alarm, not a rewrite storm")
-STORM_FLOOR: Final = _limit("STORM_FLOOR", 100, "devices", "below that a share of a small site is not a storm: one rack is")
-CORRELATED_SHARE: Final = _limit("CORRELATED_SHARE", 0.5, "share of node", "design §8: half of a PDU, rack or switch lost together is one incident")
-CORRELATED_FLOOR: Final = _limit("CORRELATED_FLOOR", 5, "devices", "smaller groups are single faults")
+PERSISTENT_WRITES_PER_DAY: Final = _limit(
+    "PERSISTENT_WRITES_PER_DAY",
+    12,
+    "writes per device",
+    "asic-devices: no vendor endurance figure; config writes wear NAND",
+)
+STORM_SHARE: Final = _limit(
+    "STORM_SHARE",
+    0.01,
+    "share of site",
+    "control S2: more than 1 % off-list at once is an alarm, not a rewrite storm",
+)
+STORM_FLOOR: Final = _limit(
+    "STORM_FLOOR", 100, "devices", "below that a share of a small site is not a storm: one rack is"
+)
+CORRELATED_SHARE: Final = _limit(
+    "CORRELATED_SHARE",
+    0.5,
+    "share of node",
+    "design §8: half of a PDU, rack or switch lost together is one incident",
+)
+CORRELATED_FLOOR: Final = _limit(
+    "CORRELATED_FLOOR", 5, "devices", "smaller groups are single faults"
+)
 CORRELATED_WINDOW_S: Final = _limit("CORRELATED_WINDOW_S", 60.0, "wire s", "six polls")
-SHRINK_MAX_SHARE: Final = _limit("SHRINK_MAX_SHARE", 0.05, "share of site", "design §4: a revision that drops more devices is not accepted")
-HASH_EVIDENCE_SHARE: Final = _limit("HASH_EVIDENCE_SHARE", 0.5, "of nameplate", "hashing means at least half of the nameplate hash")
-SLEEP_EVIDENCE_SHARE: Final = _limit("SLEEP_EVIDENCE_SHARE", 0.5, "of nominal draw", "Proto Fleet: curtailed is ≤ 0.5 of baseline watts")
-MODE_EVIDENCE_SHARE: Final = _limit("MODE_EVIDENCE_SHARE", 0.25, "of nameplate hash", "bins, bias and temperature move hash at a mode by less")
-FAILURE_HASH_SHARE: Final = _limit("FAILURE_HASH_SHARE", 0.8, "of baseline", "a gate counts a device as failed below that")
+SHRINK_MAX_SHARE: Final = _limit(
+    "SHRINK_MAX_SHARE",
+    0.05,
+    "share of site",
+    "design §4: a revision that drops more devices is not accepted",
+)
+HASH_EVIDENCE_SHARE: Final = _limit(
+    "HASH_EVIDENCE_SHARE", 0.5, "of nameplate", "hashing means at least half of the nameplate hash"
+)
+SLEEP_EVIDENCE_SHARE: Final = _limit(
+    "SLEEP_EVIDENCE_SHARE",
+    0.5,
+    "of nominal draw",
+    "Proto Fleet: curtailed is ≤ 0.5 of baseline watts",
+)
+MODE_EVIDENCE_SHARE: Final = _limit(
+    "MODE_EVIDENCE_SHARE",
+    0.25,
+    "of nameplate hash",
+    "bins, bias and temperature move hash at a mode by less",
+)
+FAILURE_HASH_SHARE: Final = _limit(
+    "FAILURE_HASH_SHARE", 0.8, "of baseline", "a gate counts a device as failed below that"
+)
 D3_SHARE: Final = _limit("D3_SHARE", 0.05, "of site watts", "danger class D3")
 MASS_SHARE: Final = _limit("MASS_SHARE", 0.05, "of site devices", "danger class D5: mass removal")
-HOLD_EFFECT_S: Final = _limit("HOLD_EFFECT_S", 2.0, "wire s", "a hold taken by another process is in force in the gate within this")
-YAML_MAX_BYTES: Final = _limit("YAML_MAX_BYTES", 8 * 1024 * 1024, "bytes per file", "the largest file of a 15,000-device site is below 1 MiB")
+HOLD_EFFECT_S: Final = _limit(
+    "HOLD_EFFECT_S",
+    2.0,
+    "wire s",
+    "a hold taken by another process is in force in the gate within this",
+)
+YAML_MAX_BYTES: Final = _limit(
+    "YAML_MAX_BYTES",
+    8 * 1024 * 1024,
+    "bytes per file",
+    "the largest file of a 15,000-device site is below 1 MiB",
+)
 YAML_MAX_DEPTH: Final = _limit("YAML_MAX_DEPTH", 32, "levels", "control S9")
 YAML_MAX_ALIASES: Final = _limit("YAML_MAX_ALIASES", 100, "aliases per file", "anchor bombs")

@@ -87,7 +87,11 @@ def note_drift(memory: Memory, fields: frozenset[Field], now_s: float) -> Memory
 
 def note_converged(memory: Memory, digest: str, observed: Settings) -> Memory:
     """Remember that the device equals the desired settings of `digest`."""
-    if memory.converged == digest and memory.expected == observed and not (memory.drifting or memory.attempts or memory.stuck):
+    if (
+        memory.converged == digest
+        and memory.expected == observed
+        and not (memory.drifting or memory.attempts or memory.stuck)
+    ):
         return memory
     return msgspec.structs.replace(
         memory,

@@ -33,7 +33,7 @@ class PoolSetting(msgspec.Struct, frozen=True, order=True):
     """One pool slot in canonical form: blanks stripped, scheme present, host in lower case."""
 
     url: str
-    """`stratum+tcp://host:port`; other schemes: `stratum+ssl`, `stratum2+tcp` (with its public key as path)."""
+    """`stratum+tcp://host:port`; or `stratum+ssl`, or `stratum2+tcp` (its public key as path)."""
     worker: str
     """The user name as the device sends it."""
 

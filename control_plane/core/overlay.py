@@ -86,7 +86,10 @@ def resolve(declared: Settings, overlays: Iterable[Overlay], now_s: float) -> Se
 
 def hold_on(overlays: Iterable[Overlay]) -> Overlay | None:
     """The hold that decides: a safety hold before a maintenance hold; `None` where nothing holds."""
-    holds = sorted((o for o in overlays if o.kind in HOLDS), key=lambda o: (o.kind != OverlayKind.SAFETY_HOLD, o.id))
+    holds = sorted(
+        (o for o in overlays if o.kind in HOLDS),
+        key=lambda o: (o.kind != OverlayKind.SAFETY_HOLD, o.id),
+    )
     return holds[0] if holds else None
 
 

@@ -130,7 +130,11 @@ def make_plan(site: Site, revision: str, world: World) -> Plan:
     """The plan that brings the site from `world` to its declaration."""
     loads = Loads(site)
     for device in site.devices:
-        loads.count(device.asset, device.feed, counted_w(device, known_settings(world.sightings.get(device.asset))))
+        loads.count(
+            device.asset,
+            device.feed,
+            counted_w(device, known_settings(world.sightings.get(device.asset))),
+        )
     before = {node: loads.at(node) for node in site.feeds}
     over = frozenset(node for node in site.feeds if loads.headroom_w(node) < 0)
     decisions = _decide_all(site, world, over)
@@ -157,7 +161,9 @@ def make_plan(site: Site, revision: str, world: World) -> Plan:
         effect=effect,
         headroom=headroom,
         danger=_danger(site, steps, effect, world.removed),
-        digest=digest_of(revision, [(s.asset, s.change, s.before) for s in steps], sorted(world.removed)),
+        digest=digest_of(
+            revision, [(s.asset, s.change, s.before) for s in steps], sorted(world.removed)
+        ),
     )
 
 
@@ -167,7 +173,9 @@ def _is_fresh(world: World, asset: str) -> bool:
 
 def _decide_all(site: Site, world: World, over: frozenset[str]) -> dict[str, Decision]:
     """A decision for every device; devices of one feed share the look at their ancestors."""
-    over_feeds = {feed: any(n.id in over for n in site.path(feed)) for feed in site.feeds} if over else {}
+    over_feeds = (
+        {feed: any(n.id in over for n in site.path(feed)) for feed in site.feeds} if over else {}
+    )
     approved: dict[str, frozenset[Field]] = {}
     for owner in site.owners:
         approved[owner] = frozenset(field for who, field in world.approved if who == owner)
@@ -184,7 +192,9 @@ def _decide_all(site: Site, world: World, over: frozenset[str]) -> dict[str, Dec
                 memory=pinned(device, world.memories.get(asset)),
                 sighting=world.sightings.get(asset),
                 fresh=asset not in world.stale,
-                overlays=covering(world.overlays, nodes_above(site, device)) if world.overlays else (),
+                overlays=covering(world.overlays, nodes_above(site, device))
+                if world.overlays
+                else (),
                 now_s=world.now_s,
                 in_flight=asset in world.in_flight,
                 approved=approved[owner_id],
@@ -194,7 +204,9 @@ def _decide_all(site: Site, world: World, over: frozenset[str]) -> dict[str, Dec
     return decisions
 
 
-def _admitted(site: Site, decisions: Mapping[str, Decision], loads: Loads) -> tuple[list[Step], tuple[Held, ...]]:
+def _admitted(
+    site: Site, decisions: Mapping[str, Decision], loads: Loads
+) -> tuple[list[Step], tuple[Held, ...]]:
     """All decreases first, then raises while they fit; the others are held as `no_headroom`."""
     held = [h for decision in decisions.values() for h in decision.held]
     steps: list[Step] = []
@@ -206,7 +218,9 @@ def _admitted(site: Site, decisions: Mapping[str, Decision], loads: Loads) -> tu
         if any(step.raises for step in chain):
             wishes.append(raise_wish(device, chain[-1]))
         else:
-            loads.count(device.asset, device.feed, min(loads.counted(device.asset), chain[-1].after_w))
+            loads.count(
+                device.asset, device.feed, min(loads.counted(device.asset), chain[-1].after_w)
+            )
     admission = admit(loads, wishes)
     for asset, decision in decisions.items():
         node = admission.refused.get(asset)
@@ -281,7 +295,9 @@ def _first_assets(steps: Iterable[Step], count: int) -> frozenset[str]:
     return frozenset(assets)
 
 
-def _danger(site: Site, steps: tuple[Step, ...], effect: Effect, removed: tuple[str, ...]) -> Danger:
+def _danger(
+    site: Site, steps: tuple[Step, ...], effect: Effect, removed: tuple[str, ...]
+) -> Danger:
     """The class of the whole plan: of its worst step, of its megawatts, of what it takes away."""
     if len(removed) > limits.MASS_SHARE * max(1, len(site.devices)):
         return Danger.D5

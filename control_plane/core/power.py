@@ -29,7 +29,11 @@ def counted_w(device: Device, settings: Settings | None) -> float:
     if device.state is SlotState.OUT_OF_SERVICE:
         return device.type.nominal.power_w
     if settings.mining is None:
-        return device.type.nominal.power_w if settings.power_mode is None else permitted_w(device, settings)
+        return (
+            device.type.nominal.power_w
+            if settings.power_mode is None
+            else permitted_w(device, settings)
+        )
     return permitted_w(device, settings)
 
 

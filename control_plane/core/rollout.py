@@ -135,7 +135,9 @@ def judge_gate(
         treated_failed=treated_failed,
         control=len(control),
         control_failed=control_failed,
-        detail="" if passed else f"{share:.1%} of the wave failed against {background:.1%} of the control group",
+        detail=""
+        if passed
+        else f"{share:.1%} of the wave failed against {background:.1%} of the control group",
     )
 
 
@@ -143,9 +145,13 @@ def after_gate(rollout: Rollout, gate: GateResult) -> Rollout:
     """The rollout after a gate: next wave, done, or halted."""
     gates = (*rollout.gates, gate)
     if not gate.passed:
-        return msgspec.structs.replace(rollout, state=RolloutState.HALTED, gates=gates, soak_until_s=None)
+        return msgspec.structs.replace(
+            rollout, state=RolloutState.HALTED, gates=gates, soak_until_s=None
+        )
     if rollout.wave + 1 >= len(rollout.waves):
-        return msgspec.structs.replace(rollout, state=RolloutState.DONE, gates=gates, soak_until_s=None)
+        return msgspec.structs.replace(
+            rollout, state=RolloutState.DONE, gates=gates, soak_until_s=None
+        )
     return msgspec.structs.replace(
         rollout, state=RolloutState.RUNNING, wave=rollout.wave + 1, gates=gates, soak_until_s=None
     )

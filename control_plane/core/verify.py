@@ -78,7 +78,11 @@ def progress(op: Operation, device: Device, seen: Observation | None, now_s: flo
         stage = Stage.READ_BACK
     if stage is Stage.READ_BACK and fresh is not None and _shows_effect(op, device, fresh):
         return msgspec.structs.replace(op, stage=Stage.CONFIRMED)
-    if stage is Stage.SENT and age_s > op.cost.readback_s and (fresh is not None or age_s > op.cost.effect_s):
+    if (
+        stage is Stage.SENT
+        and age_s > op.cost.readback_s
+        and (fresh is not None or age_s > op.cost.effect_s)
+    ):
         # Without any look the verdict waits longer: silence is what a rebooting device does.
         return msgspec.structs.replace(op, stage=Stage.NOT_APPLIED)
     if stage is Stage.READ_BACK and age_s > op.cost.effect_s:
@@ -130,7 +134,10 @@ def _shows_effect(op: Operation, device: Device, seen: Observation) -> bool:
     telemetry = seen.telemetry
     settings = seen.settings
     if isinstance(op.change, StopMining) or op.after.mining is False:
-        if telemetry.power_w is not None and telemetry.power_w > device.type.nominal.power_w * limits.SLEEP_EVIDENCE_SHARE:
+        if (
+            telemetry.power_w is not None
+            and telemetry.power_w > device.type.nominal.power_w * limits.SLEEP_EVIDENCE_SHARE
+        ):
             return False
         return telemetry.hashrate_ths is not None and telemetry.hashrate_ths <= 0.0
     if telemetry.hashrate_ths is None:

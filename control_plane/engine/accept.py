@@ -37,7 +37,9 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged_removals: int | None = None
 
 
-def accept(store: Store, audit: AuditFile, proposal: Proposal, before: Site | None, now_s: float) -> RevisionRecord:
+def accept(
+    store: Store, audit: AuditFile, proposal: Proposal, before: Site | None, now_s: float
+) -> RevisionRecord:
     """Put a proposal in force, atomically: record, expectations, rollout and releases, or nothing.
 
     An equal digest makes no new rollout; it only brings approvals and expectations up to date.
@@ -48,7 +50,8 @@ def accept(store: Store, audit: AuditFile, proposal: Proposal, before: Site | No
     """
     if proposal.plan.revision != proposal.digest:
         raise NotAccepted(
-            f"plan {short(proposal.plan.digest)} was made for revision {short(proposal.plan.revision)}, the inventory "
+            f"plan {short(proposal.plan.digest)} was made for revision "
+            f"{short(proposal.plan.revision)}, the inventory "
             f"is now {short(proposal.digest)}: run `gridplane plan` again"
         )
     removed = removed_assets(before, proposal.site)
@@ -65,17 +68,33 @@ def accept(store: Store, audit: AuditFile, proposal: Proposal, before: Site | No
         approvals=_all_approvals(current if same else None, proposal.approvals),
     )
     audit.append(
-        [{"at_s": now_s, "kind": "accept", "revision": record.digest, "by": record.accepted_by, "plan": record.plan_digest}]
+        [
+            {
+                "at_s": now_s,
+                "kind": "accept",
+                "revision": record.digest,
+                "by": record.accepted_by,
+                "plan": record.plan_digest,
+            }
+        ]
     )
     with store.transaction():
         store.put_revision(record, proposal.files)
         _expect(store, proposal.plan)
         if not same:
-            store.put_rollout(make_rollout(before, current.digest if current else None, proposal.site, record))
+            store.put_rollout(
+                make_rollout(before, current.digest if current else None, proposal.site, record)
+            )
             _release(store, before, removed, now_s)
             store.drop_released(device.asset for device in proposal.site.devices)
         store.put_events(
-            [Event(at_s=now_s, kind="accept", text=f"revision {short(record.digest)} accepted by {record.accepted_by}")]
+            [
+                Event(
+                    at_s=now_s,
+                    kind="accept",
+                    text=f"revision {short(record.digest)} accepted by {record.accepted_by}",
+                )
+            ]
         )
     return record
 
@@ -91,7 +110,9 @@ def _check_shrink(before: Site | None, removed: tuple[str, ...], acknowledged: i
         )
 
 
-def _all_approvals(current: RevisionRecord | None, more: tuple[Approval, ...]) -> tuple[Approval, ...]:
+def _all_approvals(
+    current: RevisionRecord | None, more: tuple[Approval, ...]
+) -> tuple[Approval, ...]:
     known = current.approvals if current else ()
     return (*known, *(a for a in more if a not in known))
 
@@ -118,14 +139,18 @@ def _release(store: Store, before: Site | None, removed: Iterable[str], now_s: f
 def subjects(before: Site | None, after: Site) -> tuple[str, ...]:
     """The devices that a revision changes; at adoption every managed device."""
     known = {device.asset: _wanted(device) for device in before.devices} if before else {}
-    return tuple(d.asset for d in after.devices if d.is_managed and known.get(d.asset) != _wanted(d))
+    return tuple(
+        d.asset for d in after.devices if d.is_managed and known.get(d.asset) != _wanted(d)
+    )
 
 
 def _wanted(device: Device) -> str:
     return digest_of(device.desired(), device.intent.family)
 
 
-def make_rollout(before: Site | None, origin: str | None, after: Site, record: RevisionRecord) -> Rollout:
+def make_rollout(
+    before: Site | None, origin: str | None, after: Site, record: RevisionRecord
+) -> Rollout:
     """The rollout of a newly accepted revision."""
     count = len(subjects(before, after))
     waves = wave_sizes(count, after.strategy.cohorts)

@@ -20,7 +20,7 @@ _encoder = msgspec.json.Encoder(order="sorted")
 
 
 class AuditFile:
-    """Appends records; one writer at a time (the holder of the fence, or a verb of the CLI under its lock)."""
+    """Appends records; one writer at a time: the fence's holder, or a verb of the CLI under its lock."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -46,7 +46,9 @@ class AuditFile:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise StoreError(f"{self._path}: {error.strerror}; nothing is done without an audit record") from error
+            raise StoreError(
+                f"{self._path}: {error.strerror}; nothing is done without an audit record"
+            ) from error
 
     def verify(self) -> tuple[int, int | None]:
         """(number of records, 1-based line of the first broken link or `None`)."""

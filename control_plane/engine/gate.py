@@ -49,7 +49,8 @@ class Gate:
     def learn_pools(self, site: Site) -> None:
         """Take over the owners' pool lists of an accepted revision: (url, worker pattern) per owner."""
         self._pools = {
-            owner.id: frozenset((pool.url, pool.worker) for pool in owner.pools) for owner in site.owners.values()
+            owner.id: frozenset((pool.url, pool.worker) for pool in owner.pools)
+            for owner in site.owners.values()
         }
 
     def close(self) -> None:
@@ -83,7 +84,9 @@ class Gate:
             raise
         return answers
 
-    def _judge(self, intent: Intent, overlays: tuple[Overlay, ...], now_s: float) -> Operation | str:
+    def _judge(
+        self, intent: Intent, overlays: tuple[Overlay, ...], now_s: float
+    ) -> Operation | str:
         refusal = self._refusal(intent, covering(overlays, intent.slot.nodes), now_s)
         if refusal is not None:
             return refusal
@@ -131,7 +134,12 @@ class Gate:
         if not pools:
             return "it would leave zero pools"
         device = slot.device
-        words = {"{asset}": device.asset, "{rack}": device.rack, "{slot}": str(device.slot), "{site}": device.site}
+        words = {
+            "{asset}": device.asset,
+            "{rack}": device.rack,
+            "{slot}": str(device.slot),
+            "{site}": device.site,
+        }
         allowed = set()
         for url, pattern in self._pools.get(slot.owner.id, frozenset()):
             worker = pattern
@@ -157,7 +165,12 @@ def _audit_record(operation: Operation, now_s: float) -> Mapping[str, object]:
 
 
 def _event(operation: Operation, now_s: float) -> Event:
-    return Event(at_s=now_s, kind="intent", asset=operation.asset, text=f"{describe(operation)} ({operation.why})")
+    return Event(
+        at_s=now_s,
+        kind="intent",
+        asset=operation.asset,
+        text=f"{describe(operation)} ({operation.why})",
+    )
 
 
 def describe(operation: Operation) -> str:
@@ -165,5 +178,7 @@ def describe(operation: Operation) -> str:
     change = operation.change
     if isinstance(change, SetPools):
         return f"set pools to {', '.join(pool.url for pool in change.pools)}"
-    detail = " ".join(str(value) for value in msgspec.structs.asdict(change).values() if value is not None)
+    detail = " ".join(
+        str(value) for value in msgspec.structs.asdict(change).values() if value is not None
+    )
     return f"{kind_of(change).replace('_', ' ')} {detail}".strip()

@@ -58,9 +58,13 @@ class Journal:
         for sighting in sightings:
             self._sightings[sighting.asset] = sighting
 
-    def event(self, kind: str, text: str, *, asset: str | None = None, node: str | None = None) -> None:
+    def event(
+        self, kind: str, text: str, *, asset: str | None = None, node: str | None = None
+    ) -> None:
         """Note something that happened."""
-        self._events.append(Event(at_s=self._clock.wall_s(), kind=kind, text=text, asset=asset, node=node))
+        self._events.append(
+            Event(at_s=self._clock.wall_s(), kind=kind, text=text, asset=asset, node=node)
+        )
 
     def page(self, text: str, *, asset: str | None = None, node: str | None = None) -> None:
         """Note something that a person has to look at."""

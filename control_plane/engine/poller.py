@@ -16,8 +16,8 @@ from control_plane.core.errors import (
     ControlPlaneError,
     HardwareFault,
     OversizedReply,
-    Unreachable,
     UnexpectedReply,
+    Unreachable,
     WrongIdentity,
 )
 from control_plane.core.observation import Depth, Observation, Sighting, Unseen, UnseenReason
@@ -54,7 +54,9 @@ async def look(slot: Slot, depth: Depth, *, secrets: Secrets, clock: Clock) -> S
     if slot.driver is None:
         return _unseen(slot, clock, UnseenReason.NO_DRIVER, "")
     if slot.address is None:
-        return _unseen(slot, clock, UnseenReason.UNLOCATED, f"not found in {slot.device.subnet} yet")
+        return _unseen(
+            slot, clock, UnseenReason.UNLOCATED, f"not found in {slot.device.subnet} yet"
+        )
     try:
         return await slot.driver.observe(target_of(slot, slot.address, secrets), depth)
     except ControlPlaneError as error:
@@ -65,7 +67,9 @@ async def look(slot: Slot, depth: Depth, *, secrets: Secrets, clock: Clock) -> S
 
 
 def _unseen(slot: Slot, clock: Clock, reason: UnseenReason, detail: str) -> Unseen:
-    return Unseen(asset=slot.asset, at_s=clock.wall_s(), reason=reason, detail=detail[:_DETAIL_CHARS])
+    return Unseen(
+        asset=slot.asset, at_s=clock.wall_s(), reason=reason, detail=detail[:_DETAIL_CHARS]
+    )
 
 
 class Poller:
@@ -145,7 +149,9 @@ class Poller:
 
     async def _look(self, slot: Slot) -> None:
         began = self._clock.wire_s()
-        depth = slot.next_depth(pools_every=limits.POOLS_EVERY_POLLS, full_every=limits.FULL_EVERY_POLLS)
+        depth = slot.next_depth(
+            pools_every=limits.POOLS_EVERY_POLLS, full_every=limits.FULL_EVERY_POLLS
+        )
         sighting = await look(slot, depth, secrets=self._secrets, clock=self._clock)
         slot.polls += 1
         due = began + self._interval_s
@@ -153,7 +159,9 @@ class Poller:
             slot.failures = 0
         else:
             slot.failures += 1
-            backoff = min(self._interval_s * 2 ** min(slot.failures - 1, 8), limits.DEAD_BACKOFF_MAX_S)
+            backoff = min(
+                self._interval_s * 2 ** min(slot.failures - 1, 8), limits.DEAD_BACKOFF_MAX_S
+            )
             due = began + backoff * self._rng.uniform(0.9, 1.1)
         if slot.asset in self._watched and due < slot.due_s:
             self._push(slot, due)

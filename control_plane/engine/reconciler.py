@@ -105,9 +105,13 @@ class Reconciler:
 
     def _count(self, slot: Slot) -> None:
         """Count the device by its settings; while a write is open, at the higher of before and after."""
-        watts = max(slot.reserved_w, counted_w(slot.device, slot.seen.settings if slot.seen else None))
+        watts = max(
+            slot.reserved_w, counted_w(slot.device, slot.seen.settings if slot.seen else None)
+        )
         if slot.op is not None:
-            watts = max(watts, counted_w(slot.device, slot.op.after), counted_w(slot.device, slot.op.before))
+            watts = max(
+                watts, counted_w(slot.device, slot.op.after), counted_w(slot.device, slot.op.before)
+            )
         self.loads.count(slot.asset, slot.device.feed, watts)
 
     # --- what is to be done --------------------------------------------------------------------------
@@ -149,7 +153,9 @@ class Reconciler:
             in_flight=slot.op is not None,
             assigned=slot.assigned,
             approved=frozenset(field for who, field in self.approved if who == owner),
-            over_cap=any(self.loads.headroom_w(node) < 0 for node in slot.path if node in self.site.feeds),
+            over_cap=any(
+                self.loads.headroom_w(node) < 0 for node in slot.path if node in self.site.feeds
+            ),
             incident=self.incident_of(slot),
         )
 
@@ -169,7 +175,10 @@ class Reconciler:
         for field in memory.drifting - slot.memory.drifting:
             self._journal.event("drift", f"{field} left its declaration", asset=slot.asset)
         for field in memory.contested - slot.memory.contested:
-            self._journal.page(f"{slot.asset}: {field} is contested: re-drifted twice within 24 h", asset=slot.asset)
+            self._journal.page(
+                f"{slot.asset}: {field} is contested: re-drifted twice within 24 h",
+                asset=slot.asset,
+            )
         slot.memory = memory
         self._journal.memory(memory)
 
@@ -190,7 +199,12 @@ class Reconciler:
     def _hold(self, slot: Slot, step: Step, node: str) -> None:
         decision = slot.decision
         if decision is not None and not any(h.reason is Reason.NO_HEADROOM for h in decision.held):
-            held = Held(asset=slot.asset, reason=Reason.NO_HEADROOM, detail=f"{node} is full", field=step.field)
+            held = Held(
+                asset=slot.asset,
+                reason=Reason.NO_HEADROOM,
+                detail=f"{node} is full",
+                field=step.field,
+            )
             slot.decision = msgspec.structs.replace(decision, held=(*decision.held, held))
 
     # --- writing -------------------------------------------------------------------------------------
@@ -221,7 +235,9 @@ class Reconciler:
             sent = True
             self._opened(slot, answer)
             assert slot.driver is not None and slot.address is not None  # noqa: S101, PT018 - it was just looked at
-            outcome = await slot.driver.apply(target_of(slot, slot.address, self._secrets), answer.change)
+            outcome = await slot.driver.apply(
+                target_of(slot, slot.address, self._secrets), answer.change
+            )
             self._ended(slot, answer, outcome)
         except FenceLost:
             self.draining = True
@@ -268,9 +284,15 @@ class Reconciler:
         self.open[slot.asset] = slot
         self.written.add(slot.asset)
         memory = slot.memory
-        writes = (*memory.persistent_writes_s, op.sent_at_s) if op.cost.persistent else memory.persistent_writes_s
+        writes = (
+            (*memory.persistent_writes_s, op.sent_at_s)
+            if op.cost.persistent
+            else memory.persistent_writes_s
+        )
         recent = tuple(at for at in writes if op.sent_at_s - at < limits.REDRIFT_WINDOW_S)
-        slot.memory = msgspec.structs.replace(memory, persistent_writes_s=recent, attempts=memory.attempts + 1)
+        slot.memory = msgspec.structs.replace(
+            memory, persistent_writes_s=recent, attempts=memory.attempts + 1
+        )
         self._journal.memory(slot.memory)
         self._count(slot)
 
@@ -312,8 +334,14 @@ class Reconciler:
         now_s = self._clock.wall_s()
         seen = slot.seen if slot.unseen is None else None
         after = progress(op, slot.device, seen, now_s)
-        if after.stage is Stage.READ_BACK and seen is not None and not reads_as_written(after, seen):
-            after = msgspec.structs.replace(after, stage=Stage.CONFIRMED, detail="changed again before it took effect")
+        if (
+            after.stage is Stage.READ_BACK
+            and seen is not None
+            and not reads_as_written(after, seen)
+        ):
+            after = msgspec.structs.replace(
+                after, stage=Stage.CONFIRMED, detail="changed again before it took effect"
+            )
         if after.stage not in OPEN_STAGES:
             self._close(slot, after, latch=False)
             return
@@ -338,7 +366,9 @@ class Reconciler:
             if latch or memory.attempts >= limits.MAX_ATTEMPTS:
                 memory = msgspec.structs.replace(memory, stuck=memory.stuck | {kind_of(op.change)})
                 why = op.detail or "it does not read as written"
-                self._journal.page(f"{slot.asset}: {describe(op)} does not stick: {why}", asset=slot.asset)
+                self._journal.page(
+                    f"{slot.asset}: {describe(op)} does not stick: {why}", asset=slot.asset
+                )
         else:
             expected = slot.seen.settings if slot.seen else memory.expected
             memory = msgspec.structs.replace(memory, attempts=0, expected=expected)
@@ -346,7 +376,9 @@ class Reconciler:
         self._journal.memory(memory)
         self._journal.operation(op)
         kind = "verified" if op.stage is Stage.CONFIRMED else op.stage
-        self._journal.event(kind, f"{describe(op)}{': ' + op.detail if op.detail else ''}", asset=slot.asset)
+        self._journal.event(
+            kind, f"{describe(op)}{': ' + op.detail if op.detail else ''}", asset=slot.asset
+        )
         self._count(slot)
         self.queue.push(slot.asset, slot, Priority.CHANGE)
 
@@ -370,7 +402,9 @@ def _priority(step: Step) -> Priority:
 
 
 def _held_text(held: Iterable[Held]) -> str:
-    return "; ".join(f"{h.field}: {h.detail or h.reason}" for h in held if h.reason is Reason.MANUAL_OVERRIDE)
+    return "; ".join(
+        f"{h.field}: {h.detail or h.reason}" for h in held if h.reason is Reason.MANUAL_OVERRIDE
+    )
 
 
 def _differs(before: Observation | None, now: Observation) -> bool:

@@ -97,7 +97,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     at_s: float
     kind: str
-    """`intent`, `outcome`, `verified`, `drift`, `override`, `hold`, `release`, `incident`, `gate`, `page` …"""
+    """`intent`, `outcome`, `verified`, `drift`, `override`, `hold`, `release`, `incident`, `page` …"""
     text: str
     asset: str | None = None
     node: str | None = None

@@ -77,7 +77,11 @@ class Slot:
 
 
 def make_slot(
-    site: Site, device: Device, memory: Memory, driver: Driver | None, capabilities: Capabilities | None
+    site: Site,
+    device: Device,
+    memory: Memory,
+    driver: Driver | None,
+    capabilities: Capabilities | None,
 ) -> Slot:
     """A fresh slot for a device."""
     rack = site.racks.get(device.rack)
@@ -118,7 +122,11 @@ class Budgets:
         if self._total >= self._limits.in_flight_per_site:
             return False
         for node in slot.budget_nodes:
-            limit = self._limits.in_flight_per_rack if node in self._racks else self._limits.in_flight_per_feed
+            limit = (
+                self._limits.in_flight_per_rack
+                if node in self._racks
+                else self._limits.in_flight_per_feed
+            )
             if self._in_flight.get(node, 0) >= limit:
                 return False
         for node in slot.budget_nodes:

@@ -11,7 +11,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,15 +22,26 @@ from control_plane.core.observation import Observation, Unseen
 from control_plane.core.overlay import Overlay
 from control_plane.core.rollout import Rollout
 from control_plane.core.verify import OPEN_STAGES, Operation
-from control_plane.engine.records import EngineStatus, Event, Order, Released, RevisionRecord, ShownPlan
+from control_plane.engine.records import (
+    EngineStatus,
+    Event,
+    Order,
+    Released,
+    RevisionRecord,
+    ShownPlan,
+)
 
 SCHEMA_VERSION = 1
 _EVENTS_KEPT = 200_000
 _PLANS_KEPT = 20
+# A type form; to mypy only a class is a type.
+_SIGHTING: Any = Observation | Unseen
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE revision (digest TEXT PRIMARY KEY, seq INTEGER NOT NULL UNIQUE, doc BLOB NOT NULL, files BLOB NOT NULL);
+CREATE TABLE revision (
+    digest TEXT PRIMARY KEY, seq INTEGER NOT NULL UNIQUE, doc BLOB NOT NULL, files BLOB NOT NULL
+);
 CREATE TABLE memory (asset TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE sighting (asset TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE overlay (id TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
@@ -87,7 +98,9 @@ class Store:
                 "stood there must be set again before anything is applied."
             )
         if "full" in text or "I/O" in text:
-            return StoreError(f"{where}: {text}. Nothing is written to devices until there is room; then start again.")
+            return StoreError(
+                f"{where}: {text}. Nothing is written to devices until there is room; then start again."
+            )
         return StoreError(f"{where}: {text}")
 
     def _migrate(self) -> None:
@@ -98,7 +111,11 @@ class Store:
                     f"{self._path} has state version {version}, this release knows {SCHEMA_VERSION}: "
                     "use the release that wrote it, or a newer one."
                 )
-            script = _SCHEMA if version == 0 else "".join(_MIGRATIONS[v] for v in range(version, SCHEMA_VERSION))
+            script = (
+                _SCHEMA
+                if version == 0
+                else "".join(_MIGRATIONS[v] for v in range(version, SCHEMA_VERSION))
+            )
             for statement in script.split(";"):
                 if statement.strip():
                     db.execute(statement)
@@ -200,7 +217,10 @@ class Store:
     def put_shown_plan(self, plan: ShownPlan) -> None:
         """Remember a plan that was shown; the oldest are forgotten."""
         with self.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO shown_plan VALUES (?, ?, ?)", (plan.digest, plan.at_s, _encode(plan)))
+            db.execute(
+                "INSERT OR REPLACE INTO shown_plan VALUES (?, ?, ?)",
+                (plan.digest, plan.at_s, _encode(plan)),
+            )
             db.execute(
                 "DELETE FROM shown_plan WHERE digest NOT IN "
                 "(SELECT digest FROM shown_plan ORDER BY at_s DESC LIMIT ?)",
@@ -210,7 +230,11 @@ class Store:
     def shown_plans(self, prefix: str) -> list[ShownPlan]:
         """Shown plans whose digest begins with `prefix`, newest first."""
         pattern = prefix.replace("%", "").replace("_", "") + "%"
-        return self._docs(ShownPlan, "SELECT doc FROM shown_plan WHERE digest LIKE ? ORDER BY at_s DESC", (pattern,))
+        return self._docs(
+            ShownPlan,
+            "SELECT doc FROM shown_plan WHERE digest LIKE ? ORDER BY at_s DESC",
+            (pattern,),
+        )
 
     # --- what is known of devices ----------------------------------------------------------------
 
@@ -221,22 +245,28 @@ class Store:
     def put_memories(self, memories: Iterable[Memory]) -> None:
         """Keep memories."""
         with self.transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?)", ((m.asset, _encode(m)) for m in memories))
+            db.executemany(
+                "INSERT OR REPLACE INTO memory VALUES (?, ?)",
+                ((m.asset, _encode(m)) for m in memories),
+            )
 
     def sightings(self) -> dict[str, Observation | Unseen]:
         """The last flushed sighting of every device."""
-        found = self._docs(Observation | Unseen, "SELECT doc FROM sighting")  # type: ignore[arg-type]
+        found = self._docs(_SIGHTING, "SELECT doc FROM sighting")
         return {s.asset: s for s in found}
 
     def sighting(self, asset: str) -> Observation | Unseen | None:
         """The last flushed sighting of one device."""
-        found = self._docs(Observation | Unseen, "SELECT doc FROM sighting WHERE asset = ?", (asset,))  # type: ignore[arg-type]
+        found = self._docs(_SIGHTING, "SELECT doc FROM sighting WHERE asset = ?", (asset,))
         return found[0] if found else None
 
     def put_sightings(self, sightings: Iterable[Observation | Unseen]) -> None:
         """Flush sightings for other processes to read; observed state, no fence needed."""
         with self.transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO sighting VALUES (?, ?)", ((s.asset, _encode(s)) for s in sightings))
+            db.executemany(
+                "INSERT OR REPLACE INTO sighting VALUES (?, ?)",
+                ((s.asset, _encode(s)) for s in sightings),
+            )
 
     def released(self) -> list[Released]:
         """Devices that left the declaration and still count."""
@@ -245,7 +275,10 @@ class Store:
     def put_released(self, devices: Iterable[Released]) -> None:
         """Release devices."""
         with self.transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO released VALUES (?, ?)", ((d.asset, _encode(d)) for d in devices))
+            db.executemany(
+                "INSERT OR REPLACE INTO released VALUES (?, ?)",
+                ((d.asset, _encode(d)) for d in devices),
+            )
 
     def drop_released(self, assets: Iterable[str]) -> None:
         """Forget released devices that are declared again."""
@@ -261,7 +294,9 @@ class Store:
     def put_overlay(self, overlay: Overlay) -> None:
         """Set an overlay."""
         with self.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO overlay VALUES (?, ?)", (overlay.id, _encode(overlay)))
+            db.execute(
+                "INSERT OR REPLACE INTO overlay VALUES (?, ?)", (overlay.id, _encode(overlay))
+            )
 
     def drop_overlay(self, overlay_id: str) -> None:
         """Release an overlay."""
@@ -303,7 +338,11 @@ class Store:
     def operations(self, asset: str | None = None, limit: int = 50) -> list[Operation]:
         """The last operations, newest first."""
         where, args = ("WHERE asset = ? ", (asset, limit)) if asset else ("", (limit,))
-        return self._docs(Operation, f"SELECT doc FROM operation {where}ORDER BY rowid DESC LIMIT ?", args)  # noqa: S608
+        return self._docs(
+            Operation,
+            f"SELECT doc FROM operation {where}ORDER BY rowid DESC LIMIT ?",
+            args,  # noqa: S608
+        )
 
     # --- rollouts, incidents, events, status -----------------------------------------------------
 
@@ -324,7 +363,8 @@ class Store:
         """Keep an incident."""
         with self.transaction() as db:
             db.execute(
-                "INSERT OR REPLACE INTO incident VALUES (?, ?, ?)", (incident.id, int(incident.open), _encode(incident))
+                "INSERT OR REPLACE INTO incident VALUES (?, ?, ?)",
+                (incident.id, int(incident.open), _encode(incident)),
             )
 
     def incidents(self, *, open_only: bool = True) -> list[Incident]:
@@ -335,13 +375,23 @@ class Store:
     def put_events(self, events: Iterable[Event]) -> None:
         """Append events; the oldest beyond a bound are forgotten (the audit file keeps all)."""
         with self.transaction() as db:
-            db.executemany("INSERT INTO event (asset, doc) VALUES (?, ?)", ((e.asset, _encode(e)) for e in events))
-            db.execute("DELETE FROM event WHERE seq <= (SELECT MAX(seq) FROM event) - ?", (_EVENTS_KEPT,))
+            db.executemany(
+                "INSERT INTO event (asset, doc) VALUES (?, ?)",
+                ((e.asset, _encode(e)) for e in events),
+            )
+            db.execute(
+                "DELETE FROM event WHERE seq <= (SELECT MAX(seq) FROM event) - ?", (_EVENTS_KEPT,)
+            )
 
-    def events(self, asset: str | None = None, limit: int = 20, after: int = 0) -> list[tuple[int, Event]]:
+    def events(
+        self, asset: str | None = None, limit: int = 20, after: int = 0
+    ) -> list[tuple[int, Event]]:
         """(sequence number, event), newest first; of one asset, or of all."""
         where, args = ("AND asset = ? ", (after, asset, limit)) if asset else ("", (after, limit))
-        rows = self._rows(f"SELECT seq, doc FROM event WHERE seq > ? {where}ORDER BY seq DESC LIMIT ?", args)  # noqa: S608
+        rows = self._rows(
+            f"SELECT seq, doc FROM event WHERE seq > ? {where}ORDER BY seq DESC LIMIT ?",  # noqa: S608
+            args,
+        )
         decoder = msgspec.json.Decoder(Event)
         return [(int(row[0]), decoder.decode(row[1])) for row in rows]
 

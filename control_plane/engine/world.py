@@ -1,4 +1,4 @@
-"""Read the world from the Store: what `plan`, `status`, `get` and `explain` judge without a running engine."""
+"""Read the world from the Store: what the verbs judge without a running engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from control_plane.engine.store import Store
 
 
 def read_world(
-    store: Store, site: Site, *, capabilities: Mapping[str, Capabilities], now_s: float, time_scale: float = 1.0
+    store: Store,
+    site: Site,
+    *,
+    capabilities: Mapping[str, Capabilities],
+    now_s: float,
+    time_scale: float = 1.0,
 ) -> World:
     """The world as the Store knows it.
 
@@ -31,7 +36,9 @@ def read_world(
     sightings = store.sightings()
     ttl_s = limits.TELEMETRY_TTL_S * time_scale
     stale = frozenset(
-        asset for asset, seen in sightings.items() if isinstance(seen, Observation) and now_s - seen.at_s > ttl_s
+        asset
+        for asset, seen in sightings.items()
+        if isinstance(seen, Observation) and now_s - seen.at_s > ttl_s
     )
     memories = with_orders(store.memories(), (order for _, order in store.orders()))
     return World(

@@ -1,0 +1,1 @@
+"""Helpers of the gate. Run as modules: `python -m tools.check_locks`."""
