@@ -340,8 +340,8 @@ class Store:
         where, args = ("WHERE asset = ? ", (asset, limit)) if asset else ("", (limit,))
         return self._docs(
             Operation,
-            f"SELECT doc FROM operation {where}ORDER BY rowid DESC LIMIT ?",
-            args,  # noqa: S608
+            f"SELECT doc FROM operation {where}ORDER BY rowid DESC LIMIT ?",  # noqa: S608 - a fixed text
+            args,
         )
 
     # --- rollouts, incidents, events, status -----------------------------------------------------
