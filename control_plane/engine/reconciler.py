@@ -13,8 +13,8 @@ import msgspec
 
 from control_plane.core import limits
 from control_plane.core.change import Failed, InProgress, Outcome, RefusedByDevice, kind_of
-from control_plane.core.decide import Context, Held, Reason, Step, Why, decide
-from control_plane.core.errors import FenceLost
+from control_plane.core.decide import Context, Decision, Held, Reason, Step, Why, decide
+from control_plane.core.errors import FenceLost, StoreError
 from control_plane.core.fleet import Site
 from control_plane.core.memory import note_converged, note_drift
 from control_plane.core.observation import Depth, Field, Observation, Sighting, merged
@@ -34,6 +34,7 @@ _REBOOT_SLACK_S = 120.0
 _FOLLOW_UP_S = (2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
 """Device seconds between looks after a write; the last one repeats."""
 _MIN_FOLLOW_UP_WIRE_S = 0.25
+_POWER = frozenset({Field.MINING, Field.POWER_MODE, Field.POWER_LIMIT_W})
 _RETRY_S = 30.0
 """Device seconds before a failed write is decided again; doubles per attempt."""
 
@@ -50,7 +51,7 @@ class Reconciler:
         gate: Gate,
         journal: Journal,
         loads: Loads,
-        acts: asyncio.TaskGroup | None = None,
+        incident_of: Callable[[Slot], str | None],
     ) -> None:
         self.site = site
         self._clock = clock
@@ -63,27 +64,36 @@ class Reconciler:
         self.poller: Poller | None = None
         self.overlays: tuple[Overlay, ...] = ()
         self.approved: frozenset[tuple[str, Field]] = frozenset()
-        self.incident_of: Callable[[Slot], str | None] = lambda _slot: None
+        self._incident_of = incident_of
         self.open: dict[str, Slot] = {}
         """Devices with an open operation."""
         self.wishes: dict[str, Slot] = {}
+        self.retrying: dict[str, Slot] = {}
+        """Devices whose next write waits for its back-off."""
+        self.news: dict[str, Slot] = {}
+        """Devices whose settings, or whose silence, other processes have not been told yet."""
+        self.admits = False
+        """Raises wait until every device was looked at: the best J/TH goes first, not the first seen."""
         self.draining = False
         """No new writes: the process is about to stop, or lost its fence."""
+        self.failure: Exception | None = None
+        """Why it drains, if not by a person's wish."""
         self.written: set[str] = set()
         """Devices written to since the set was last cleared (by the rollout)."""
-        self._acts = acts
+        self.acts: asyncio.TaskGroup | None = None
+        """Where writes run; set before the first judgement."""
         self._pending: list[tuple[Intent, asyncio.Future[Operation | str]]] = []
 
     # --- what was seen -----------------------------------------------------------------------------
 
     def sighted(self, slot: Slot, sighting: Sighting, depth: Depth) -> None:
         """Take in a look; wake the device up only if something that matters changed."""
-        slot.dirty = True
         if not isinstance(sighting, Observation):
             news = slot.unseen is None or slot.unseen.reason is not sighting.reason
             slot.unseen = sighting
             if news:
                 slot.full_wanted = True
+                self.news[slot.asset] = slot
                 self.queue.push(slot.asset, slot, Priority.DRIFT)
             return
         before, back = slot.seen, slot.unseen is not None
@@ -94,20 +104,20 @@ class Reconciler:
             slot.full_wanted, slot.full_wire_s = False, slot.seen_wire_s
         elif before is not None and _discontinuous(before, sighting):
             self._hurry(slot, 0.0)
-        self._count(slot)
+        self.recount(slot)
         if slot.decision is None or back or slot.op is not None or _differs(before, now):
             first = slot.decision is None
+            self.news[slot.asset] = slot
             self.queue.push(slot.asset, slot, Priority.FIRST_SYNC if first else Priority.DRIFT)
 
-    def _hurry(self, slot: Slot, after_s: float) -> None:
+    def _hurry(self, slot: Slot, after_s: float, *, full: bool = True) -> None:
         if self.poller is not None:
-            self.poller.hurry(slot, after_s)
+            self.poller.hurry(slot, after_s, full=full)
 
-    def _count(self, slot: Slot) -> None:
+    def recount(self, slot: Slot) -> None:
         """Count the device by its settings; while a write is open, at the higher of before and after."""
-        watts = max(
-            slot.reserved_w, counted_w(slot.device, slot.seen.settings if slot.seen else None)
-        )
+        known = slot.seen.settings if slot.seen and slot.unseen is None else None
+        watts = max(slot.reserved_w, counted_w(slot.device, known))
         if slot.op is not None:
             watts = max(
                 watts, counted_w(slot.device, slot.op.after), counted_w(slot.device, slot.op.before)
@@ -125,17 +135,27 @@ class Reconciler:
         slot.decision = decision
         self._remember(slot, now_s)
         self.wishes.pop(slot.asset, None)
-        slot.wish = None
+        self.retrying.pop(slot.asset, None)
+        slot.wish = None if slot.assigned else self._later_raise(slot, decision, now_s)
+        if slot.wish is not None:
+            self.wishes[slot.asset] = slot
         if not decision.steps or slot.op is not None or self.draining:
             return
         step = decision.steps[0]
         if self._clock.wire_s() < slot.retry_wire_s:
-            return
-        if step.raises:
+            self.retrying[slot.asset] = slot
+        elif step.raises:
             slot.wish = step
             self.wishes[slot.asset] = slot
         else:
             self._act(slot, step)
+
+    def _later_raise(self, slot: Slot, decision: Decision, now_s: float) -> Step | None:
+        """The raise that a later wave will bring: admission leaves room for those that are better."""
+        if not any(h.reason is Reason.ROLLOUT_WAVE and h.field in _POWER for h in decision.held):
+            return None
+        then = decide(msgspec.structs.replace(self._context(slot, now_s), assigned=True))
+        return next((step for step in then.steps if step.raises), None)
 
     def _context(self, slot: Slot, now_s: float) -> Context:
         fresh = self._clock.wire_s() - slot.seen_wire_s <= limits.TELEMETRY_TTL_S
@@ -156,7 +176,7 @@ class Reconciler:
             over_cap=any(
                 self.loads.headroom_w(node) < 0 for node in slot.path if node in self.site.feeds
             ),
-            incident=self.incident_of(slot),
+            incident=self._incident_of(slot),
         )
 
     def _remember(self, slot: Slot, now_s: float) -> None:
@@ -185,11 +205,14 @@ class Reconciler:
     def admit_raises(self) -> None:
         """Admit waiting raises, best J/TH first, inside the headroom that is left now."""
         waiting = [(slot, slot.wish) for slot in self.wishes.values() if slot.wish is not None]
-        if not waiting or self.draining:
+        if not self.admits or self.draining or not any(slot.assigned for slot, _ in waiting):
             return
+        counted = {slot.asset: self.loads.counted(slot.asset) for slot, _ in waiting}
         admission = admit(self.loads, (raise_wish(slot.device, step) for slot, step in waiting))
         for slot, step in waiting:
-            if slot.asset in admission.admitted:
+            if not slot.assigned:
+                self.loads.count(slot.asset, slot.device.feed, counted[slot.asset])
+            elif slot.asset in admission.admitted:
                 del self.wishes[slot.asset]
                 slot.wish, slot.reserved_w = None, step.after_w
                 self._act(slot, step)
@@ -212,12 +235,12 @@ class Reconciler:
     def _act(self, slot: Slot, step: Step) -> None:
         if slot.busy or not self.budgets.acquire(slot):
             slot.reserved_w = 0.0
-            self._count(slot)
+            self.recount(slot)
             self.queue.park(slot.asset, slot, _priority(step))
             return
         slot.busy = True
-        assert self._acts is not None  # noqa: S101 - set before the first judgement
-        self._acts.create_task(self._write(slot, step))
+        assert self.acts is not None  # noqa: S101 - set before the first judgement
+        self.acts.create_task(self._write(slot, step))
 
     async def _write(self, slot: Slot, step: Step) -> None:
         """Look freshly, pass the gate, send once, note what came of it."""
@@ -239,13 +262,13 @@ class Reconciler:
                 target_of(slot, slot.address, self._secrets), answer.change
             )
             self._ended(slot, answer, outcome)
-        except FenceLost:
-            self.draining = True
+        except (FenceLost, StoreError) as error:
+            self.draining, self.failure = True, error
         finally:
             slot.busy, slot.sending, slot.reserved_w = False, False, 0.0
             if not sent:
                 self.budgets.release(slot)
-            self._count(slot)
+            self.recount(slot)
             self.queue.push(slot.asset, slot, Priority.CHANGE)
 
     async def _still_wanted(self, slot: Slot, step: Step) -> bool:
@@ -294,7 +317,7 @@ class Reconciler:
             memory, persistent_writes_s=recent, attempts=memory.attempts + 1
         )
         self._journal.memory(slot.memory)
-        self._count(slot)
+        self.recount(slot)
 
     def _ended(self, slot: Slot, op: Operation, outcome: Outcome) -> None:
         """The call came back. Only a clear refusal closes the operation now; the rest is looked at."""
@@ -322,8 +345,8 @@ class Reconciler:
         slot.op = op
         self.open[slot.asset] = slot
         if op.stage is Stage.SENT:
-            self.budgets.acquire(slot)
-        self._count(slot)
+            self.budgets.take(slot)
+        self.recount(slot)
         self._hurry(slot, 0.0)
 
     def follow(self, slot: Slot) -> None:
@@ -352,7 +375,7 @@ class Reconciler:
                 self.budgets.release(slot)
         age_s = now_s - op.sent_at_s
         gap_s = next((gap for gap in _FOLLOW_UP_S if age_s < gap * 4), _FOLLOW_UP_S[-1])
-        self._hurry(slot, self._soon(gap_s))
+        self._hurry(slot, self._soon(gap_s), full=after.stage is Stage.SENT)
 
     def _close(self, slot: Slot, op: Operation, *, latch: bool) -> None:
         if slot.op is not None and slot.op.stage is Stage.SENT:
@@ -379,7 +402,7 @@ class Reconciler:
         self._journal.event(
             kind, f"{describe(op)}{': ' + op.detail if op.detail else ''}", asset=slot.asset
         )
-        self._count(slot)
+        self.recount(slot)
         self.queue.push(slot.asset, slot, Priority.CHANGE)
 
     def tick(self) -> None:
@@ -387,6 +410,10 @@ class Reconciler:
         for slot in list(self.open.values()):
             if not slot.sending:
                 self.follow(slot)
+        now = self._clock.wire_s()
+        for slot in list(self.retrying.values()):
+            if now >= slot.retry_wire_s:
+                self.queue.push(slot.asset, slot, Priority.CHANGE)
         self.admit_raises()
         self.queue.unpark(2 * max(0, self.site.budgets.in_flight_per_site - self.budgets.total))
 

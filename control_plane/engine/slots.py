@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -56,8 +57,6 @@ class Slot:
     """A raise that waits for admission."""
     retry_wire_s: float = NEVER
     """No write before that."""
-    dirty: bool = False
-    """The sighting changed since the last flush."""
 
     @property
     def asset(self) -> str:
@@ -97,6 +96,8 @@ def make_slot(
         path=(device.rack, *switch, *(node.id for node in feeds)),
         budget_nodes=(device.rack, *(node.id for node in feeds if node.kind in _BUDGETED)),
         address=device.address or memory.located,
+        # Deep looks of a site are spread over the hour: not every device is in the same round.
+        polls=zlib.crc32(device.asset.encode()),
     )
 
 
@@ -107,35 +108,41 @@ class Budgets:
     """In-flight writes per rack, per feed node and per site: never more than declared."""
 
     def __init__(self, site: Site) -> None:
+        self._taken: dict[str, tuple[str, ...]] = {}
+        self._in_flight: dict[str, int] = {}
+        self.adopt(site)
+
+    def adopt(self, site: Site) -> None:
+        """Go by the limits of another revision; what is in flight stays counted."""
         self._limits = site.budgets
         self._racks: Mapping[str, object] = site.racks
-        self._in_flight: dict[str, int] = {}
-        self._total = 0
 
     @property
     def total(self) -> int:
         """Writes in flight on the site."""
-        return self._total
+        return len(self._taken)
 
     def acquire(self, slot: Slot) -> bool:
         """Take one unit on every node of the slot, or nothing."""
-        if self._total >= self._limits.in_flight_per_site:
+        if slot.asset in self._taken or self.total >= self._limits.in_flight_per_site:
             return False
-        for node in slot.budget_nodes:
-            limit = (
-                self._limits.in_flight_per_rack
-                if node in self._racks
-                else self._limits.in_flight_per_feed
-            )
-            if self._in_flight.get(node, 0) >= limit:
-                return False
-        for node in slot.budget_nodes:
-            self._in_flight[node] = self._in_flight.get(node, 0) + 1
-        self._total += 1
+        if any(self._in_flight.get(node, 0) >= self._limit(node) for node in slot.budget_nodes):
+            return False
+        self.take(slot)
         return True
 
-    def release(self, slot: Slot) -> None:
-        """Give back what `acquire` took."""
+    def take(self, slot: Slot) -> None:
+        """Count a write that is in flight already, limits or not: an earlier process sent it."""
+        self.release(slot)
+        self._taken[slot.asset] = slot.budget_nodes
         for node in slot.budget_nodes:
+            self._in_flight[node] = self._in_flight.get(node, 0) + 1
+
+    def release(self, slot: Slot) -> None:
+        """Give back what was taken; safe to call twice."""
+        for node in self._taken.pop(slot.asset, ()):
             self._in_flight[node] -= 1
-        self._total -= 1
+
+    def _limit(self, node: str) -> int:
+        limits = self._limits
+        return limits.in_flight_per_rack if node in self._racks else limits.in_flight_per_feed

@@ -400,6 +400,11 @@ class Store:
         with self.transaction() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES ('engine', ?)", (_encode(status),))
 
+    def drop_status(self) -> None:
+        """The engine ends in good order."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM meta WHERE key = 'engine'")
+
     def status(self) -> EngineStatus | None:
         """The last heartbeat, however old."""
         found = self._docs(EngineStatus, "SELECT value FROM meta WHERE key = 'engine'")

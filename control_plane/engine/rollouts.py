@@ -1,0 +1,245 @@
+"""Advances the rollout of the accepted revision: wave by wave, a gate after each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from control_plane.core import limits
+from control_plane.core.decide import PENDING, Reason
+from control_plane.core.fleet import Device, Site
+from control_plane.core.ports import Clock
+from control_plane.core.rollout import (
+    GateResult,
+    Rollout,
+    RolloutState,
+    after_gate,
+    cohort_order,
+    is_assigned,
+    judge_gate,
+    wave_of,
+)
+from control_plane.engine.accept import subjects
+from control_plane.engine.journal import Journal
+from control_plane.engine.poller import Poller
+from control_plane.engine.slots import Slot
+
+_CONTROL_MAX = 500
+"""Devices of a control group: enough to know a site's own failure rate to half a per cent."""
+_LOOK_WAIT_S = 30.0
+"""Wire seconds that a gate waits for its looks; who was not seen by then has failed."""
+
+
+@dataclass(slots=True)
+class _Trial:
+    """What a wave is compared with: taken when it opens."""
+
+    treated: tuple[Slot, ...]
+    control: tuple[Slot, ...]
+    baseline_ths: Mapping[str, float]
+    looked_wire_s: float | None = None
+    """When the gate asked for fresh looks."""
+
+
+class RolloutRunner:
+    """Owns the state of one rollout while the engine runs."""
+
+    def __init__(
+        self,
+        *,
+        rollout: Rollout,
+        before: Site | None,
+        after: Site,
+        clock: Clock,
+        journal: Journal,
+        written: set[str],
+    ) -> None:
+        self.rollout = rollout
+        self._before = {d.asset: d for d in before.devices} if before else {}
+        self._order = {
+            asset: index
+            for index, asset in enumerate(cohort_order(rollout.to, subjects(before, after)))
+        }
+        self._max_failures = after.strategy.max_new_failure_share
+        self._clock = clock
+        self._journal = journal
+        self._written = written
+        self._trial: _Trial | None = None
+
+    def place(self, device: Device) -> tuple[Device, bool]:
+        """What a device is compared with now, and whether a wave has reached it.
+
+        A device of a later wave is compared with the revision that the rollout came from: its
+        drift from that is repaired, but what it never had it does not get before its wave.
+        """
+        if is_assigned(self._order, self.rollout, device.asset):
+            return device, True
+        return self._before.get(device.asset, device), False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still moves."""
+        return self.rollout.state in {RolloutState.RUNNING, RolloutState.SOAKING}
+
+    def advance(self, slots: Mapping[str, Slot], poller: Poller) -> bool:
+        """Take the next step if its time has come.
+
+        Returns:
+            True if the rollout changed: the caller keeps it and places the devices anew.
+        """
+        if not self.is_open:
+            return False
+        if self._trial is None:
+            self._trial = self._open(slots)
+        trial = self._trial
+        now_s = self._clock.wall_s()
+        if self.rollout.state is RolloutState.RUNNING:
+            if not all(map(_is_settled, trial.treated)):
+                return False
+            touched = [slot for slot in trial.treated if slot.asset in self._written]
+            if not touched:
+                return self._pass(self._untouched(len(trial.treated), now_s))
+            settle_s = max(s.capabilities.settle_s for s in touched if s.capabilities)
+            self.rollout = msgspec.structs.replace(
+                self.rollout, state=RolloutState.SOAKING, soak_until_s=now_s + settle_s
+            )
+            return True
+        return now_s >= (self.rollout.soak_until_s or 0.0) and self._judge(trial, poller, now_s)
+
+    def proceed(self, by: str) -> bool:
+        """A person wants a halted rollout to go on."""
+        if self.rollout.state is not RolloutState.HALTED:
+            return False
+        gate = msgspec.structs.replace(
+            self.rollout.gates[-1],
+            passed=True,
+            at_s=self._clock.wall_s(),
+            detail=f"continued by {by}",
+        )
+        return self._pass(gate)
+
+    def _open(self, slots: Mapping[str, Slot]) -> _Trial:
+        """Who is treated, who is not touched by any wave yet, and how much each hashes now."""
+        treated: list[Slot] = []
+        later: list[Slot] = []
+        for asset in self._order:
+            slot = slots.get(asset)
+            if slot is None:
+                continue
+            wave = wave_of(self._order, self.rollout, asset)
+            if wave == self.rollout.wave:
+                treated.append(slot)
+            elif wave is not None and wave > self.rollout.wave:
+                later.append(slot)
+        unchanged = [slot for asset, slot in slots.items() if asset not in self._order]
+        healthy = [s for s in (*later, *unchanged) if s.unseen is None and s.seen is not None]
+        control = tuple(healthy[-_CONTROL_MAX:])
+        return _Trial(
+            treated=tuple(treated),
+            control=control,
+            baseline_ths={s.asset: _hashrate(s) for s in (*treated, *control) if _is_seen(s)},
+        )
+
+    def _judge(self, trial: _Trial, poller: Poller, now_s: float) -> bool:
+        watched = [s for s in (*trial.treated, *trial.control) if s.asset in trial.baseline_ths]
+        wire_s = self._clock.wire_s()
+        if trial.looked_wire_s is None:
+            trial.looked_wire_s = wire_s
+            for slot in watched:
+                poller.hurry(slot, full=False)
+            return False
+        since = trial.looked_wire_s
+        if wire_s - since < _LOOK_WAIT_S and not all(_is_looked_at(s, since) for s in watched):
+            return False
+        gate = judge_gate(
+            self.rollout,
+            at_s=now_s,
+            treated=[s.asset for s in trial.treated if s.asset in trial.baseline_ths],
+            control=[s.asset for s in trial.control],
+            failed=[s.asset for s in watched if _has_failed(s, trial.baseline_ths[s.asset])],
+            max_new_failure_share=self._max_failures,
+        )
+        return self._pass(gate)
+
+    def _untouched(self, devices: int, now_s: float) -> GateResult:
+        return GateResult(
+            wave=self.rollout.wave,
+            at_s=now_s,
+            passed=True,
+            treated=devices,
+            treated_failed=0,
+            control=0,
+            control_failed=0,
+            detail="nothing was written",
+        )
+
+    def _pass(self, gate: GateResult) -> bool:
+        self.rollout = after_gate(self.rollout, gate)
+        self._trial = None
+        name = f"wave {gate.wave + 1} of {len(self.rollout.waves)} of rollout {self.rollout.id}"
+        if gate.passed:
+            self._journal.event("gate", f"{name} passed: {_counts(gate)}")
+        else:
+            self._journal.page(f"{name} stopped: {gate.detail} ({_counts(gate)})")
+        return True
+
+
+def _counts(gate: GateResult) -> str:
+    if gate.detail and gate.passed:
+        return gate.detail
+    return (
+        f"{gate.treated_failed} of {gate.treated} failed, "
+        f"control group {gate.control_failed} of {gate.control}"
+    )
+
+
+def is_actionable(slot: Slot) -> bool:
+    """Whether the engine still has a write to make on a device."""
+    decision = slot.decision
+    if decision is None or not decision.steps:
+        return False
+    refused = any(held.reason is Reason.NO_HEADROOM for held in decision.held)
+    return not (decision.steps[0].raises and refused)
+
+
+def _is_settled(slot: Slot) -> bool:
+    decision = slot.decision
+    if decision is None or slot.op is not None or slot.sending or is_actionable(slot):
+        return False
+    return not any(held.reason in PENDING for held in decision.held)
+
+
+def _is_seen(slot: Slot) -> bool:
+    return slot.seen is not None and slot.unseen is None
+
+
+def _is_looked_at(slot: Slot, since_wire_s: float) -> bool:
+    return slot.unseen is not None or slot.seen_wire_s >= since_wire_s
+
+
+def _hashrate(slot: Slot) -> float:
+    return (slot.seen.telemetry.hashrate_ths if slot.seen else None) or 0.0
+
+
+def _has_failed(slot: Slot, baseline_ths: float) -> bool:
+    """Silent, or hashing clearly less than before (or, once woken, than its nameplate)."""
+    if not _is_seen(slot) or slot.seen is None:
+        return True
+    settings = slot.seen.settings
+    if settings.mining is not True:
+        return False
+    nameplate = slot.device.hashrate_at(settings.power_mode)
+    if baseline_ths <= 0.0:
+        return _hashrate(slot) < nameplate * limits.HASH_EVIDENCE_SHARE
+    return _hashrate(slot) < min(baseline_ths, nameplate) * limits.FAILURE_HASH_SHARE
+
+
+def counts_by_reason(slots: Iterable[Slot]) -> dict[Reason, int]:
+    """How many devices are held for which reason."""
+    counts: dict[Reason, int] = {}
+    for slot in slots:
+        for reason in {held.reason for held in slot.decision.held} if slot.decision else set():
+            counts[reason] = counts.get(reason, 0) + 1
+    return counts
