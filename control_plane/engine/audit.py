@@ -6,6 +6,7 @@ deletion or a reordering breaks the chain at that line.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
@@ -41,7 +42,9 @@ class AuditFile:
                     line = _encoder.encode({**record, "prev": head})
                     head = hashlib.sha256(line).hexdigest()
                     lines.append(line + b"\n")
-                os.write(descriptor, b"".join(lines))
+                data = b"".join(lines)
+                if os.write(descriptor, data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

@@ -16,17 +16,16 @@ from itertools import cycle, islice
 import msgspec
 
 from control_plane.core import limits
-from control_plane.core.change import Capabilities
 from control_plane.core.errors import ControlPlaneError
 from control_plane.core.fleet import Device
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Depth, Observation
 from control_plane.core.overlay import OverlayKind
 from control_plane.core.plan import pinned
-from control_plane.core.ports import Clock, Driver, Rng, Secrets
 from control_plane.core.power import Loads, counted_w
 from control_plane.core.verify import Stage
 from control_plane.engine.audit import AuditFile
+from control_plane.engine.edges import Edges
 from control_plane.engine.gate import Gate
 from control_plane.engine.incidents import Incidents
 from control_plane.engine.journal import Journal
@@ -55,18 +54,6 @@ _NEWS_PER_TICK = 2_000
 
 class NothingAccepted(ControlPlaneError):
     """No revision is in force yet. The operator runs `gridplane apply`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edges:
-    """What the engine touches the world through."""
-
-    clock: Clock
-    rng: Rng
-    secrets: Secrets
-    drivers: Mapping[str, Driver]
-    """By firmware family."""
-    capabilities: Mapping[str, Capabilities]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
