@@ -24,7 +24,7 @@ from control_plane.core.decide import (
     nameplate_ths,
 )
 from control_plane.core.digest import digest_of
-from control_plane.core.fleet import Device, Site
+from control_plane.core.fleet import Device, Site, SlotState
 from control_plane.core.memory import Memory, Pin
 from control_plane.core.observation import Field, Observation, Settings, Unseen
 from control_plane.core.overlay import Overlay, covering, nodes_above
@@ -66,6 +66,10 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     worst_first_w: float
     """The largest change of permitted watts before the first gate."""
     worst_first_devices: int
+    exceptions: int
+    """Devices with something held that does not pass by itself."""
+    exceptions_ths: float
+    """What those devices would hash as declared, beyond what they report."""
 
 
 class NodeHeadroom(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,19 +132,12 @@ def known_settings(sighting: Observation | Unseen | None) -> Settings | None:
 
 def make_plan(site: Site, revision: str, world: World) -> Plan:
     """The plan that brings the site from `world` to its declaration."""
-    loads = Loads(site)
-    for device in site.devices:
-        loads.count(
-            device.asset,
-            device.feed,
-            counted_w(device, known_settings(world.sightings.get(device.asset))),
-        )
+    loads = _loads(site, world)
     before = {node: loads.at(node) for node in site.feeds}
-    over = frozenset(node for node in site.feeds if loads.headroom_w(node) < 0)
-    decisions = _decide_all(site, world, over)
+    decisions = _decide_all(site, world, _over(site, loads))
     admitted, held = _admitted(site, decisions, loads)
     steps, waves = _ordered(revision, admitted, site.strategy.cohorts)
-    effect = _effect(site, world, steps, waves)
+    effect = _effect(site, world, steps, waves, held)
     headroom = tuple(
         NodeHeadroom(node=n.id, usable_w=n.usable_w, before_w=before[n.id], after_w=loads.at(n.id))
         for n in site.feeds.values()
@@ -165,6 +162,23 @@ def make_plan(site: Site, revision: str, world: World) -> Plan:
             revision, [(s.asset, s.change, s.before) for s in steps], sorted(world.removed)
         ),
     )
+
+
+def decide_all(site: Site, world: World) -> dict[str, Decision]:
+    """A decision for every device of a site, by asset id: what `get` and `explain` show."""
+    return _decide_all(site, world, _over(site, _loads(site, world)))
+
+
+def _loads(site: Site, world: World) -> Loads:
+    loads = Loads(site)
+    for device in site.devices:
+        settings = known_settings(world.sightings.get(device.asset))
+        loads.count(device.asset, device.feed, counted_w(device, settings))
+    return loads
+
+
+def _over(site: Site, loads: Loads) -> frozenset[str]:
+    return frozenset(node for node in site.feeds if loads.headroom_w(node) < 0)
 
 
 def _is_fresh(world: World, asset: str) -> bool:
@@ -263,15 +277,27 @@ def _ordered(
     )
 
 
-def _effect(site: Site, world: World, steps: tuple[Step, ...], waves: tuple[int, ...]) -> Effect:
-    before_w = before_ths = measured = 0.0
+def _effect(
+    site: Site,
+    world: World,
+    steps: tuple[Step, ...],
+    waves: tuple[int, ...],
+    held: tuple[Held, ...],
+) -> Effect:
+    exceptions = {h.asset for h in held if h.reason not in PENDING}
+    before_w = before_ths = measured = missing_ths = 0.0
     for device in site.devices:
         sighting = world.sightings.get(device.asset)
         settings = known_settings(sighting)
         before_w += counted_w(device, settings)
+        hashes = 0.0
         if isinstance(sighting, Observation):
             before_ths += nameplate_ths(device, sighting.settings)
-            measured += sighting.telemetry.hashrate_ths or 0.0
+            hashes = sighting.telemetry.hashrate_ths or 0.0
+            measured += hashes
+        if device.asset in exceptions and device.state is not SlotState.VACANT:
+            intended = device.hashrate_at(device.intent.power_mode) if device.intent.mining else 0.0
+            missing_ths += max(0.0, intended - hashes)
     rollout = [step for step in steps if step.why is Why.ROLLOUT]
     first = _first_assets(rollout, waves[0] if waves else 0)
     return Effect(
@@ -283,6 +309,8 @@ def _effect(site: Site, world: World, steps: tuple[Step, ...], waves: tuple[int,
         lost_ths_h=sum(s.lost_ths_s for s in steps) / 3600,
         worst_first_w=sum(max(s.before_w, s.after_w) for s in rollout if s.asset in first),
         worst_first_devices=len(first),
+        exceptions=len(exceptions),
+        exceptions_ths=missing_ths,
     )
 
 

@@ -6,6 +6,7 @@ vendor reports in another unit is converted in its driver, by a function of this
 
 W_PER_KW = 1_000
 W_PER_MW = 1_000_000
+THS_PER_PHS = 1_000
 THS_PER_EHS = 1_000_000
 
 

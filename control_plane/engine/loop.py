@@ -145,6 +145,9 @@ class Engine:
         self._put_in_force(record)
         self._adopt_operations()
         self._hear_overlays()
+        with store.transaction():
+            self._hear_orders()
+            self.journal.flush()
 
     # --- life ------------------------------------------------------------------------------------
 

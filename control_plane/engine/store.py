@@ -161,6 +161,14 @@ class Store:
 
     # --- fence ---------------------------------------------------------------------------------
 
+    def next_number(self, name: str) -> int:
+        """The next number of a series, from 1; never given twice. Inside the transaction that uses it."""
+        with self.transaction() as db:
+            rows = self._rows("SELECT value FROM meta WHERE key = ?", (f"number.{name}",))
+            number = int(rows[0][0]) + 1 if rows else 1
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"number.{name}", number))
+        return number
+
     def epoch(self) -> int:
         """The epoch of the last take-over; 0 before the first."""
         rows = self._rows("SELECT value FROM meta WHERE key = 'epoch'")

@@ -52,13 +52,18 @@ async def sweep(
     locator = Locator(clock=edges.clock, secrets=edges.secrets, found=lambda _slot, _address: None)
     seen: dict[str, Sighting] = {}
     at_hint = [slot for slot in slots if slot.address is not None]
-    await _look_at(at_hint, seen, edges, concurrency, report, len(slots))
+
+    def looked() -> None:
+        if report is not None:
+            report(len(seen), len(slots))
+
+    await _look_at(at_hint, seen, edges, concurrency=concurrency, looked=looked)
     lost = [slot for slot in slots if slot.device.subnet is not None and not _is_it(slot, seen)]
     if lost:
         for slot in lost:
             slot.address = None
         await locator.sweep(lost, slots)
-        await _look_at(lost, seen, edges, concurrency, report, len(slots))
+        await _look_at(lost, seen, edges, concurrency=concurrency, looked=looked)
     return seen
 
 
@@ -77,9 +82,9 @@ async def _look_at(
     slots: Sequence[Slot],
     seen: dict[str, Sighting],
     edges: Edges,
+    *,
     concurrency: int,
-    report: Callable[[int, int], None] | None,
-    total: int,
+    looked: Callable[[], None],
 ) -> None:
     queue = iter(slots)
 
@@ -88,8 +93,7 @@ async def _look_at(
             seen[slot.asset] = await look(
                 slot, Depth.FULL, secrets=edges.secrets, clock=edges.clock
             )
-            if report is not None:
-                report(len(seen), total)
+            looked()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(min(concurrency, len(slots))):

@@ -1,0 +1,185 @@
+"""`gridplane apply`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from control_plane.cli import options
+from control_plane.cli.converging import converge, refuse_second_raiser
+from control_plane.cli.exits import Exit, Stop
+from control_plane.cli.looking import seen_world
+from control_plane.cli.plan import shown
+from control_plane.cli.progress import ProgressLine
+from control_plane.cli.workplace import Declared, Workplace, confirm, load_declared, pick_site
+from control_plane.core.digest import short
+from control_plane.core.observation import Field
+from control_plane.core.plan import make_plan
+from control_plane.core.rollout import RolloutState
+from control_plane.engine.accept import Proposal, accept
+from control_plane.engine.loop import Engine, Pace
+from control_plane.engine.records import Approval, ShownPlan
+from control_plane.inventory.git import commit_of
+from control_plane.views.plan import render_plan
+
+_FOLLOW_EVERY_S = 0.5
+
+
+@click.command("apply")
+@click.argument("digest", required=False)
+@options.of_site
+@options.by
+@options.yes
+@click.option(
+    "--approve",
+    "approve",
+    multiple=True,
+    metavar="OWNER:FIELD",
+    help="An owner's approval of a field, given by --by; may be repeated.",
+)
+@click.option(
+    "--acknowledge-removals",
+    type=int,
+    metavar="N",
+    help="That exactly so many devices leave the declaration is meant.",
+)
+@click.option("--take-over", is_flag=True, help="Act although the site declares a cluster.")
+@click.option(
+    "--no-wait",
+    is_flag=True,
+    help="Where another process acts on the site: leave the revision to it, do not follow.",
+)
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(1.0, 60.0),
+    default=10.0,
+    show_default=True,
+    help="Seconds between looks at a device.",
+)
+def command(
+    *,
+    digest: str | None,
+    inventory: Path,
+    site: str | None,
+    state: Path | None,
+    network_map: Path | None,
+    by: str,
+    yes: bool,
+    approve: tuple[str, ...],
+    acknowledge_removals: int | None,
+    take_over: bool,
+    no_wait: bool,
+    interval_s: float,
+) -> int:
+    r"""Accept the inventory of a site, and converge the site to it wave by wave.
+
+    DIGEST is the first letters of a plan that was shown. Without it the plan is made and shown now,
+    and accepted on a yes. A device that moved since its plan was shown is held; the rest goes on.
+    Where `gridplane run` acts on the site already, the revision is left to it and followed.
+
+    \b
+    gridplane apply --site ga-macon 3f9a2c1b04de
+    gridplane apply --site lab --yes
+    """
+    name = pick_site(inventory, site)
+    declared = load_declared(inventory, name)
+    refuse_second_raiser(declared.site, take_over=take_over)
+    place = Workplace(site=name, state=state, network_map=network_map)
+    plan = _plan_of(place, declared, digest, yes=yes)
+    fence = place.fence()
+    current = place.store.accepted()
+    revisions = place.revisions()
+    record = accept(
+        place.store,
+        place.audit,
+        Proposal(
+            site=declared.site,
+            digest=declared.digest,
+            files=declared.files,
+            plan=plan,
+            by=by,
+            commit=commit_of(inventory),
+            approvals=tuple(_approval(text, by) for text in approve),
+            acknowledged_removals=acknowledge_removals,
+        ),
+        revisions.site(current.digest) if current else None,
+        place.clock.wall_s(),
+    )
+    click.echo(f"accepted revision {short(record.digest)} as number {record.seq}", err=True)
+    if fence is None:
+        return _follow(place, record.digest, wait=not no_wait)
+    ended, stopped = converge(
+        place, fence, mode="apply", until=Engine.is_quiet, pace=Pace(interval_s=interval_s)
+    )
+    after = make_plan(declared.site, declared.digest, place.world(declared.site))
+    click.echo(render_plan(after))
+    if stopped:
+        return Exit.INTERRUPTED
+    if ended.rollout == RolloutState.HALTED or ended.incidents:
+        return Exit.HALTED
+    return Exit.ACTIONABLE if ended.actionable else Exit.OK
+
+
+def _plan_of(place: Workplace, declared: Declared, digest: str | None, *, yes: bool) -> ShownPlan:
+    """The plan that is accepted: one that was shown, or one that is shown now."""
+    if digest is not None:
+        found = place.store.shown_plans(digest)
+        if not found:
+            raise Stop(
+                f"no plan that was shown here begins with {digest}: run `gridplane plan` again",
+                Exit.REFUSED,
+            )
+        if len(found) > 1:
+            raise Stop(
+                f"{len(found)} shown plans begin with {digest}: give more letters", Exit.USAGE
+            )
+        return found[0]
+    plan = make_plan(declared.site, declared.digest, seen_world(place, declared.site, look=True))
+    record = shown(plan)
+    place.store.put_shown_plan(record)
+    click.echo(render_plan(plan))
+    if plan.actionable or plan.accepted != plan.revision:
+        confirm(f"Apply plan {short(plan.digest)} to {declared.site.id}?", yes=yes)
+    return record
+
+
+def _approval(text: str, by: str) -> Approval:
+    owner, _, field = text.partition(":")
+    if field not in set(Field):
+        known = ", ".join(Field)
+        raise Stop(f"--approve wants OWNER:FIELD with a field of {known}; not '{text}'", Exit.USAGE)
+    return Approval(owner=owner, field=Field(field), by=by)
+
+
+def _follow(place: Workplace, digest: str, *, wait: bool) -> int:
+    """Another process acts: show how far it is."""
+    status = place.engine_status()
+    who = f"process {status.pid} ({status.mode})" if status else "another process"
+    click.echo(f"{who} acts on {place.site} and takes the revision over", err=True)
+    if not wait:
+        return Exit.OK
+    with ProgressLine(f"following {place.site}") as line:
+        while True:
+            time.sleep(_FOLLOW_EVERY_S)
+            status = place.engine_status()
+            if status is None:
+                raise Stop(
+                    f"the process that acts on {place.site} has gone; the revision is accepted: "
+                    "start `gridplane run`, or `gridplane apply` again",
+                    Exit.REFUSED,
+                )
+            rollout = next((r for r in place.store.rollouts()[::-1] if r.to == digest), None)
+            wave = (
+                f"wave {rollout.wave + 1} of {len(rollout.waves)} {rollout.state}, "
+                if rollout
+                else ""
+            )
+            line.say(f"{wave}{status.actionable:,} to do, {status.in_flight:,} in flight")
+            if rollout is not None and rollout.state is RolloutState.HALTED:
+                return Exit.HALTED
+            done = rollout is None or rollout.state is RolloutState.DONE
+            if done and not status.actionable and not status.in_flight:
+                return Exit.OK

@@ -1,0 +1,128 @@
+"""Run the engine from a verb: under its fence, with progress, until done or told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+
+import click
+
+from control_plane.cli.exits import Exit, Stop
+from control_plane.cli.progress import ProgressLine
+from control_plane.cli.workplace import Workplace, run_async
+from control_plane.core.fleet import Site
+from control_plane.engine.fence import Fence
+from control_plane.engine.loop import Engine, Pace, Progress
+
+_FORCE_AFTER = 2
+"""The second signal no longer waits for what is under way."""
+
+
+def refuse_second_raiser(site: Site, *, take_over: bool) -> None:
+    """A site that declares a cluster has its controller there: two would both raise power.
+
+    Raises:
+        Stop: and the operator did not say that the cluster's controller is out of action.
+    """
+    if site.clusters and not take_over:
+        raise Stop(
+            f"{site.id} declares the cluster {', '.join(site.clusters)}, whose controller acts on "
+            "it. If that controller is stopped for good, say --take-over",
+            Exit.REFUSED,
+        )
+
+
+def converge(
+    place: Workplace,
+    fence: Fence,
+    *,
+    mode: str,
+    until: Callable[[Engine], bool] | None = None,
+    pace: Pace | None = None,
+) -> tuple[Progress, bool]:
+    """Run the engine; (where it ended, whether a person stopped it)."""
+    try:
+        return run_async(_converge(place, fence, mode, until, pace))
+    finally:
+        fence.release()
+
+
+async def _converge(
+    place: Workplace,
+    fence: Fence,
+    mode: str,
+    until: Callable[[Engine], bool] | None,
+    pace: Pace | None,
+) -> tuple[Progress, bool]:
+    engine = Engine(
+        site=place.site,
+        store=place.store,
+        audit=place.audit,
+        epoch=fence.epoch,
+        edges=place.edges(),
+        revisions=place.revisions(),
+        mode=mode,
+        pace=pace,
+    )
+    engine.remember(place.store.sightings())
+    stops = _Stops(engine)
+    stops.listen()
+    with ProgressLine(f"{mode} {place.site}") as line:
+        shown = 0
+
+        def report(progress: Progress) -> None:
+            nonlocal shown
+            for page in progress.pages[shown:]:
+                click.echo(f"\npage: {page}" if sys.stderr.isatty() else f"page: {page}", err=True)
+            shown = len(progress.pages)
+            line.say(text_of(progress))
+
+        ended = await engine.run(until=until, report=report)
+        line.say(text_of(ended), force=True)
+    if stops.count:
+        click.echo(
+            f"stopped: {ended.waiting} writes wait for their evidence and are recorded; the next "
+            "start looks at them and sends none of them again",
+            err=True,
+        )
+    return ended, bool(stops.count)
+
+
+class _Stops:
+    """Ctrl-C and SIGTERM: once to finish what is under way, twice to leave it recorded as open."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.count = 0
+        self._engine = engine
+        self._task = asyncio.current_task()
+
+    def listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._heard)
+
+    def _heard(self) -> None:
+        self.count += 1
+        if self.count >= _FORCE_AFTER and self._task is not None:
+            self._task.cancel()
+            return
+        click.echo(
+            f"\nstopping: no new writes; {self._engine.progress().in_flight} are under way and "
+            "finish first. Once more stops at once.",
+            err=True,
+        )
+        self._engine.stop()
+
+
+def text_of(progress: Progress) -> str:
+    """Progress in one line."""
+    parts = [f"{progress.seen:,} of {progress.devices:,} seen", f"{progress.converged:,} converged"]
+    if progress.rollout and progress.waves:
+        parts.append(f"wave {progress.wave} of {progress.waves} {progress.rollout}")
+    parts.append(f"{progress.actionable:,} to do")
+    parts.append(f"{progress.in_flight:,} in flight, {progress.waiting:,} to verify")
+    if progress.incidents:
+        parts.append(f"{progress.incidents} incidents")
+    return ", ".join(parts)

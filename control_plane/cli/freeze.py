@@ -1,0 +1,50 @@
+"""`gridplane freeze`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from control_plane.cli import options
+from control_plane.cli.durations import DURATION
+from control_plane.cli.exits import Exit
+from control_plane.cli.saying import Saying
+from control_plane.core.overlay import OverlayKind
+
+
+@click.command("freeze")
+@click.argument("node", required=False)
+@options.of_site
+@options.by
+@click.option("--reason", required=True, help="Why; it is kept and shown.")
+@click.option(
+    "--ttl", type=DURATION, help="When it ends by itself: 90m, 4h, 2d. Without: on release."
+)
+def command(
+    *,
+    node: str | None,
+    inventory: Path,
+    site: str | None,
+    state: Path | None,
+    network_map: Path | None,
+    by: str,
+    reason: str,
+    ttl: float | None,
+) -> int:
+    r"""Suspend configuration writes below NODE (default: the whole site). Lowering goes on.
+
+    \b
+    gridplane freeze --site ga-macon --reason "grid emergency, nobody touches anything" --ttl 6h
+    gridplane freeze ga-a1 --site ga-macon --reason "auditor on site"
+    """
+    saying = Saying(inventory, site, state, network_map)
+    target = node or saying.site
+    saying.check(target)
+    covered = saying.covered(target)
+    overlay = saying.set_overlay(
+        OverlayKind.FREEZE, node=target, owner=by, reason=reason, ttl_s=ttl
+    )
+    click.echo(f"{overlay.id}: {target} is frozen{covered}")
+    click.echo(f"release it:  gridplane release {overlay.id} --site {saying.site} --by {by}")
+    return Exit.OK

@@ -1,0 +1,65 @@
+"""Look at devices from a verb, with progress, and keep what was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from control_plane.cli.progress import ProgressLine
+from control_plane.cli.workplace import Workplace, run_async
+from control_plane.core.fleet import Site
+from control_plane.core.observation import Sighting
+from control_plane.core.plan import World
+from control_plane.engine.slots import Slot
+from control_plane.engine.sweep import slots_of, sweep
+
+
+def look_at(
+    place: Workplace, site: Site, assets: Collection[str] | None = None
+) -> dict[str, Sighting]:
+    """Look once at the managed devices of a site, or at some of them; the Store remembers it."""
+    edges = place.edges()
+    memories = place.store.memories()
+    slots = slots_of(site, memories, edges)
+    if assets is not None:
+        wanted = frozenset(assets)
+        slots = [slot for slot in slots if slot.asset in wanted]
+    with ProgressLine(f"looking at {place.site}") as line:
+        seen = run_async(sweep(slots, edges=edges, report=line.count))
+    place.store.put_sightings(seen.values())
+    _keep_located(place, slots)
+    return seen
+
+
+def _keep_located(place: Workplace, slots: list[Slot]) -> None:
+    """Addresses of DHCP devices are hints worth keeping; a running engine keeps its own."""
+    if place.engine_status() is not None:
+        return
+    memories = place.store.memories()
+    changed = [
+        slot.memory
+        for slot in slots
+        if slot.device.subnet is not None
+        and slot.memory.located is not None
+        and (known := memories.get(slot.asset)) != slot.memory
+        and (known is None or known.located != slot.memory.located)
+    ]
+    if changed:
+        place.store.put_memories(changed)
+
+
+def seen_world(place: Workplace, site: Site, *, look: bool) -> World:
+    """The world, after a look at whatever nobody has seen lately."""
+    world = place.world(site)
+    if not look:
+        return world
+    blind = [
+        device.asset
+        for device in site.devices
+        if device.is_managed
+        and device.intent.family in world.capabilities
+        and (device.asset not in world.sightings or device.asset in world.stale)
+    ]
+    if not blind:
+        return world
+    look_at(place, site, blind)
+    return place.world(site)

@@ -1,0 +1,80 @@
+"""Options that several verbs share, once."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+F = TypeVar("F", bound=Callable[..., object])
+
+_DIRECTORY = click.Path(path_type=Path, file_okay=False)
+
+
+def _complete_sites(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    folder = Path(ctx.params.get("inventory") or "inventory") / "sites"
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+inventory = click.option(
+    "--inventory",
+    type=_DIRECTORY,
+    default=Path("inventory"),
+    envvar="GRIDPLANE_INVENTORY",
+    show_default=True,
+    help="Folder that holds fleet.yaml.",
+)
+site = click.option(
+    "--site",
+    envvar="GRIDPLANE_SITE",
+    shell_complete=_complete_sites,
+    help="Site; may be left out where there is only one.  [env: GRIDPLANE_SITE]",
+)
+state = click.option(
+    "--state",
+    type=_DIRECTORY,
+    envvar="GRIDPLANE_STATE",
+    help="Folder of the site's durable state.  [default: .gridplane/<site>]",
+)
+network_map = click.option(
+    "--network-map",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    envvar="GRIDPLANE_NETWORK_MAP",
+    help="Where declared addresses answer in a simulation (gridplane simulate writes one).",
+)
+output = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "yaml", "name"]),
+    default="table",
+    show_default=True,
+    help="Form of the output; everything but the table is stable for scripts.",
+)
+by = click.option(
+    "--by",
+    default=_user,
+    show_default="the login name",
+    help="Who says so; it is kept and shown.",
+)
+yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def of_site(command: F) -> F:
+    """The options of every verb that works on one site."""
+    for option in (network_map, state, site, inventory):
+        command = option(command)
+    return command

@@ -1,0 +1,87 @@
+"""`gridplane plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from control_plane.cli import options
+from control_plane.cli.emit import emit
+from control_plane.cli.exits import Exit
+from control_plane.cli.looking import seen_world
+from control_plane.cli.workplace import Workplace, load_declared, pick_site
+from control_plane.core.against import compare
+from control_plane.core.errors import DeclarationError
+from control_plane.core.observation import Settings
+from control_plane.core.plan import Plan, make_plan
+from control_plane.engine.records import ShownPlan
+from control_plane.inventory.git import files_at
+from control_plane.inventory.load import load_files
+from control_plane.views.comparison import render_comparison
+from control_plane.views.plan import render_plan
+
+
+@click.command("plan")
+@options.of_site
+@options.output
+@click.option(
+    "--against", metavar="REF", help="Compare with the inventory of a Git commit instead."
+)
+@click.option("--no-look", is_flag=True, help="Plan from what is remembered; ask no device.")
+@click.option("--exit-code", is_flag=True, help="End with 4 if there are steps to take.")
+def command(
+    *,
+    inventory: Path,
+    site: str | None,
+    state: Path | None,
+    network_map: Path | None,
+    output: str,
+    against: str | None,
+    no_look: bool,
+    exit_code: bool,
+) -> int:
+    r"""Show what would be done to the hardware; physical effect first. Writes to no device.
+
+    \b
+    gridplane plan --site ga-macon
+    gridplane plan --site ga-macon --against origin/main     what a pull request changes
+    gridplane plan --site ga-macon -o json | jq .effect
+    """
+    name = pick_site(inventory, site)
+    if against is not None:
+        return _against(inventory, name, against, output, exit_code=exit_code)
+
+    declared = load_declared(inventory, name)
+    place = Workplace(site=name, state=state, network_map=network_map)
+    world = seen_world(place, declared.site, look=not no_look)
+    plan = make_plan(declared.site, declared.digest, world)
+    place.store.put_shown_plan(shown(plan))
+    how = f"gridplane apply --site {name} {plan.digest[:12]}"
+    emit(output, plan, table=render_plan(plan, command=how), names=[plan.digest])
+    return Exit.ACTIONABLE if exit_code and plan.actionable else Exit.OK
+
+
+def shown(plan: Plan) -> ShownPlan:
+    """The record by which `apply` knows the plan again."""
+    expected: dict[str, Settings] = {}
+    for step in plan.steps:
+        expected.setdefault(step.asset, step.before)
+    return ShownPlan(digest=plan.digest, revision=plan.revision, at_s=plan.at_s, expected=expected)
+
+
+def _against(inventory: Path, site: str, ref: str, output: str, *, exit_code: bool) -> int:
+
+    declared = load_declared(inventory, site)
+    files = files_at(inventory, ref)
+    before = None
+    if any(path.startswith(f"sites/{site}/") for path in files):
+        loaded = load_files(files, sites={site})
+        if loaded.fleet is None:
+            raise DeclarationError(loaded.findings)
+        before = loaded.fleet.sites[site]
+    comparison = compare(before, declared.site)
+    text = render_comparison(comparison, reference=ref)
+    emit(output, comparison, table=text, names=sorted({c.asset for c in comparison.changes}))
+    changed = bool(comparison.subjects or comparison.removed)
+    return Exit.ACTIONABLE if exit_code and changed else Exit.OK

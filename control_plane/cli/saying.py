@@ -1,0 +1,109 @@
+"""What people say of a site: holds, freezes and orders. Local, durable, with nothing else up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from control_plane.cli.nodes import below, check_node
+from control_plane.cli.workplace import Workplace, load_declared, pick_site
+from control_plane.core.errors import ControlPlaneError
+from control_plane.core.fleet import Site
+from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.engine.records import Event, Order
+from control_plane.engine.store import Store
+
+
+class Saying:
+    """One word of one person about one site."""
+
+    def __init__(
+        self, inventory: Path, site: str | None, state: Path | None, network_map: Path | None
+    ) -> None:
+        self.site = site or pick_site(inventory, None)
+        self.place = Workplace(site=self.site, state=state, network_map=network_map)
+        self._inventory = inventory
+        self.declared = self._find_declared()
+
+    @property
+    def store(self) -> Store:
+        """The site's Store."""
+        return self.place.store
+
+    def _find_declared(self) -> Site | None:
+        """The accepted revision; before the first, the inventory; `None` where neither can be read."""
+        try:
+            record = self.store.accepted()
+            if record is not None:
+                return self.place.revisions().site(record.digest)
+            return load_declared(self._inventory, self.site).site
+        except (ControlPlaneError, click.ClickException) as error:
+            click.echo(
+                f"gridplane: the declaration cannot be read ({error}); the name is taken as it is",
+                err=True,
+            )
+            return None
+
+    def check(self, node: str) -> None:
+        """Refuse a name that covers nothing, as far as that can be known."""
+        if self.declared is not None:
+            check_node(self.declared, node)
+
+    def covered(self, node: str) -> str:
+        """How much a node covers, in words."""
+        if self.declared is None:
+            return ""
+        return f", {len(below(self.declared, node)):,} slots"
+
+    def set_overlay(
+        self, kind: OverlayKind, *, node: str, owner: str, reason: str, ttl_s: float | None
+    ) -> Overlay:
+        """Put an overlay in force; durable when this returns.
+
+        Raises:
+            StoreError: it is not in force; say so to whoever stands at the rack.
+        """
+        now_s = self.place.clock.wall_s()
+        with self.store.transaction():
+            number = self.store.next_number("overlay")
+            overlay = Overlay(
+                id=f"h{number:04d}",
+                kind=kind,
+                node=node,
+                owner=owner,
+                reason=reason,
+                since_s=now_s,
+                expires_s=None if ttl_s is None else now_s + ttl_s,
+            )
+            self.store.put_overlay(overlay)
+            self._note(
+                "hold" if kind is not OverlayKind.FREEZE else "freeze",
+                node,
+                owner,
+                f"{kind} by {owner}: {reason}",
+            )
+        return overlay
+
+    def drop_overlay(self, overlay: Overlay, by: str) -> None:
+        """End an overlay."""
+        with self.store.transaction():
+            self.store.drop_overlay(overlay.id)
+            self._note("release", overlay.node, by, f"{overlay.kind} {overlay.id} released by {by}")
+
+    def order(self, order: Order) -> None:
+        """Leave an order for the engine."""
+        with self.store.transaction():
+            self.store.put_order(order)
+            self._note("order", order.target, order.by, f"{order.kind} by {order.by}")
+
+    def _note(self, kind: str, node: str, by: str, text: str) -> None:
+        now_s = self.place.clock.wall_s()
+        record = {"at_s": now_s, "kind": kind, "node": node, "by": by, "text": text}
+        self.place.audit.append([record])
+        asset = (
+            node if self.declared and any(d.asset == node for d in self.declared.devices) else None
+        )
+        event = Event(at_s=now_s, kind=kind, text=text, node=node)
+        self.store.put_events([msgspec.structs.replace(event, asset=asset)])

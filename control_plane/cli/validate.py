@@ -1,0 +1,52 @@
+"""`gridplane validate`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from control_plane.cli import options
+from control_plane.cli.emit import emit
+from control_plane.cli.exits import Exit, colored
+from control_plane.inventory.load import load
+from control_plane.views.findings import findings_data, render_findings
+
+
+@click.command("validate")
+@options.inventory
+@options.site
+@options.output
+def command(inventory: Path, site: str | None, output: str) -> int:
+    r"""Check the inventory; every finding at once, with line, column and fix.
+
+    \b
+    gridplane validate
+    gridplane validate --site ga-macon -o json
+    """
+    began = time.monotonic()
+    loaded = load(inventory, sites={site} if site else None)
+    seconds = time.monotonic() - began
+    lines = []
+    if loaded.findings:
+        lines.append(render_findings(loaded.findings, color=colored(sys.stdout)))
+    if loaded.fleet is not None:
+        sites = loaded.fleet.sites.values()
+        devices = sum(len(one.devices) for one in sites)
+        lines.append(
+            f"{inventory}: valid; {len(loaded.fleet.sites)} sites, {devices:,} slots, "
+            f"checked in {seconds:.2f} s"
+        )
+    emit(
+        output,
+        {
+            "valid": loaded.fleet is not None,
+            "digests": dict(loaded.digests),
+            "findings": findings_data(loaded.findings),
+        },
+        table="\n".join(lines),
+        names=sorted({str(finding.where) for finding in loaded.findings}),
+    )
+    return Exit.OK if loaded.fleet is not None else Exit.INVALID

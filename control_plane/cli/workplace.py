@@ -1,0 +1,181 @@
+"""One site as a verb finds it: the declaration, the state folder, the way to the devices."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from control_plane.cli.exits import Exit, Stop
+from control_plane.core.errors import DeclarationError
+from control_plane.core.fleet import Site
+from control_plane.core.plan import World
+from control_plane.engine.adapters import SystemClock, SystemSecrets
+from control_plane.engine.audit import AuditFile
+from control_plane.engine.edges import Edges
+from control_plane.engine.fence import Fence, try_fence
+from control_plane.engine.records import EngineStatus
+from control_plane.engine.revisions import Revisions
+from control_plane.engine.store import Store
+from control_plane.engine.world import read_world, removed_assets
+from control_plane.inventory.load import Loaded, load
+
+T = TypeVar("T")
+
+_ALIVE_S = 15.0
+"""Real seconds since the last heartbeat after which an engine no longer counts as running."""
+
+
+class MapTimes(msgspec.Struct, frozen=True):
+    """The part of a network map that every process of a simulation has to agree on."""
+
+    time_scale: float = 1.0
+    epoch_s: float = 0.0
+
+
+class Workplace:
+    """Paths and adapters of one site; opened lazily, so that a verb pays for what it uses."""
+
+    def __init__(self, *, site: str, state: Path | None, network_map: Path | None = None) -> None:
+        self.site = site
+        self.state = state or Path(".gridplane") / site
+        self.network_map = network_map
+        times = MapTimes()
+        if network_map is not None:
+            times = msgspec.json.decode(network_map.read_bytes(), type=MapTimes)
+        self.time_scale = times.time_scale
+        self.clock = SystemClock(scale=times.time_scale, epoch_s=times.epoch_s)
+        self._store: Store | None = None
+
+    @property
+    def audit(self) -> AuditFile:
+        """The audit file."""
+        return AuditFile(self.state / "audit.jsonl")
+
+    @property
+    def store(self) -> Store:
+        """The Store, opened once."""
+        if self._store is None:
+            self._store = Store(self.state / "state.sqlite")
+        return self._store
+
+    def has_state(self) -> bool:
+        """Whether anything was ever kept for the site."""
+        return (self.state / "state.sqlite").exists()
+
+    def fence(self) -> Fence | None:
+        """The fence, or `None` where another process holds it."""
+        return try_fence(self.state / "fence.lock", self.store)
+
+    def revisions(self) -> Revisions:
+        """The accepted revisions."""
+        return Revisions(self.store, self.site)
+
+    def edges(self) -> Edges:
+        """The way to the devices."""
+        from control_plane.drivers.net import NetworkMap, StreamNet
+        from control_plane.drivers.registry import all_capabilities, make_drivers
+
+        network = NetworkMap.load(self.network_map) if self.network_map else None
+        return Edges(
+            clock=self.clock,
+            rng=random.Random(),  # noqa: S311 - jitter, not a secret
+            secrets=SystemSecrets(),
+            drivers=make_drivers(StreamNet(network), self.clock),
+            capabilities=all_capabilities(),
+        )
+
+    def engine_status(self) -> EngineStatus | None:
+        """The engine that acts on the site now, if one is alive."""
+        status = self.store.status()
+        if status is None or time.time() - status.real_at_s > _ALIVE_S:
+            return None
+        return status
+
+    def world(self, site: Site) -> World:
+        """The world as the Store knows it, to plan against."""
+        from control_plane.drivers.registry import all_capabilities
+
+        world = read_world(
+            self.store,
+            site,
+            capabilities=all_capabilities(),
+            now_s=self.clock.wall_s(),
+            time_scale=self.time_scale,
+        )
+        if world.accepted is None:
+            return world
+        before = self.revisions().site(world.accepted)
+        return msgspec.structs.replace(world, removed=removed_assets(before, site))
+
+
+class Declared(msgspec.Struct, frozen=True, kw_only=True):
+    """A site of the inventory that loaded without errors."""
+
+    site: Site
+    digest: str
+    files: Mapping[str, bytes]
+
+
+def pick_site(root: Path, site: str | None) -> str:
+    """The site that is meant.
+
+    Raises:
+        Stop: none is named and there are several, or the named one does not exist.
+    """
+    folder = root / "sites"
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    if site is None:
+        if len(names) == 1:
+            return names[0]
+        found = ", ".join(names) or "none"
+        raise Stop(
+            f"say which site: --site NAME or GRIDPLANE_SITE ({root}/sites has: {found})", Exit.USAGE
+        )
+    return site
+
+
+def load_declared(root: Path, site: str) -> Declared:
+    """One site of the inventory.
+
+    Raises:
+        DeclarationError: with every finding; nothing was done.
+    """
+    loaded: Loaded = load(root, sites={site})
+    if loaded.fleet is None:
+        raise DeclarationError(loaded.findings)
+    if site not in loaded.fleet.sites:
+        raise Stop(f"{root}/sites has no site '{site}'", Exit.USAGE)
+    return Declared(
+        site=loaded.fleet.sites[site], digest=loaded.digests[site], files=loaded.files[site]
+    )
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run on the fastest loop there is; uvloop is optional."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask, unless told not to; without a terminal the answer is no.
+
+    Raises:
+        Stop: the answer was no.
+    """
+    if yes:
+        return
+    if not click.get_text_stream("stdin").isatty():
+        raise Stop(f"{question} Not asked: this is no terminal. Say --yes.", Exit.REFUSED)
+    if not click.confirm(question):
+        raise Stop("nothing was done", Exit.REFUSED)

@@ -1,0 +1,158 @@
+"""Two declarations of one site compared, without a device: what a pull request would do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from control_plane.core import limits
+from control_plane.core.decide import Danger, nameplate_ths
+from control_plane.core.diff import permitted_w
+from control_plane.core.fleet import Device, DeviceKind, Site
+from control_plane.core.observation import Field, Settings
+from control_plane.core.power import counted_w
+from control_plane.core.rollout import wave_sizes
+
+
+class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One field of one device that would be declared differently."""
+
+    asset: str
+    field: str
+    """A `Field`, or `owner`, `family`, `feed`, `state`."""
+    before: str
+    after: str
+
+
+class Total(msgspec.Struct, frozen=True, kw_only=True):
+    """What one declaration amounts to, by nameplate."""
+
+    devices: int
+    managed: int
+    power_w: float
+    hashrate_ths: float
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """What would change."""
+
+    site: str
+    before: Total | None
+    """`None`: the site is new."""
+    after: Total
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changes: tuple[FieldChange, ...]
+    subjects: int
+    """Devices that a rollout would have to reach."""
+    waves: tuple[int, ...]
+    power_changed_w: float
+    """Sum of the absolute changes of permitted watts."""
+    danger: Danger
+
+
+def compare(before: Site | None, after: Site) -> Comparison:
+    """What the second declaration changes in the first."""
+    old = {device.asset: device for device in before.devices} if before else {}
+    new = {device.asset: device for device in after.devices}
+    changes = [
+        change
+        for asset, device in new.items()
+        if asset in old
+        for change in _changes(old[asset], device)
+    ]
+    added = tuple(asset for asset, d in new.items() if asset not in old and d.is_managed)
+    removed = tuple(asset for asset, d in old.items() if asset not in new and d.is_managed)
+    subjects = {c.asset for c in changes if c.field in _WRITTEN and new[c.asset].is_managed}
+    count = len(subjects | set(added))
+    moved_w = sum(abs(_declared_w(new[a]) - _declared_w(old[a])) for a in subjects)
+    return Comparison(
+        site=after.id,
+        before=_total(before) if before else None,
+        after=_total(after),
+        added=added,
+        removed=removed,
+        changes=tuple(changes),
+        subjects=count,
+        waves=wave_sizes(count, after.strategy.cohorts),
+        power_changed_w=moved_w,
+        danger=_danger(old, changes, removed, moved_w, after),
+    )
+
+
+_WRITTEN = frozenset({*(field.value for field in Field), "family"})
+
+
+def _settings(device: Device) -> Mapping[str, object]:
+    return msgspec.structs.asdict(device.desired())
+
+
+def _changes(old: Device, new: Device) -> list[FieldChange]:
+    if old.intent is new.intent and old.state is new.state and old.feed == new.feed:
+        return []
+    pairs: list[tuple[str, object, object]] = [
+        (field, value, _settings(new)[field]) for field, value in _settings(old).items()
+    ]
+    pairs += [
+        ("owner", old.intent.owner, new.intent.owner),
+        ("family", old.intent.family, new.intent.family),
+        ("feed", old.feed, new.feed),
+        ("state", old.state, new.state),
+    ]
+    return [
+        FieldChange(asset=new.asset, field=field, before=_text(was), after=_text(now))
+        for field, was, now in pairs
+        if was != now
+    ]
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, tuple):
+        return ", ".join(f"{pool.worker}@{pool.url}" for pool in value)
+    return str(value)
+
+
+def _declared_w(device: Device) -> float:
+    if device.type.kind is DeviceKind.GPU_NODE:
+        return counted_w(device, None)
+    desired = device.desired()
+    return permitted_w(device, _with_nominal_mode(device, desired))
+
+
+def _with_nominal_mode(device: Device, desired: Settings) -> Settings:
+    """A mode that the declaration leaves to the device counts as the nameplate's."""
+    if desired.power_mode is not None:
+        return desired
+    return msgspec.structs.replace(desired, power_mode=device.type.nominal_mode)
+
+
+def _total(site: Site) -> Total:
+    managed = [device for device in site.devices if device.is_managed]
+    return Total(
+        devices=len(site.devices),
+        managed=len(managed),
+        power_w=sum(map(_declared_w, managed)),
+        hashrate_ths=sum(
+            nameplate_ths(d, d.desired()) for d in managed if d.type.kind is DeviceKind.MINER
+        ),
+    )
+
+
+def _danger(
+    old: Mapping[str, Device],
+    changes: list[FieldChange],
+    removed: tuple[str, ...],
+    moved_w: float,
+    after: Site,
+) -> Danger:
+    if len(removed) > limits.MASS_SHARE * max(1, len(old)):
+        return Danger.D5
+    total_w = sum(map(_declared_w, (d for d in after.devices if d.is_managed)))
+    if moved_w > limits.D3_SHARE * max(1.0, total_w):
+        return Danger.D3
+    if any(change.field in {"pools", "owner"} for change in changes):
+        return Danger.D2
+    return Danger.D1 if changes or removed else Danger.D0

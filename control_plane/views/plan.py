@@ -1,0 +1,174 @@
+"""A plan as people read it: physical effect first, then what is done, then what is not and why.
+
+14,000 equal changes are one line; the whole text stays within 40 lines whatever the site.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from control_plane.core.change import (
+    Change,
+    SetPools,
+    SetPowerLimit,
+    SetPowerMode,
+    StartMining,
+    StopMining,
+    kind_of,
+)
+from control_plane.core.decide import PENDING, Held, Step, Why
+from control_plane.core.digest import short
+from control_plane.core.plan import NodeHeadroom, Plan
+from control_plane.core.units import j_per_th
+from control_plane.views.table import hashrate, listed, power
+
+_STEP_LINES = 14
+_HEADROOM_NODES = 3
+
+
+def render_plan(plan: Plan, *, command: str | None = None) -> str:
+    """The text of a plan.
+
+    Args:
+        plan: to show.
+        command: what accepts it, as the last line; left out where nothing is to be done.
+    """
+    lines = [_title(plan), "", *_effect(plan), *_steps(plan), *_held(plan)]
+    if plan.removed:
+        lines.append(
+            f"Removed     {len(plan.removed):,} devices leave the declaration: released, left "
+            "running, still counted"
+        )
+    lines.append("")
+    if plan.actionable:
+        devices = len({step.asset for step in plan.steps})
+        lines.append(
+            f"Plan {short(plan.digest)}: {plan.actionable:,} steps on {devices:,} devices, "
+            f"danger {plan.danger}."
+        )
+        if command:
+            lines.append(f"Accept it:  {command}")
+    else:
+        lines.append(
+            f"Nothing to do: zero actionable steps; {plan.converged:,} of {plan.managed:,} managed "
+            "devices read as declared."
+        )
+    return "\n".join(lines)
+
+
+def _title(plan: Plan) -> str:
+    if plan.accepted is None:
+        standing = "nothing accepted yet"
+    elif plan.accepted == plan.revision:
+        standing = "the accepted one"
+    else:
+        standing = f"accepted is {short(plan.accepted)}"
+    return (
+        f"{plan.site}: revision {short(plan.revision)} ({standing}); {plan.devices:,} slots, "
+        f"{plan.managed:,} managed, {plan.fresh:,} seen just now"
+    )
+
+
+def _effect(plan: Plan) -> list[str]:
+    effect = plan.effect
+    before = j_per_th(power_w=effect.before_w, hashrate_ths=effect.before_ths)
+    after = j_per_th(power_w=effect.after_w, hashrate_ths=effect.after_ths)
+    lines = [
+        (f"Power       {power(effect.before_w)} -> {power(effect.after_w)} permitted, unknown "
+        "devices at nameplate"),
+        (f"Hash        {hashrate(effect.before_ths)} -> {hashrate(effect.after_ths)} by nameplate; "
+        f"{hashrate(effect.measured_ths)} measured now"),
+        f"Efficiency  {_joules(before)} -> {_joules(after)} J/TH, whole site",
+        f"Restarts    {hashrate(effect.lost_ths_h)} for an hour is what restarts and ramps cost",
+    ]
+    if plan.waves:
+        sizes = " -> ".join(f"{size:,}" for size in plan.waves)
+        lines += [
+            f"Waves       {sizes} devices, a gate after each",
+            (f"At worst    {effect.worst_first_devices:,} devices, {power(effect.worst_first_w)}, "
+            "are lost before the first gate"),
+        ]
+    tight = sorted(plan.headroom, key=_relative)[:_HEADROOM_NODES]
+    if tight:
+        lines.append(f"Headroom    {'; '.join(map(_headroom, tight))}")
+    return lines
+
+
+def _joules(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _relative(node: NodeHeadroom) -> float:
+    return (node.usable_w - node.after_w) / node.usable_w if node.usable_w > 0 else 0.0
+
+
+def _headroom(node: NodeHeadroom) -> str:
+    return f"{node.node} {power(node.usable_w - node.after_w)} of {power(node.usable_w)}"
+
+
+def _steps(plan: Plan) -> list[str]:
+    if not plan.steps:
+        return []
+    groups: dict[tuple[str, str, str, str], list[Step]] = {}
+    for step in plan.steps:
+        key = (step.why, kind_of(step.change), _summary(step), step.disturbance)
+        groups.setdefault(key, []).append(step)
+    ordered = sorted(groups.items(), key=lambda item: (_WHY[item[1][0].why], -len(item[1])))
+    lines = ["", f"Steps       {plan.actionable:,}"]
+    for (why, _, summary, disturbance), steps in ordered[:_STEP_LINES]:
+        delta_w = sum(s.after_w - s.before_w for s in steps)
+        watts = f", {'+' if delta_w > 0 else '-'}{power(abs(delta_w))}" if abs(delta_w) > 1 else ""
+        lines.append(
+            f"  {len(steps):>6,}  {summary}  ({why}, {disturbance.replace('_', ' ')}{watts})"
+        )
+    rest = ordered[_STEP_LINES:]
+    if rest:
+        count = sum(len(steps) for _, steps in rest)
+        lines.append(f"  {count:>6,}  in {len(rest)} more kinds (-o json lists every step)")
+    return lines
+
+
+_WHY = {Why.CAP: 0, Why.CONTESTED: 1, Why.DRIFT: 2, Why.ROLLOUT: 3}
+
+
+def _summary(step: Step) -> str:
+    return change_text(step.change)
+
+
+def change_text(change: Change) -> str:
+    """A change in a few words; devices with equal words are shown as one line."""
+    match change:
+        case SetPools(pools=pools):
+            hosts = ", ".join(pool.url.rpartition("/")[2] for pool in pools)
+            return f"set pools to {hosts}"
+        case SetPowerMode(power_mode=mode):
+            return f"set power mode to {mode}"
+        case SetPowerLimit(power_limit_w=watts):
+            return f"set power limit to {power(watts)}"
+        case StopMining():
+            return "stop mining"
+        case StartMining(power_mode=mode):
+            return f"start mining in mode {mode}" if mode else "start mining"
+        case _:
+            return kind_of(change).replace("_", " ")
+
+
+def _held(plan: Plan) -> list[str]:
+    lines = []
+    known = _per_device(h for h in plan.held if h.reason not in PENDING)
+    pending = _per_device(h for h in plan.held if h.reason in PENDING)
+    if known:
+        lines += [
+            "",
+            (f"Exceptions  {plan.effect.exceptions:,} devices cost "
+            f"{hashrate(plan.effect.exceptions_ths)}: {listed(known.items())}"),
+        ]
+    if pending:
+        lines.append(f"Waiting     {sum(pending.values()):,} devices: {listed(pending.items())}")
+    return lines
+
+
+def _per_device(held: Iterable[Held]) -> Counter[str]:
+    """Devices per reason; a device with two reasons counts under both."""
+    return Counter(reason.value for _, reason in {(h.asset, h.reason) for h in held})
