@@ -9,7 +9,7 @@ import click
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """`90m`, `4h`, `2d`; seconds."""
 
     name = "duration"

@@ -77,7 +77,7 @@ def command(
         click.echo(f"nothing to pin: {len(wanted):,} unpinned, {len(seen):,} looked at", err=True)
         return Exit.OK
     rows = [
-        (asset, i.model, i.mac, i.serial, wanted[asset] and wanted[asset].mac)
+        (asset, i.model, i.mac, i.serial, pin.mac if (pin := wanted[asset]) else None)
         for asset, i in sorted(answers.items())
     ]
     click.echo(

@@ -20,8 +20,10 @@ def render_comparison(comparison: Comparison, *, reference: str) -> str:
         f"Power       {_power(before)} -> {_power(after)} declared",
         f"Hash        {_hash(before)} -> {_hash(after)} by nameplate",
         f"Efficiency  {_joules(before)} -> {_joules(after)} J/TH",
-        (f"Devices     {before.devices if before else 0:,} -> {after.devices:,}; "
-        f"{len(comparison.added):,} added, {len(comparison.removed):,} removed"),
+        (
+            f"Devices     {before.devices if before else 0:,} -> {after.devices:,}; "
+            f"{len(comparison.added):,} added, {len(comparison.removed):,} removed"
+        ),
     ]
     if comparison.waves:
         sizes = " -> ".join(f"{size:,}" for size in comparison.waves)

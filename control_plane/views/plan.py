@@ -34,7 +34,8 @@ def render_plan(plan: Plan, *, command: str | None = None) -> str:
         plan: to show.
         command: what accepts it, as the last line; left out where nothing is to be done.
     """
-    lines = [_title(plan), "", *_effect(plan), *_steps(plan), *_held(plan)]
+    lines = [_title(plan), "", *_effect(plan), *_steps(plan), ""]
+    lines += [*exceptions_line(plan), *waiting_line(plan)]
     if plan.removed:
         lines.append(
             f"Removed     {len(plan.removed):,} devices leave the declaration: released, left "
@@ -75,10 +76,14 @@ def _effect(plan: Plan) -> list[str]:
     before = j_per_th(power_w=effect.before_w, hashrate_ths=effect.before_ths)
     after = j_per_th(power_w=effect.after_w, hashrate_ths=effect.after_ths)
     lines = [
-        (f"Power       {power(effect.before_w)} -> {power(effect.after_w)} permitted, unknown "
-        "devices at nameplate"),
-        (f"Hash        {hashrate(effect.before_ths)} -> {hashrate(effect.after_ths)} by nameplate; "
-        f"{hashrate(effect.measured_ths)} measured now"),
+        (
+            f"Power       {power(effect.before_w)} -> {power(effect.after_w)} permitted, unknown "
+            "devices at nameplate"
+        ),
+        (
+            f"Hash        {hashrate(effect.before_ths)} -> {hashrate(effect.after_ths)} by nameplate; "
+            f"{hashrate(effect.measured_ths)} measured now"
+        ),
         f"Efficiency  {_joules(before)} -> {_joules(after)} J/TH, whole site",
         f"Restarts    {hashrate(effect.lost_ths_h)} for an hour is what restarts and ramps cost",
     ]
@@ -86,8 +91,10 @@ def _effect(plan: Plan) -> list[str]:
         sizes = " -> ".join(f"{size:,}" for size in plan.waves)
         lines += [
             f"Waves       {sizes} devices, a gate after each",
-            (f"At worst    {effect.worst_first_devices:,} devices, {power(effect.worst_first_w)}, "
-            "are lost before the first gate"),
+            (
+                f"At worst    {effect.worst_first_devices:,} devices, {power(effect.worst_first_w)}, "
+                "are lost before the first gate"
+            ),
         ]
     tight = sorted(plan.headroom, key=_relative)[:_HEADROOM_NODES]
     if tight:
@@ -154,19 +161,21 @@ def change_text(change: Change) -> str:
             return kind_of(change).replace("_", " ")
 
 
-def _held(plan: Plan) -> list[str]:
-    lines = []
+def exceptions_line(plan: Plan) -> list[str]:
+    """Known exceptions, in one line, with their cost."""
     known = _per_device(h for h in plan.held if h.reason not in PENDING)
+    if not known:
+        return []
+    cost = hashrate(plan.effect.exceptions_ths)
+    return [f"Exceptions  {plan.effect.exceptions:,} devices cost {cost}: {listed(known.items())}"]
+
+
+def waiting_line(plan: Plan) -> list[str]:
+    """What passes by itself."""
     pending = _per_device(h for h in plan.held if h.reason in PENDING)
-    if known:
-        lines += [
-            "",
-            (f"Exceptions  {plan.effect.exceptions:,} devices cost "
-            f"{hashrate(plan.effect.exceptions_ths)}: {listed(known.items())}"),
-        ]
-    if pending:
-        lines.append(f"Waiting     {sum(pending.values()):,} devices: {listed(pending.items())}")
-    return lines
+    if not pending:
+        return []
+    return [f"Waiting     {sum(pending.values()):,} devices: {listed(pending.items())}"]
 
 
 def _per_device(held: Iterable[Held]) -> Counter[str]:

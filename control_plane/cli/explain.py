@@ -1,0 +1,68 @@
+"""`gridplane explain`."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import click
+
+from control_plane.cli import options
+from control_plane.cli.emit import emit
+from control_plane.cli.exits import Exit, Stop
+from control_plane.cli.workplace import Workplace, load_declared, pick_site
+from control_plane.core.overlay import covering, nodes_above
+from control_plane.core.plan import decide_all, pinned
+from control_plane.views.explain import Explanation, path_of, render_explanation
+
+_LAST = 5
+
+
+@click.command("explain")
+@click.argument("device")
+@options.of_site
+@options.output
+def command(
+    *,
+    device: str,
+    inventory: Path,
+    site: str | None,
+    state: Path | None,
+    network_map: Path | None,
+    output: str,
+) -> int:
+    r"""Say why DEVICE is as it is: what declares each field, what was seen, done and held, what is next.
+
+    \b
+    gridplane explain ga-a1-r07-s03 --site ga-macon
+    """
+    name = pick_site(inventory, site)
+    place = Workplace(site=name, state=state, network_map=network_map)
+    store = place.store
+    record = store.accepted()
+    declared = (
+        place.revisions().site(record.digest) if record else load_declared(inventory, name).site
+    )
+    known = {d.asset: d for d in declared.devices}
+    if device not in known:
+        near = difflib.get_close_matches(device, known, n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise Stop(f"{name} has no device '{device}'.{hint}", Exit.USAGE)
+    world = place.world(declared)
+    one = known[device]
+    rollouts = store.rollouts()
+    explanation = Explanation(
+        now_s=world.now_s,
+        device=one,
+        path=path_of(declared, one),
+        decision=decide_all(declared, world)[device],
+        memory=pinned(one, world.memories.get(device)),
+        sighting=world.sightings.get(device),
+        overlays=covering(world.overlays, nodes_above(declared, one)),
+        revision=record,
+        rollout=rollouts[-1] if rollouts else None,
+        operations=tuple(store.operations(device, _LAST)),
+        events=tuple(event for _, event in store.events(device, _LAST)),
+    )
+    emit(output, explanation, table=render_explanation(explanation), names=[device])
+    return Exit.OK

@@ -1,0 +1,251 @@
+"""`gridplane get`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from control_plane.cli import options
+from control_plane.cli.emit import emit
+from control_plane.cli.exits import Exit
+from control_plane.cli.nodes import check_node
+from control_plane.cli.workplace import Workplace, load_declared, pick_site
+from control_plane.core.decide import Decision
+from control_plane.core.digest import short
+from control_plane.core.fleet import Site
+from control_plane.core.observation import Observation
+from control_plane.core.overlay import nodes_above
+from control_plane.core.plan import World, decide_all, make_plan
+from control_plane.engine.gate import describe
+from control_plane.views.table import power, span, table
+
+
+class _Listing(NamedTuple):
+    header: tuple[str, ...]
+    rows: Sequence[tuple[Any, ...]]
+    data: object
+    names: Sequence[str]
+
+
+class _Request(NamedTuple):
+    place: Workplace
+    site: Site
+    node: str | None
+    reason: str | None
+    limit: int
+
+    def world(self) -> World:
+        return self.place.world(self.site)
+
+    def ago(self, at_s: float) -> str:
+        return f"{span(self.place.clock.wall_s() - at_s)} ago"
+
+
+def _devices(request: _Request) -> _Listing:
+    world = request.world()
+    decisions = decide_all(request.site, world)
+    rows, data = [], []
+    for device in request.site.devices:
+        if request.node is not None and request.node not in nodes_above(request.site, device):
+            continue
+        decision, seen = decisions[device.asset], world.sightings.get(device.asset)
+        state = _state(decision)
+        if request.reason is not None and request.reason not in {state, *_reasons(decision)}:
+            continue
+        telemetry = seen.telemetry if isinstance(seen, Observation) else None
+        hashrate_ths = telemetry.hashrate_ths if telemetry else None
+        power_w = telemetry.power_w if telemetry else None
+        rows.append(
+            (device.asset, device.type.model, device.rack, device.slot, device.intent.owner,
+             state, hashrate_ths, power_w)
+        )  # fmt: skip
+        data.append(
+            {
+                "asset": device.asset,
+                "type": device.type.id,
+                "rack": device.rack,
+                "slot": device.slot,
+                "owner": device.intent.owner,
+                "state": state,
+                "reasons": _reasons(decision),
+                "converged": decision.converged,
+                "hashrate_ths": hashrate_ths,
+                "power_w": power_w,
+                "address": device.address,
+            }
+        )
+    header = ("DEVICE", "MODEL", "RACK", "SLOT", "OWNER", "STATE", "TH/S", "W")
+    return _Listing(header, rows, data, [row[0] for row in rows])
+
+
+def _reasons(decision: Decision) -> list[str]:
+    return sorted({held.reason.value for held in decision.held})
+
+
+def _state(decision: Decision) -> str:
+    if decision.steps:
+        return "to_do"
+    if decision.held:
+        return decision.held[0].reason.value
+    return "converged" if decision.converged else "unknown"
+
+
+def _racks(request: _Request) -> _Listing:
+    decisions = decide_all(request.site, request.world())
+    rows = []
+    for rack in request.site.racks.values():
+        devices = [d for d in request.site.devices if d.rack == rack.id]
+        converged = sum(1 for d in devices if decisions[d.asset].converged)
+        to_do = sum(1 for d in devices if decisions[d.asset].steps)
+        held = sum(1 for d in devices if decisions[d.asset].held)
+        rows.append((rack.id, rack.feed, rack.switch, rack.slots, converged, to_do, held))
+    header = ("RACK", "FEED", "SWITCH", "SLOTS", "CONVERGED", "TO DO", "HELD")
+    return _plain(header, rows)
+
+
+def _feeds(request: _Request) -> _Listing:
+    plan = make_plan(request.site, "", request.world())
+    rows = []
+    for node in plan.headroom:
+        feed = request.site.feeds[node.node]
+        share = f"{node.before_w / node.usable_w:.0%}" if node.usable_w > 0 else "-"
+        rows.append(
+            (node.node, feed.kind.value, feed.parent, power(feed.rating_w), power(node.usable_w),
+             power(node.before_w), share)
+        )  # fmt: skip
+    return _plain(("FEED", "KIND", "PARENT", "RATING", "USABLE", "PERMITTED", "LOAD"), rows)
+
+
+def _holds(request: _Request) -> _Listing:
+    overlays = request.place.store.overlays()
+    now_s = request.place.clock.wall_s()
+    rows = [
+        (o.id, o.kind.value, o.node, o.owner, request.ago(o.since_s), o.is_expired(now_s), o.reason)
+        for o in overlays
+    ]
+    header = ("ID", "KIND", "NODE", "OWNER", "SINCE", "EXPIRED", "REASON")
+    return _Listing(header, rows, overlays, [o.id for o in overlays])
+
+
+def _rollouts(request: _Request) -> _Listing:
+    found = request.place.store.rollouts()[::-1][: request.limit]
+    rows = [
+        (r.id, r.state.value, f"{r.wave + 1}/{len(r.waves)}", r.waves[-1] if r.waves else 0,
+         sum(1 for gate in r.gates if gate.passed), short(r.to))
+        for r in found
+    ]  # fmt: skip
+    header = ("ROLLOUT", "STATE", "WAVE", "DEVICES", "GATES PASSED", "REVISION")
+    return _Listing(header, rows, found, [r.id for r in found])
+
+
+def _revisions(request: _Request) -> _Listing:
+    found = request.place.store.revisions()[::-1][: request.limit]
+    rows = [
+        (
+            r.seq,
+            short(r.digest),
+            request.ago(r.accepted_at_s),
+            r.accepted_by,
+            r.commit and short(r.commit),
+        )
+        for r in found
+    ]
+    header = ("NUMBER", "REVISION", "ACCEPTED", "BY", "COMMIT")
+    return _Listing(header, rows, found, [r.digest for r in found])
+
+
+def _incidents(request: _Request) -> _Listing:
+    found = request.place.store.incidents(open_only=False)[::-1][: request.limit]
+    rows = [
+        (i.id, i.open, i.node, i.cause, i.assets, request.ago(i.since_s), i.detail) for i in found
+    ]
+    header = ("ID", "OPEN", "NODE", "CAUSE", "DEVICES", "SINCE", "DETAIL")
+    return _Listing(header, rows, found, [i.id for i in found])
+
+
+def _events(request: _Request) -> _Listing:
+    found = request.place.store.events(request.node, request.limit)
+    rows = [(n, request.ago(e.at_s), e.kind, e.asset or e.node, e.text) for n, e in found]
+    header = ("NUMBER", "WHEN", "KIND", "WHERE", "WHAT")
+    return _Listing(header, rows, [e for _, e in found], [str(n) for n, _ in found])
+
+
+def _operations(request: _Request) -> _Listing:
+    found = request.place.store.operations(request.node, request.limit)
+    rows = [
+        (o.id, request.ago(o.sent_at_s), o.asset, describe(o), o.why, o.stage.value, o.detail)
+        for o in found
+    ]
+    header = ("ID", "SENT", "DEVICE", "WRITE", "WHY", "STAGE", "DETAIL")
+    return _Listing(header, rows, found, [o.id for o in found])
+
+
+def _released(request: _Request) -> _Listing:
+    found = request.place.store.released()
+    rows = [(r.asset, r.feed, power(r.power_w), request.ago(r.since_s)) for r in found]
+    return _Listing(("DEVICE", "FEED", "COUNTED", "SINCE"), rows, found, [r.asset for r in found])
+
+
+def _plain(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> _Listing:
+    keys = [title.lower().replace(" ", "_") for title in header]
+    data = [dict(zip(keys, row, strict=True)) for row in rows]
+    return _Listing(header, rows, data, [str(row[0]) for row in rows])
+
+
+_KINDS: dict[str, Callable[[_Request], _Listing]] = {
+    "devices": _devices,
+    "racks": _racks,
+    "feeds": _feeds,
+    "holds": _holds,
+    "rollouts": _rollouts,
+    "revisions": _revisions,
+    "incidents": _incidents,
+    "events": _events,
+    "operations": _operations,
+    "released": _released,
+}
+
+
+@click.command("get")
+@click.argument("kind", type=click.Choice(list(_KINDS)))
+@click.argument("node", required=False)
+@options.of_site
+@options.output
+@click.option("--reason", help="Only devices in this state or held for this reason.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True,
+              help="Most lines of histories.")  # fmt: skip
+def command(
+    *,
+    kind: str,
+    node: str | None,
+    inventory: Path,
+    site: str | None,
+    state: Path | None,
+    network_map: Path | None,
+    output: str,
+    reason: str | None,
+    limit: int,
+) -> int:
+    r"""List what is known of a site; NODE narrows devices, events and operations. Asks no device.
+
+    \b
+    gridplane get devices --site ga-macon --reason manual_override
+    gridplane get devices ga-a1-r07 --site ga-macon
+    gridplane get operations ga-a1-r07-s03 --site ga-macon -o json
+    """
+    name = pick_site(inventory, site)
+    place = Workplace(site=name, state=state, network_map=network_map)
+    record = place.store.accepted()
+    declared = (
+        place.revisions().site(record.digest) if record else load_declared(inventory, name).site
+    )
+    if node is not None:
+        check_node(declared, node)
+    request = _Request(place=place, site=declared, node=node, reason=reason, limit=limit)
+    listing = _KINDS[kind](request)
+    text = table(listing.header, listing.rows) if listing.rows else f"no {kind}"
+    emit(output, listing.data, table=text, names=listing.names)
+    return Exit.OK

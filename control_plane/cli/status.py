@@ -1,0 +1,65 @@
+"""`gridplane status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from control_plane.cli import options
+from control_plane.cli.emit import emit
+from control_plane.cli.exits import Exit
+from control_plane.cli.workplace import Workplace, pick_site
+from control_plane.core.plan import make_plan
+from control_plane.views.status import SiteStatus, render_status
+
+_PAGES = 5
+_EVENTS_SEARCHED = 2_000
+
+
+@click.command("status")
+@options.of_site
+@options.output
+def command(
+    *,
+    inventory: Path,
+    site: str | None,
+    state: Path | None,
+    network_map: Path | None,
+    output: str,
+) -> int:
+    r"""Show where a site stands. Asks no device: reads what the engine keeps.
+
+    \b
+    gridplane status --site ga-macon
+    watch -n 5 gridplane status --site ga-macon
+    gridplane status --site ga-macon -o json | jq .plan.effect
+    """
+    name = site or pick_site(inventory, None)
+    place = Workplace(site=name, state=state, network_map=network_map)
+    status = read_status(place)
+    emit(output, status, table=render_status(status), names=[name])
+    return Exit.OK
+
+
+def read_status(place: Workplace) -> SiteStatus:
+    """Everything that `status` shows."""
+    store = place.store
+    record = store.accepted()
+    plan = None
+    if record is not None:
+        declared = place.revisions().site(record.digest)
+        plan = make_plan(declared, record.digest, place.world(declared))
+    rollouts = store.rollouts()
+    pages = [e for _, e in store.events(limit=_EVENTS_SEARCHED) if e.kind == "page"]
+    return SiteStatus(
+        site=place.site,
+        now_s=place.clock.wall_s(),
+        accepted=record,
+        engine=place.engine_status(),
+        rollout=rollouts[-1] if rollouts else None,
+        plan=plan,
+        overlays=store.overlays(),
+        incidents=tuple(store.incidents()),
+        pages=tuple(pages[:_PAGES]),
+    )
