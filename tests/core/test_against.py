@@ -1,0 +1,53 @@
+"""Two declarations compared without a device."""
+
+from __future__ import annotations
+
+from control_plane.core.against import compare
+from control_plane.core.decide import Danger
+from control_plane.core.fleet import Device
+from tests.core.builders import device, intent, site
+
+ASSETS = [f"d{n:02}" for n in range(40)]
+
+
+def miners(**changes: object) -> tuple[Device, ...]:
+    return tuple(device(asset, **changes) for asset in ASSETS)
+
+
+def test_equal_declarations_change_nothing() -> None:
+    comparison = compare(site(miners()), site(miners()))
+    assert (comparison.changes, comparison.subjects, comparison.waves) == ((), 0, ())
+    assert comparison.danger is Danger.D0
+    assert comparison.before == comparison.after
+
+
+def test_a_lower_mode_is_seen_in_watts_hash_and_danger() -> None:
+    low = site(miners(intent=intent(power_mode="low")))
+    comparison = compare(site(miners()), low)
+    assert {(c.field, c.before, c.after) for c in comparison.changes} == {
+        ("power_mode", "normal", "low")
+    }
+    assert comparison.subjects == 40
+    assert comparison.power_changed_w == 40 * 1_100.0
+    assert comparison.after.power_w == 40 * 2_400.0
+    assert comparison.danger is Danger.D3
+
+
+def test_a_new_site_is_all_additions() -> None:
+    comparison = compare(None, site(miners()))
+    assert comparison.before is None
+    assert comparison.added == tuple(ASSETS)
+    assert comparison.waves[-1] == 40
+
+
+def test_a_change_of_owner_is_a_matter_of_pools() -> None:
+    other = (device(ASSETS[0], intent=intent(owner="other", pools=())), *miners()[1:])
+    comparison = compare(site(miners()), site(other))
+    assert {c.field for c in comparison.changes} == {"owner", "pools"}
+    assert comparison.danger is Danger.D2
+
+
+def test_removals_are_counted() -> None:
+    comparison = compare(site(miners()), site(miners()[:30]))
+    assert comparison.removed == tuple(ASSETS[30:])
+    assert comparison.danger is Danger.D5

@@ -1,0 +1,372 @@
+"""The decision table: every state of a device has one named answer, and drift never raises power."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control_plane.core.change import (
+    ChangeKind,
+    SetPools,
+    SetPowerMode,
+    StartMining,
+    StopMining,
+    kind_of,
+)
+from control_plane.core.decide import Reason, Why, decide
+from control_plane.core.fleet import SlotState, Tenure
+from control_plane.core.memory import Pin
+from control_plane.core.observation import (
+    Activity,
+    Field,
+    Identity,
+    Settings,
+    Telemetry,
+    Unseen,
+    UnseenReason,
+)
+from control_plane.core.overlay import Overlay, OverlayKind
+from tests.core.builders import (
+    CAPABILITIES,
+    DECLARED_POOLS,
+    FOREIGN_POOLS,
+    IDENTITY,
+    NOW_S,
+    OWNER,
+    PIN,
+    WRITES,
+    context,
+    converged_memory,
+    decided,
+    device,
+    fresh_memory,
+    intent,
+    pool,
+    seen,
+    settings,
+)
+
+
+def overlay(kind: OverlayKind, **changes: Any) -> Overlay:
+    base = Overlay(id="h1", kind=kind, node="d1", owner="ann", reason="fans", since_s=NOW_S - 10)
+    return msgspec.structs.replace(base, **changes)
+
+
+def reasons(**changes: Any) -> set[Reason]:
+    return {held.reason for held in decided(**changes).held}
+
+
+def test_a_device_as_declared_is_converged_and_has_nothing_to_do() -> None:
+    decision = decided()
+    assert decision.converged
+    assert decision.steps == ()
+    assert decision.held == ()
+
+
+# --- who is not judged at all --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (SlotState.VACANT, Reason.VACANT),
+        (SlotState.OUT_OF_SERVICE, Reason.OUT_OF_SERVICE),
+        (SlotState.IN_REPAIR, Reason.IN_REPAIR),
+    ],
+)
+def test_a_slot_not_in_service_is_held_by_its_state(state: SlotState, reason: Reason) -> None:
+    decision = decided(device=device(state=state), sighting=seen(settings(pools=FOREIGN_POOLS)))
+    assert [held.reason for held in decision.held] == [reason]
+    assert decision.steps == ()
+
+
+@pytest.mark.parametrize("reason", list(UnseenReason))
+def test_a_failed_look_never_leads_to_a_write(reason: UnseenReason) -> None:
+    unseen = Unseen(asset="d1", at_s=NOW_S, reason=reason, detail="")
+    decision = decided(sighting=unseen, memory=fresh_memory())
+    assert decision.steps == ()
+    assert len(decision.held) == 1
+
+
+def test_stale_telemetry_is_not_acted_upon() -> None:
+    off_list = seen(settings(pools=FOREIGN_POOLS))
+    assert reasons(sighting=off_list, fresh=False) == {Reason.STALE_TELEMETRY}
+
+
+def test_without_a_driver_a_device_is_planned_as_held() -> None:
+    assert reasons(capabilities=None) == {Reason.NO_DRIVER}
+
+
+# --- identity -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("memory", "identity", "reason"),
+    [
+        (fresh_memory(pin=None), IDENTITY, Reason.UNTRUSTED),
+        (fresh_memory(pin=Pin(mac=None, serial=None, source="x")), IDENTITY, Reason.UNTRUSTED),
+        (fresh_memory(), None, Reason.UNTRUSTED),
+        (fresh_memory(), Identity(model="Antminer S21"), Reason.UNTRUSTED),
+        (fresh_memory(), Identity(mac="02:00:00:00:00:99"), Reason.WRONG_IDENTITY),
+        (fresh_memory(), Identity(mac=PIN.mac, serial="SN2"), Reason.WRONG_IDENTITY),
+        (fresh_memory(), Identity(mac=PIN.mac, model="Antminer S19"), Reason.WRONG_MODEL),
+    ],
+)
+def test_a_machine_that_is_not_the_pinned_one_is_never_written_to(
+    memory: Any, identity: Identity | None, reason: Reason
+) -> None:
+    sighting = seen(settings(pools=FOREIGN_POOLS), identity=identity)
+    decision = decided(memory=memory, sighting=sighting)
+    assert [held.reason for held in decision.held] == [reason]
+    assert decision.steps == ()
+    assert not decision.converged
+
+
+# --- drift policy --------------------------------------------------------------------------------
+
+
+def test_pools_off_the_declaration_are_set_back_at_once() -> None:
+    decision = decided(sighting=seen(settings(pools=FOREIGN_POOLS)))
+    assert [step.change for step in decision.steps] == [SetPools(DECLARED_POOLS)]
+    assert decision.steps[0].why is Why.DRIFT
+    assert decision.drifting == {Field.POOLS}
+
+
+@pytest.mark.parametrize(
+    "lower", [{"mining": False, "power_mode": None}, {"power_mode": "low"}], ids=["stopped", "low"]
+)
+def test_what_a_hand_lowered_stays_low(lower: dict[str, Any]) -> None:
+    decision = decided(sighting=seen(settings(**lower)))
+    assert decision.steps == ()
+    assert decision.overridden
+    assert {held.reason for held in decision.held} == {Reason.MANUAL_OVERRIDE}
+
+
+def test_more_power_than_declared_is_asked_about_while_every_cap_holds() -> None:
+    high = seen(settings(power_mode="high"))
+    assert reasons(sighting=high) == {Reason.ASK}
+    assert decided(sighting=high).steps == ()
+
+
+def test_more_power_than_declared_is_lowered_where_a_cap_needs_it() -> None:
+    decision = decided(sighting=seen(settings(power_mode="high")), over_cap=True)
+    assert [(s.change, s.why) for s in decision.steps] == [(SetPowerMode("normal"), Why.CAP)]
+
+
+def test_an_unreadable_setting_is_neither_equal_nor_written_from() -> None:
+    decision = decided(sighting=seen(settings(pools=None)))
+    assert decision.steps == ()
+    assert not decision.converged
+    assert [(h.reason, h.field) for h in decision.held] == [(Reason.UNREADABLE, Field.POOLS)]
+
+
+def test_an_empty_pool_list_is_a_fact_and_is_repaired() -> None:
+    decision = decided(sighting=seen(settings(pools=())))
+    assert [step.change for step in decision.steps] == [SetPools(DECLARED_POOLS)]
+
+
+def test_settings_right_but_no_hash_is_a_fault_and_not_drift() -> None:
+    decision = decided(sighting=seen(hashrate_ths=20.0))
+    assert decision.converged
+    assert decision.steps == ()
+    assert {held.reason for held in decision.held} == {Reason.FAULT}
+
+
+def test_a_booting_device_is_given_time() -> None:
+    booting = Telemetry(hashrate_ths=0.0, activity=Activity.STARTING)
+    assert reasons(sighting=seen(telemetry=booting)) == {Reason.STARTING}
+
+
+def test_a_contested_pool_is_written_no_more_and_the_machine_is_stopped() -> None:
+    memory = converged_memory(contested=frozenset({Field.POOLS}))
+    decision = decided(memory=memory, sighting=seen(settings(pools=FOREIGN_POOLS)))
+    assert [(s.change, s.why) for s in decision.steps] == [(StopMining(), Why.CONTESTED)]
+    assert Reason.CONTESTED in {held.reason for held in decision.held}
+
+
+def test_a_sleeping_device_has_no_mode_to_compare() -> None:
+    asleep = device(intent=intent(mining=False))
+    have = Settings(pools=DECLARED_POOLS, mining=False)
+    decision = decided(device=asleep, memory=converged_memory(asleep), sighting=seen(have))
+    assert decision.converged
+
+
+# --- rollout -------------------------------------------------------------------------------------
+
+
+def test_a_rollout_may_raise_what_drift_repair_may_not() -> None:
+    decision = decided(memory=fresh_memory(), sighting=seen(settings(mining=False)))
+    assert [(s.change, s.why) for s in decision.steps] == [(StartMining("normal"), Why.ROLLOUT)]
+    assert decision.steps[0].raises
+
+
+def test_before_its_wave_a_device_is_not_changed() -> None:
+    low = seen(settings(power_mode="low"))
+    assert reasons(memory=fresh_memory(), sighting=low, assigned=False) == {Reason.ROLLOUT_WAVE}
+
+
+def test_lowering_does_not_wait_for_its_wave() -> None:
+    high = seen(settings(power_mode="high"))
+    decision = decided(memory=fresh_memory(), sighting=high, assigned=False)
+    assert [step.change for step in decision.steps] == [SetPowerMode("normal")]
+
+
+def test_what_moved_after_the_plan_was_shown_is_held() -> None:
+    memory = fresh_memory(expected=settings(power_mode="low"))
+    assert Reason.MOVED in reasons(memory=memory, sighting=seen(settings(mining=False))) | reasons(
+        memory=fresh_memory(expected=settings(pools=DECLARED_POOLS)),
+        sighting=seen(settings(pools=FOREIGN_POOLS)),
+    )
+
+
+def test_an_owner_approves_what_he_reserved() -> None:
+    owner = msgspec.structs.replace(OWNER, approvals={Field.POOLS: ("ceo@own",)})
+    moved = {
+        "owner": owner,
+        "memory": fresh_memory(),
+        "sighting": seen(settings(pools=FOREIGN_POOLS)),
+    }
+    assert reasons(**moved) == {Reason.OWNER_APPROVAL}
+    assert decided(**moved, approved=frozenset({Field.POOLS})).steps
+
+
+def test_steps_lower_first_and_raise_last() -> None:
+    have = settings(pools=FOREIGN_POOLS, power_mode="low")
+    kinds = [step.kind for step in decided(memory=fresh_memory(), sighting=seen(have)).steps]
+    assert kinds == [ChangeKind.SET_POOLS, ChangeKind.SET_POWER_MODE]
+
+
+# --- what bars a write -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [OverlayKind.SAFETY_HOLD, OverlayKind.MAINTENANCE_HOLD])
+@pytest.mark.parametrize("memory", [fresh_memory(), converged_memory()], ids=["rollout", "drift"])
+def test_under_a_hold_nothing_is_written(kind: OverlayKind, memory: Any) -> None:
+    decision = decided(
+        memory=memory, sighting=seen(settings(pools=FOREIGN_POOLS)), overlays=(overlay(kind),)
+    )
+    assert decision.steps == ()
+    assert {held.reason for held in decision.held} == {Reason.HOLD}
+
+
+def test_an_expired_maintenance_hold_still_holds() -> None:
+    held = overlay(OverlayKind.MAINTENANCE_HOLD, expires_s=NOW_S - 1)
+    assert reasons(sighting=seen(settings(pools=FOREIGN_POOLS)), overlays=(held,)) == {Reason.HOLD}
+
+
+def test_a_stop_passes_a_hold() -> None:
+    asleep = device(intent=intent(mining=False))
+    decision = decided(
+        device=asleep,
+        memory=fresh_memory(),
+        sighting=seen(),
+        overlays=(overlay(OverlayKind.SAFETY_HOLD),),
+    )
+    assert [step.change for step in decision.steps] == [StopMining()]
+
+
+def test_a_freeze_stops_configuration_but_not_lowering() -> None:
+    freeze = (overlay(OverlayKind.FREEZE),)
+    assert reasons(sighting=seen(settings(pools=FOREIGN_POOLS)), overlays=freeze) == {Reason.FREEZE}
+    lowered = decided(
+        memory=fresh_memory(), sighting=seen(settings(power_mode="high")), overlays=freeze
+    )
+    assert [step.change for step in lowered.steps] == [SetPowerMode("normal")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"incident": "i0001"}, Reason.INCIDENT),
+        ({"tenure": Tenure(kind="hosted_in", host="H", host_actions=frozenset({Field.POOLS}))},
+         Reason.HOST_ACTION),
+        ({"memory": converged_memory(stuck=frozenset({ChangeKind.SET_POOLS}))}, Reason.STUCK),
+        ({"memory": converged_memory(persistent_writes_s=(NOW_S,) * 12)}, Reason.WRITE_BUDGET),
+        ({"capabilities": msgspec.structs.replace(CAPABILITIES, writes={})}, Reason.UNSUPPORTED),
+        ({"sighting": seen(settings(pools=FOREIGN_POOLS), write_enabled=False)},
+         Reason.WRITE_API_DISABLED),
+        ({"in_flight": True}, Reason.IN_FLIGHT),
+    ],
+)  # fmt: skip
+def test_each_bar_has_its_name(changes: dict[str, Any], reason: Reason) -> None:
+    case = {"sighting": seen(settings(pools=FOREIGN_POOLS)), **changes}
+    decision = decided(**case)
+    assert decision.steps == ()
+    assert {held.reason for held in decision.held} == {reason}
+
+
+def test_firmware_is_a_matter_of_its_own_job() -> None:
+    wanted = device(intent=intent(firmware="2.0"))
+    sighting = seen(settings(firmware="1.0"))
+    assert reasons(device=wanted, memory=fresh_memory(), sighting=sighting) == {Reason.FIRMWARE_JOB}
+
+
+# --- properties ------------------------------------------------------------------------------------
+
+modes = st.sampled_from([None, "low", "normal", "high", "unknown"])
+pool_lists = st.sampled_from(
+    [None, (), DECLARED_POOLS, FOREIGN_POOLS, DECLARED_POOLS[:1], (pool("c.example.net"),)]
+)
+observed = st.builds(
+    Settings, pools=pool_lists, mining=st.sampled_from([None, True, False]), power_mode=modes
+)
+intents = st.builds(
+    intent,
+    mining=st.booleans(),
+    power_mode=st.sampled_from(["low", "normal", "high"]),
+)
+overlay_sets = st.lists(
+    st.builds(
+        overlay,
+        st.sampled_from(list(OverlayKind)),
+        fields=st.sampled_from([Settings(), Settings(mining=False), Settings(power_mode="low")]),
+        expires_s=st.sampled_from([None, NOW_S - 1, NOW_S + 100]),
+    ),
+    max_size=3,
+).map(tuple)
+
+
+@given(
+    declared=intents,
+    have=observed,
+    overlays=overlay_sets,
+    drift=st.booleans(),
+    over_cap=st.booleans(),
+    assigned=st.booleans(),
+    contested=st.sets(st.sampled_from([Field.POOLS, Field.MINING])),
+)
+def test_no_repair_raises_power_and_no_write_but_a_stop_passes_a_hold(
+    declared: Any, have: Settings, overlays: Any, drift: bool, over_cap: bool, assigned: bool,
+    contested: set[Field],
+) -> None:  # fmt: skip
+    one = device(intent=declared)
+    first = context(device=one, sighting=seen(have), overlays=overlays, over_cap=over_cap,
+                    assigned=assigned, memory=fresh_memory())  # fmt: skip
+    if drift:
+        memory = fresh_memory(
+            converged=decide(first).desired_digest, contested=frozenset(contested)
+        )
+        first = msgspec.structs.replace(first, memory=memory)
+    decision = decide(first)
+    holds = [
+        o for o in overlays if o.kind in {OverlayKind.SAFETY_HOLD, OverlayKind.MAINTENANCE_HOLD}
+    ]
+    for step in decision.steps:
+        if step.why is not Why.ROLLOUT:
+            assert not step.raises
+        if holds:
+            assert isinstance(step.change, StopMining)
+        if isinstance(step.change, SetPools):
+            assert step.change.pools
+            assert set(step.change.pools) <= set(DECLARED_POOLS)
+        if not assigned and drift is False:
+            assert step.after_w <= step.before_w
+        assert kind_of(step.change) in WRITES
+    if decision.converged:
+        assert decision.steps == ()
+    # Total: whoever is not converged has a step or a named reason.
+    assert decision.converged or decision.steps or decision.held

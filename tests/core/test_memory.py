@@ -1,0 +1,71 @@
+"""What is remembered between looks: drift episodes, the contest latch, the write budget, pins."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from control_plane.core import limits
+from control_plane.core.memory import Memory, Pin, note_converged, note_drift
+from control_plane.core.observation import Field, Identity
+from tests.core.builders import NOW_S, PIN, settings
+
+POOLS = frozenset({Field.POOLS})
+NONE: frozenset[Field] = frozenset()
+
+
+def drift_times(memory: Memory, *times_s: float) -> Memory:
+    for at_s in times_s:
+        memory = note_drift(memory, POOLS, NOW_S + at_s)
+        memory = note_converged(memory, "digest", settings())
+    return memory
+
+
+def test_two_re_drifts_in_a_day_are_a_contest() -> None:
+    assert drift_times(Memory(asset="d1"), 0, 600).contested == NONE
+    assert drift_times(Memory(asset="d1"), 0, 600, 1_200).contested == POOLS
+
+
+def test_three_drifts_over_more_than_a_day_are_not() -> None:
+    day = limits.REDRIFT_WINDOW_S
+    assert drift_times(Memory(asset="d1"), 0, day + 1, day + 600).contested == NONE
+
+
+def test_one_long_drift_is_one_episode() -> None:
+    memory = Memory(asset="d1")
+    for at_s in range(0, 600, 10):
+        memory = note_drift(memory, POOLS, NOW_S + at_s)
+    assert len(memory.drifts) == 1
+
+
+def test_convergence_forgets_attempts_but_not_the_contest() -> None:
+    memory = Memory(asset="d1", attempts=2, contested=POOLS, overridden_since_s=5.0)
+    after = note_converged(memory, "digest", settings())
+    assert (after.attempts, after.contested, after.overridden_since_s) == (0, POOLS, None)
+    assert note_converged(after, "digest", settings()) is after
+
+
+def test_the_day_s_budget_of_persistent_writes() -> None:
+    spent = Memory(asset="d1", persistent_writes_s=(NOW_S,) * limits.PERSISTENT_WRITES_PER_DAY)
+    assert spent.writes_left(NOW_S + 1) == 0
+    assert spent.writes_left(NOW_S + limits.REDRIFT_WINDOW_S) == limits.PERSISTENT_WRITES_PER_DAY
+
+
+@pytest.mark.parametrize(
+    ("identity", "match"),
+    [
+        (Identity(mac=PIN.mac, serial=PIN.serial), True),
+        (Identity(mac=PIN.mac), True),
+        (Identity(serial="other"), False),
+        (Identity(mac=PIN.mac, serial="other"), False),
+        (Identity(model="S21"), None),
+    ],
+)
+def test_a_pin_matches_what_was_told(identity: Identity, match: bool | None) -> None:
+    assert PIN.matches(identity) is match
+
+
+def test_a_pin_of_serial_alone_ignores_the_mac() -> None:
+    pin = msgspec.structs.replace(PIN, mac=None)
+    assert pin.matches(Identity(mac="02:ff:ff:ff:ff:ff", serial=PIN.serial)) is True
+    assert Pin(mac=None, serial=None, source="x").matches(Identity(mac=PIN.mac)) is None

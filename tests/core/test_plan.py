@@ -1,0 +1,161 @@
+"""The plan of a site: effect, waves, danger, digest; known exceptions are not work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+import pytest
+
+from control_plane.core.decide import Danger, Reason, Why
+from control_plane.core.fleet import Device, Site, SlotState
+from control_plane.core.memory import Memory, Pin
+from control_plane.core.observation import Identity, Observation, PoolSetting, Settings
+from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.core.plan import Plan, World, decide_all, make_plan
+from tests.core.builders import (
+    CAPABILITIES,
+    FOREIGN_POOLS,
+    NOW_S,
+    device,
+    intent,
+    pool,
+    seen,
+    settings,
+    site,
+)
+
+
+def miner(number: int, **changes: object) -> Device:
+    pin = {"mac": f"02:00:00:00:00:{number:02x}", "serial": f"SN{number}"}
+    return device(f"d{number:03}", slot=number, **{**pin, **changes})
+
+
+def own_pools(asset: str) -> tuple[PoolSetting, ...]:
+    return (pool("a.example.com", f"own.{asset}"), pool("b.example.com", f"own.{asset}"))
+
+
+def sighted(one: Device, have: Settings | None = None) -> Observation:
+    identity = Identity(mac=one.mac, serial=one.serial, model="Antminer S21", family="fam")
+    base = have or settings(pools=own_pools(one.asset))
+    return seen(base, asset=one.asset, identity=identity)
+
+
+def world(*seen_ones: Observation, memories: Mapping[str, Memory] | None = None) -> World:
+    return World(
+        now_s=NOW_S,
+        sightings={one.asset: one for one in seen_ones},
+        memories=memories or {},
+        capabilities={"fam": CAPABILITIES},
+    )
+
+
+def plan_of(one: Site, state: World) -> Plan:
+    return make_plan(one, "rev", state)
+
+
+def test_a_site_as_declared_has_zero_actionable_steps() -> None:
+    miners = tuple(miner(n) for n in range(5))
+    plan = plan_of(site(miners), world(*map(sighted, miners)))
+    assert (plan.actionable, plan.converged, plan.danger) == (0, 5, Danger.D0)
+    assert plan.waves == ()
+    assert plan.effect.before_w == plan.effect.after_w == 5 * 3_500.0
+
+
+def test_effect_adds_up_steps_and_lost_hash() -> None:
+    miners = tuple(miner(n) for n in range(20))
+    old = [sighted(m, settings(pools=FOREIGN_POOLS)) for m in miners]
+    plan = plan_of(site(miners), world(*old))
+    assert plan.actionable == 20
+    assert plan.waves == (1, 11, 16, 20)
+    assert plan.effect.worst_first_devices == 1
+    assert plan.effect.worst_first_w == 3_500.0
+    assert plan.effect.lost_ths_h == pytest.approx(20 * 200.0 * 60.0 / 3_600.0)
+    assert plan.danger is Danger.D2
+
+
+def test_raises_beyond_the_rating_are_known_exceptions_the_best_goes_first() -> None:
+    worse = msgspec.structs.replace(miner(1), missing_boards=1)
+    miners = (worse, miner(2), miner(3))
+    asleep = [sighted(m, settings(pools=own_pools(m.asset), mining=False)) for m in miners]
+    plan = plan_of(site(miners, pdu_kw=7.5), world(*asleep))
+    assert {step.asset for step in plan.steps} == {"d002", "d003"}
+    assert [(h.asset, h.reason, h.detail) for h in plan.held] == [
+        ("d001", Reason.NO_HEADROOM, "pdu is full")
+    ]
+    assert plan.effect.after_w <= 7_500.0
+    assert plan.danger is Danger.D3
+
+
+def test_vacant_and_broken_slots_are_exceptions_with_their_cost() -> None:
+    miners = (
+        miner(1),
+        miner(2, state=SlotState.OUT_OF_SERVICE, state_reason="psu"),
+        miner(3, state=SlotState.VACANT),
+    )
+    plan = plan_of(site(miners), world(sighted(miners[0])))
+    assert plan.effect.exceptions == 2
+    assert plan.effect.exceptions_ths == pytest.approx(200.0)
+    assert plan.managed == 1
+
+
+def test_the_digest_moves_with_what_it_covers_and_with_nothing_else() -> None:
+    miners = tuple(miner(n) for n in range(3))
+    old = [sighted(m, settings(pools=FOREIGN_POOLS)) for m in miners]
+    base = plan_of(site(miners), world(*old))
+    later = msgspec.structs.replace(world(*old), now_s=NOW_S + 60)
+    assert plan_of(site(miners), later).digest == base.digest
+    assert make_plan(site(miners), "other", world(*old)).digest != base.digest
+    moved = [old[0], old[1], sighted(miners[2], settings(pools=()))]
+    assert plan_of(site(miners), world(*moved)).digest != base.digest
+
+
+def test_removing_many_devices_is_the_highest_danger() -> None:
+    miners = tuple(miner(n) for n in range(10))
+    state = msgspec.structs.replace(world(*map(sighted, miners)), removed=("x1", "x2"))
+    assert plan_of(site(miners), state).danger is Danger.D5
+
+
+def test_placement_pins_identities_and_a_swap_is_not_written_to() -> None:
+    first, second = miner(1), miner(2)
+    at_first = msgspec.structs.replace(
+        sighted(second, settings(pools=FOREIGN_POOLS)), asset=first.asset
+    )
+    plan = plan_of(site((first, second)), world(at_first, sighted(second)))
+    assert plan.steps == ()
+    assert [(h.asset, h.reason) for h in plan.held] == [(first.asset, Reason.WRONG_IDENTITY)]
+
+
+def test_drift_and_lowering_come_before_every_wave() -> None:
+    miners = tuple(miner(n) for n in range(4))
+    converged = decide_all(site(miners), world(*map(sighted, miners)))
+    drifted = miners[3]
+    memory = Memory(
+        asset=drifted.asset,
+        pin=Pin(mac=drifted.mac, serial=drifted.serial, source="x"),
+        converged=converged[drifted.asset].desired_digest,
+    )
+    old = [sighted(m, settings(pools=FOREIGN_POOLS)) for m in miners]
+    plan = plan_of(site(miners), world(*old, memories={drifted.asset: memory}))
+    assert (plan.steps[0].asset, plan.steps[0].why) == (drifted.asset, Why.DRIFT)
+    assert plan.waves == (1, 3)
+
+
+def test_a_hold_on_a_feed_covers_all_below_it() -> None:
+    miners = tuple(miner(n) for n in range(4))
+    hold = Overlay(
+        id="h1", kind=OverlayKind.SAFETY_HOLD, node="pad", owner="ann", reason="x", since_s=NOW_S
+    )
+    old = [sighted(m, settings(pools=FOREIGN_POOLS)) for m in miners]
+    state = msgspec.structs.replace(world(*old), overlays=(hold,))
+    plan = plan_of(site(miners), state)
+    assert plan.steps == ()
+    assert {h.reason for h in plan.held} == {Reason.HOLD}
+
+
+def test_a_device_declared_asleep_is_no_exception() -> None:
+    one = miner(1, intent=intent(mining=False))
+    plan = plan_of(
+        site((one,)), world(sighted(one, Settings(pools=own_pools(one.asset), mining=False)))
+    )
+    assert (plan.actionable, plan.effect.exceptions) == (0, 0)
