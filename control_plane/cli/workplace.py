@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import random
+import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
@@ -176,7 +177,7 @@ def confirm(question: str, *, yes: bool) -> None:
     """
     if yes:
         return
-    if not click.get_text_stream("stdin").isatty():
+    if not sys.stdin.isatty():
         raise Stop(f"{question} Not asked: this is no terminal. Say --yes.", Exit.REFUSED)
     if not click.confirm(question):
         raise Stop("nothing was done", Exit.REFUSED)
