@@ -90,7 +90,7 @@ class Store:
 
     def _failure(self, error: Exception) -> StoreError:
         where = self._path or "memory"
-        text = str(error)
+        text = " ".join(str(error).split())
         if "malformed" in text or "not a database" in text:
             return StoreError(
                 f"{where} is damaged ({text}). Nothing is written to devices. Move it aside and restore a "

@@ -1,0 +1,179 @@
+"""Durable state: atomic, fenced, refusing to act on damage or a full disk."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from control_plane.core.change import StopMining
+from control_plane.core.errors import FenceLost, StoreError
+from control_plane.core.memory import Memory
+from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.core.verify import Operation, Stage
+from control_plane.engine.fence import try_fence
+from control_plane.engine.records import Event, RevisionRecord, ShownPlan
+from control_plane.engine.store import SCHEMA_VERSION, Store
+from tests.core.builders import CAPABILITIES, NOW_S, PIN, settings
+
+
+def record(digest: str, seq: int) -> RevisionRecord:
+    return RevisionRecord(
+        digest=digest, seq=seq, commit=None, accepted_at_s=NOW_S, accepted_by="ann", plan_digest="p"
+    )
+
+
+def operation(number: int, stage: Stage = Stage.SENT) -> Operation:
+    return Operation(
+        id=f"000001-{number:09d}",
+        asset=f"d{number}",
+        change=StopMining(),
+        before=settings(),
+        after=settings(mining=False),
+        sent_at_s=NOW_S,
+        cost=next(iter(CAPABILITIES.writes.values())),
+        stage=stage,
+    )
+
+
+def hold(overlay_id: str = "h0001") -> Overlay:
+    return Overlay(
+        id=overlay_id,
+        kind=OverlayKind.SAFETY_HOLD,
+        node="r1",
+        owner="ann",
+        reason="x",
+        since_s=NOW_S,
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "state.sqlite")
+
+
+def test_everything_survives_a_new_process(tmp_path: Path, store: Store) -> None:
+    files = {"fleet.yaml": b"name: x\n", "sites/t/site.yaml": b"\xc3\xa9"}
+    store.put_revision(record("aa", 1), files)
+    store.put_memories([Memory(asset="d1", pin=PIN, attempts=2)])
+    store.put_operations([operation(1), operation(2, Stage.CONFIRMED)])
+    store.put_overlay(hold())
+    store.put_shown_plan(
+        ShownPlan(digest="pp", revision="aa", at_s=NOW_S, expected={"d1": settings()})
+    )
+    store.close()
+    again = Store(tmp_path / "state.sqlite")
+    assert again.accepted() == record("aa", 1)
+    assert again.revision_files("aa") == files
+    assert again.memories() == {"d1": Memory(asset="d1", pin=PIN, attempts=2)}
+    assert [o.id for o in again.open_operations()] == [operation(1).id]
+    assert again.overlays() == (hold(),)
+    assert again.shown_plans("p")[0].expected == {"d1": settings()}
+
+
+def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
+    def half_way() -> None:
+        with store.transaction():
+            store.put_memories([Memory(asset="d1")])
+            store.put_overlay(hold())
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half_way()
+    assert store.memories() == {}
+    assert store.overlays() == ()
+
+
+def test_the_revision_accepted_last_is_in_force_even_if_its_content_is_older(store: Store) -> None:
+    store.put_revision(record("aa", 1), {})
+    store.put_revision(record("bb", 2), {})
+    store.put_revision(record("aa", 3), {})
+    accepted = store.accepted()
+    assert accepted is not None
+    assert (accepted.digest, accepted.seq) == ("aa", 3)
+
+
+def test_numbers_are_never_given_twice(tmp_path: Path, store: Store) -> None:
+    assert [store.next_number("overlay") for _ in range(3)] == [1, 2, 3]
+    other = Store(tmp_path / "state.sqlite")
+    assert other.next_number("overlay") == 4
+    assert other.next_number("other") == 1
+
+
+def test_another_process_s_word_is_noticed_and_the_own_is_not(tmp_path: Path, store: Store) -> None:
+    other = Store(tmp_path / "state.sqlite")
+    before = store.changed()
+    store.put_overlay(hold("h1"))
+    assert store.changed() == before
+    other.put_overlay(hold("h2"))
+    assert store.changed() != before
+    assert [o.id for o in store.overlays()] == ["h1", "h2"]
+
+
+def test_events_are_bounded_and_newest_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("control_plane.engine.store._EVENTS_KEPT", 10)
+    for n in range(25):
+        store.put_events([Event(at_s=NOW_S + n, kind="k", text=str(n), asset=f"d{n % 2}")])
+    assert [e.text for _, e in store.events(limit=100)] == [str(n) for n in range(24, 14, -1)]
+    assert [e.text for _, e in store.events("d0", limit=2)] == ["24", "22"]
+
+
+# --- fence ---------------------------------------------------------------------------------------
+
+
+def test_only_one_process_holds_the_fence_and_the_epoch_grows(tmp_path: Path, store: Store) -> None:
+    lock = tmp_path / "fence.lock"
+    first = try_fence(lock, store)
+    assert first is not None
+    assert try_fence(lock, store) is None
+    first.release()
+    first.release()
+    second = try_fence(lock, store)
+    assert second is not None
+    assert second.epoch == first.epoch + 1
+    with pytest.raises(FenceLost, match="taken over"):
+        store.check_fence(first.epoch)
+    store.check_fence(second.epoch)
+
+
+# --- damage ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "flipped"])
+def test_a_damaged_store_is_refused_with_the_way_out(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "state.sqlite"
+    store = Store(path)
+    store.put_memories(Memory(asset=f"d{n}", pin=PIN) for n in range(2_000))
+    store.close()
+    data = path.read_bytes()
+    broken = {
+        "garbage": b"not a database at all" * 500,
+        "truncated": data[: len(data) // 2],
+        "flipped": data[:8_192] + bytes(4_096) + data[12_288:],
+    }[damage]
+    path.write_bytes(broken)
+    with pytest.raises(StoreError, match=r"damaged.*restore"):
+        Store(path)
+    assert path.read_bytes() == broken, "a damaged file is left for whoever repairs it"
+
+
+def test_a_newer_state_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    Store(path).close()
+    db = sqlite3.connect(path)
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    db.commit()
+    db.close()
+    with pytest.raises(StoreError, match="newer"):
+        Store(path)
+
+
+def test_a_full_disk_is_an_error_and_leaves_the_old_state(store: Store) -> None:
+    store.put_overlay(hold())
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StoreError, match="full"):
+        store.put_memories(Memory(asset=f"d{n}", pin=PIN) for n in range(2_000))
+    assert store.memories() == {}
+    assert store.overlays() == (hold(),)
