@@ -76,6 +76,8 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     half_boot_s: float = 20.0
     """Device seconds after boot in which the config reads as factory default (ARS#260)."""
     framing: Framing = Framing.CHUNKED
+    lacks_comma: bool = False
+    """`stats` on 4028 has no comma between its rows."""
     has_miner_type: bool = True
     """`miner_type.cgi` exists; older builds answer 404."""
     serial_key: str | None = "serinum"
@@ -100,6 +102,7 @@ S19_2021 = Build(
     race=Race.REFUSE,
     framing=Framing.CLOSE,
     reports_watts=False,
+    lacks_comma=True,
     has_miner_type=False,
     serial_key=None,
 )

@@ -26,6 +26,10 @@ class RealSimClock:
         """Wire seconds since creation."""
         return time.monotonic() - self._origin
 
+    def device_of(self, wire_s: float) -> float:
+        """Device seconds in a stretch of wire time."""
+        return wire_s * self.time_scale
+
 
 class LoopSimClock:
     """The event loop's own time, for a virtual-time loop: device and wire time are the same."""
@@ -43,6 +47,10 @@ class LoopSimClock:
         """Seconds of the loop."""
         return self._loop.time()
 
+    def device_of(self, wire_s: float) -> float:
+        """The same number."""
+        return wire_s
+
 
 class ManualSimClock:
     """Time that a test moves by hand."""
@@ -59,6 +67,10 @@ class ManualSimClock:
     def wire_s(self) -> float:
         """The hand's position."""
         return self.now
+
+    def device_of(self, wire_s: float) -> float:
+        """The same number."""
+        return wire_s
 
     def advance(self, seconds: float) -> None:
         """Move on."""

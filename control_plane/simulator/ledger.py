@@ -40,6 +40,8 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     direction: Direction
     pools: tuple[str, ...] | None = None
     """The pool URLs that were asked for, where the write names pools."""
+    peer: str = ""
+    """The client's address; `console` for a hand at the machine."""
     honoured: bool
     """False: acknowledged or refused, but nothing changed."""
 

@@ -120,12 +120,14 @@ class Sample(NamedTuple):
 class World:
     """What all machines of one simulation share: the clock, the ledger of writes, the calendar."""
 
-    __slots__ = ("clock", "epoch_s", "ledger")
+    __slots__ = ("clock", "epoch_s", "ledger", "peer")
 
     def __init__(self, clock: SimClock, *, epoch_s: float = 1_790_000_000.0) -> None:
         self.clock = clock
         self.epoch_s = epoch_s
         self.ledger = Ledger()
+        self.peer = ""
+        """Who talks now: each session sets it before a device acts on its bytes."""
 
     def wall_s(self) -> float:
         """Seconds since the epoch, in device time: what a well-set device clock shows."""
@@ -307,6 +309,11 @@ class Machine:
         """Whether the control board answers at all."""
         return not (self.is_off or self.is_dead) and (self.world.clock.device_s() >= self._boot_end)
 
+    @property
+    def boots(self) -> int:
+        """How often the control board booted since the simulation began."""
+        return self._boots
+
     def alive_boards(self) -> frozenset[int]:
         """Board slots that are fitted and work."""
         return frozenset(self._alive())
@@ -348,6 +355,7 @@ class Machine:
                 summary=summary,
                 direction=direction,
                 pools=pools,
+                peer=self.world.peer,
                 honoured=honoured,
             )
         )

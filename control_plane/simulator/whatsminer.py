@@ -140,8 +140,10 @@ class Session:
         """Answer as soon as the bytes are a whole JSON object."""
         if self._done:
             return ()
-        if not self._unit.machine.answers():
+        machine = self._unit.machine
+        if not machine.answers():
             return (Reply(reset=True),)
+        machine.world.peer = self._peer
         self._buffer += data
         request = _parse(self._buffer)
         if request is None and _may_go_on(self._buffer):

@@ -63,3 +63,7 @@ class SimClock(Protocol):
     def wire_s(self) -> float:
         """As on the wall."""
         ...
+
+    def device_of(self, wire_s: float) -> float:
+        """Device seconds in a stretch of wire time."""
+        ...
