@@ -13,31 +13,26 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 
-import msgspec
-
 from control_plane.core import limits
 from control_plane.core.errors import ControlPlaneError
-from control_plane.core.fleet import Device
-from control_plane.core.memory import Memory
-from control_plane.core.observation import Depth, Observation
+from control_plane.core.fleet import Site
 from control_plane.core.overlay import OverlayKind
-from control_plane.core.plan import pinned
-from control_plane.core.power import Loads, counted_w
-from control_plane.core.verify import Stage
+from control_plane.core.power import Loads
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.edges import Edges
 from control_plane.engine.gate import Gate
+from control_plane.engine.inbox import Inbox
 from control_plane.engine.incidents import Incidents
 from control_plane.engine.journal import Journal
 from control_plane.engine.locator import Locator
-from control_plane.engine.orders import obey
 from control_plane.engine.poller import Poller
 from control_plane.engine.queue import Priority
 from control_plane.engine.reconciler import Reconciler
-from control_plane.engine.records import EngineStatus, Order, OrderKind, RevisionRecord
+from control_plane.engine.records import EngineStatus
 from control_plane.engine.revisions import Revisions
-from control_plane.engine.rollouts import RolloutRunner, is_actionable
-from control_plane.engine.slots import Slot, make_slot
+from control_plane.engine.rollouts import is_actionable
+from control_plane.engine.roster import Roster
+from control_plane.engine.slots import Slot
 from control_plane.engine.store import Store
 from control_plane.engine.world import approvals_of
 
@@ -116,16 +111,16 @@ class Engine:
         self._started_s = self._clock.wall_s()
         self._stop = asyncio.Event()
         self.journal = Journal(store=store, audit=audit, clock=edges.clock)
-        self._gate = Gate(store=store, audit=audit, epoch=epoch)
+        gate = Gate(store=store, audit=audit, epoch=epoch)
         self.incidents = Incidents(site=site, store=store, clock=edges.clock, journal=self.journal)
-        self.site = revisions.site(record.digest)
+        declared = revisions.site(record.digest)
         self.reconciler = Reconciler(
-            site=self.site,
+            site=declared,
             clock=edges.clock,
             secrets=edges.secrets,
-            gate=self._gate,
+            gate=gate,
             journal=self.journal,
-            loads=Loads(self.site),
+            loads=Loads(declared),
             incident_of=self.incidents.of,
         )
         self._poller = Poller(
@@ -138,16 +133,47 @@ class Engine:
         )
         self.reconciler.poller = self._poller
         self._locator = Locator(clock=edges.clock, secrets=edges.secrets, found=self._located)
-        self.slots: dict[str, Slot] = {}
-        self._rollout: RolloutRunner | None = None
+        self._roster = Roster(
+            site=declared,
+            store=store,
+            epoch=epoch,
+            edges=edges,
+            revisions=revisions,
+            gate=gate,
+            journal=self.journal,
+            reconciler=self.reconciler,
+            poller=self._poller,
+        )
+        self._inbox = Inbox(
+            store=store,
+            roster=self._roster,
+            reconciler=self.reconciler,
+            incidents=self.incidents,
+            journal=self.journal,
+            poller=self._poller,
+        )
         self._paged_holds: set[str] = set()
         self._changed = store.changed()
-        self._put_in_force(record)
-        self._adopt_operations()
-        self._hear_overlays()
+        self._roster.put_in_force(record)
+        self._roster.adopt_operations()
+        self._inbox.overlays()
         with store.transaction():
-            self._hear_orders()
+            self._inbox.orders()
             self.journal.flush()
+
+    @property
+    def slots(self) -> dict[str, Slot]:
+        """The managed devices, by asset id."""
+        return self._roster.slots
+
+    @property
+    def site(self) -> Site:
+        """The site as the revision in force declares it."""
+        return self._roster.site
+
+    def remember(self, sightings: Mapping[str, object]) -> None:
+        """Begin with what another process of this host has just seen, instead of asking again."""
+        self._roster.remember(sightings)
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -276,10 +302,10 @@ class Engine:
         """What is looked at across devices: incidents, the rollout, holds that ran out."""
         if not self.reconciler.admits:
             self.reconciler.admits = all(s.sighting is not None for s in self.slots.values())
-        self._push_below(self.incidents.watch(self.slots))
-        runner = self._rollout
+        self._roster.push_below(self.incidents.watch(self.slots))
+        runner = self._roster.rollout
         if runner is not None and runner.advance(self.slots, self._poller):
-            self._keep_rollout(runner)
+            self._roster.keep_rollout(runner)
         now_s = self._clock.wall_s()
         for overlay in self.reconciler.overlays:
             if overlay.kind is OverlayKind.MAINTENANCE_HOLD and overlay.is_expired(now_s):
@@ -300,194 +326,25 @@ class Engine:
     def _hear(self, rotation: Iterator[str]) -> Iterator[str]:
         """Another process changed the Store: a hold, an order, an accepted revision."""
         self._changed = self._store.changed()
-        self._hear_overlays()
-        self._hear_orders()
+        self._inbox.overlays()
+        self._inbox.orders()
         record = self._store.accepted()
-        if record is None or self._rollout is None:
+        if record is None or self._roster.rollout is None:
             return rotation
-        if record.digest == self._rollout.rollout.to:
+        if record.digest == self._roster.rollout.rollout.to:
             self.reconciler.approved = approvals_of(record)
-            self._expect()
+            self._inbox.expectations()
             return rotation
-        self._put_in_force(record)
+        self._roster.put_in_force(record)
         self._poller.watch(self.slots.values())
         return cycle(list(self.slots))
-
-    def _hear_overlays(self) -> None:
-        overlays = self._store.overlays()
-        before = {overlay.id: overlay for overlay in self.reconciler.overlays}
-        after = {overlay.id: overlay for overlay in overlays}
-        self.reconciler.overlays = overlays
-        self._push_below(
-            frozenset(
-                overlay.node
-                for key in before.keys() | after.keys()
-                if before.get(key) != after.get(key)
-                for overlay in (before.get(key), after.get(key))
-                if overlay is not None
-            )
-        )
-
-    def _push_below(self, nodes: frozenset[str]) -> None:
-        if not nodes:
-            return
-        for slot in self.slots.values():
-            if slot.sighting is not None and not nodes.isdisjoint(slot.nodes):
-                self.reconciler.queue.push(slot.asset, slot, Priority.CHANGE)
-
-    def _hear_orders(self) -> None:
-        numbers = []
-        for number, order in self._store.orders():
-            numbers.append(number)
-            self._obey(order)
-        self._store.drop_orders(numbers)
-
-    def _obey(self, order: Order) -> None:
-        self.journal.event("order", f"{order.kind} by {order.by}", asset=order.target)
-        match order.kind:
-            case OrderKind.ROLLOUT:
-                if self._rollout is not None and self._rollout.proceed(order.by):
-                    self._keep_rollout(self._rollout)
-            case OrderKind.INCIDENT:
-                node = self.incidents.release(order.target, order.by)
-                self._push_below(frozenset({node} if node else ()))
-            case _:
-                slot = self.slots.get(order.target)
-                memory = slot.memory if slot else Memory(asset=order.target)
-                memory = obey(memory, order)
-                self.journal.memory(memory)
-                if slot is not None:
-                    slot.memory = memory
-                    if order.kind is OrderKind.TRUST:
-                        slot.address = slot.device.address
-                    slot.retry_wire_s = float("-inf")
-                    self._poller.hurry(slot)
-
-    def _expect(self) -> None:
-        """Take over the settings that a plan was shown with."""
-        for asset, memory in self._store.memories().items():
-            slot = self.slots.get(asset)
-            if slot is not None and slot.memory.expected != memory.expected:
-                slot.memory = msgspec.structs.replace(slot.memory, expected=memory.expected)
-                self.journal.memory(slot.memory)
-
-    # --- revisions -------------------------------------------------------------------------------
-
-    def _put_in_force(self, record: RevisionRecord) -> None:
-        """Compare devices with a revision from now on, as its rollout assigns it."""
-        self.site = self._revisions.site(record.digest)
-        rollout = next(r for r in reversed(self._store.rollouts()) if r.to == record.digest)
-        before = self._revisions.site(rollout.origin) if rollout.origin else None
-        self._rollout = RolloutRunner(
-            rollout=rollout,
-            before=before,
-            after=self.site,
-            clock=self._clock,
-            journal=self.journal,
-            written=self.reconciler.written,
-        )
-        self._gate.learn_pools(self.site)
-        self.reconciler.approved = approvals_of(record)
-        self._place(self._store.memories())
-
-    def _keep_rollout(self, runner: RolloutRunner) -> None:
-        with self._store.transaction():
-            self._store.check_fence(self._epoch)
-            self._store.put_rollout(runner.rollout)
-        self._place({})
-        for slot in self.slots.values():
-            if slot.sighting is not None:
-                self.reconciler.queue.push(slot.asset, slot, Priority.CHANGE)
-
-    def _place(self, memories: Mapping[str, Memory]) -> None:
-        """Make or renew the slots of all managed devices, and count everything that draws."""
-        assert self._rollout is not None  # noqa: S101 - made together with the slots
-        site, reconciler = self.site, self.reconciler
-        reconciler.site = site
-        reconciler.loads = loads = Loads(site)
-        reconciler.budgets.adopt(site)
-        kept: dict[str, Slot] = {}
-        for declared in site.devices:
-            if not declared.is_managed or declared.intent.family not in self._edges.drivers:
-                loads.count(declared.asset, declared.feed, counted_w(declared, None))
-                continue
-            device, assigned = self._rollout.place(declared)
-            slot = self._renew(device, memories)
-            slot.assigned = assigned
-            kept[device.asset] = slot
-        for asset, slot in self.slots.items():
-            if asset not in kept:
-                self._poller.forget(slot)
-                reconciler.open.pop(asset, None)
-                reconciler.wishes.pop(asset, None)
-                reconciler.budgets.release(slot)
-        self.slots = kept
-        for slot in kept.values():
-            reconciler.recount(slot)
-        root = next(node.id for node in site.feeds.values() if node.parent is None)
-        for gone in self._store.released():
-            feed = gone.feed if gone.feed in site.feeds else root
-            loads.count(f"released:{gone.asset}", feed, gone.power_w)
-
-    def _renew(self, device: Device, memories: Mapping[str, Memory]) -> Slot:
-        """The slot of a device: the one it has, if nothing about it changed, or one that goes on from it."""
-        old = self.slots.get(device.asset)
-        memory = memories.get(device.asset)
-        if old is not None and old.device is device and memory is None:
-            return old
-        family = device.intent.family
-        owner_site = self.site
-        fresh = make_slot(
-            owner_site,
-            device,
-            pinned(device, memory or (old.memory if old else None)),
-            self._edges.drivers.get(family),
-            self._edges.capabilities.get(family),
-        )
-        if old is None:
-            return fresh
-        if old.memory is not fresh.memory and memory is not None:
-            # What the engine knows is newer than the Store; only what `accept` wrote there counts.
-            fresh.memory = msgspec.structs.replace(old.memory, expected=memory.expected)
-        same_place = old.device.address == device.address and old.device.subnet == device.subnet
-        old.device, old.owner, old.memory = device, fresh.owner, fresh.memory
-        old.driver, old.capabilities = fresh.driver, fresh.capabilities
-        old.nodes, old.path, old.budget_nodes = fresh.nodes, fresh.path, fresh.budget_nodes
-        if not same_place:
-            old.address, old.full_wanted = fresh.address, True
-        return old
-
-    def _adopt_operations(self) -> None:
-        for operation in self._store.open_operations():
-            slot = self.slots.get(operation.asset)
-            if slot is not None:
-                self.reconciler.adopt(slot, operation)
-            else:
-                self.journal.operation(
-                    msgspec.structs.replace(
-                        operation,
-                        stage=Stage.NOT_APPLIED,
-                        detail="the device is not managed any more",
-                    )
-                )
-
-    def remember(self, sightings: Mapping[str, object]) -> None:
-        """Begin with what another process of this host has just seen, instead of asking again."""
-        for asset, seen in sightings.items():
-            slot = self.slots.get(asset)
-            if slot is None or not isinstance(seen, Observation) or slot.sighting is not None:
-                continue
-            age_wire_s = self._clock.wire_of(max(0.0, self._clock.wall_s() - seen.at_s))
-            if age_wire_s <= limits.TELEMETRY_TTL_S:
-                self.reconciler.sighted(slot, seen, Depth.FULL)
-                slot.seen_wire_s = self._clock.wire_s() - age_wire_s
 
     # --- what others are told ----------------------------------------------------------------------
 
     def progress(self) -> Progress:
         """Where the engine stands now."""
         slots = self.slots.values()
-        rollout = self._rollout.rollout if self._rollout else None
+        rollout = self._roster.rollout.rollout if self._roster.rollout else None
         return Progress(
             devices=len(self.slots),
             seen=sum(1 for slot in slots if slot.sighting is not None),
@@ -507,7 +364,9 @@ class Engine:
         reconciler = self.reconciler
         if reconciler.open or len(reconciler.queue) or reconciler.queue.parked:
             return False
-        if not reconciler.admits or (self._rollout is not None and self._rollout.is_open):
+        if not reconciler.admits or (
+            self._roster.rollout is not None and self._roster.rollout.is_open
+        ):
             return False
         return all(
             s.decision is not None and not s.busy and not is_actionable(s)

@@ -1,0 +1,175 @@
+"""Whom the engine manages, and what each device is compared with: slots, as the rollout assigns them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from control_plane.core import limits
+from control_plane.core.fleet import Device, Site
+from control_plane.core.memory import Memory
+from control_plane.core.observation import Depth, Observation
+from control_plane.core.plan import pinned
+from control_plane.core.power import Loads, counted_w
+from control_plane.core.verify import Stage
+from control_plane.engine.edges import Edges
+from control_plane.engine.gate import Gate
+from control_plane.engine.journal import Journal
+from control_plane.engine.poller import Poller
+from control_plane.engine.queue import Priority
+from control_plane.engine.reconciler import Reconciler
+from control_plane.engine.records import RevisionRecord
+from control_plane.engine.revisions import Revisions
+from control_plane.engine.rollouts import RolloutRunner
+from control_plane.engine.slots import Slot, make_slot
+from control_plane.engine.store import Store
+from control_plane.engine.world import approvals_of
+
+
+class Roster:
+    """The slots of one site, renewed when a revision comes into force or a wave opens."""
+
+    def __init__(
+        self,
+        *,
+        site: Site,
+        store: Store,
+        epoch: int,
+        edges: Edges,
+        revisions: Revisions,
+        gate: Gate,
+        journal: Journal,
+        reconciler: Reconciler,
+        poller: Poller,
+    ) -> None:
+        self.site = site
+        self.slots: dict[str, Slot] = {}
+        self.rollout: RolloutRunner | None = None
+        self._store, self._epoch = store, epoch
+        self._edges, self._clock = edges, edges.clock
+        self._revisions, self._gate, self._journal = revisions, gate, journal
+        self._reconciler, self._poller = reconciler, poller
+
+    def put_in_force(self, record: RevisionRecord) -> None:
+        """Compare devices with a revision from now on, as its rollout assigns it."""
+        self.site = self._revisions.site(record.digest)
+        rollout = next(r for r in reversed(self._store.rollouts()) if r.to == record.digest)
+        before = self._revisions.site(rollout.origin) if rollout.origin else None
+        self.rollout = RolloutRunner(
+            rollout=rollout,
+            before=before,
+            after=self.site,
+            clock=self._clock,
+            journal=self._journal,
+            written=self._reconciler.written,
+        )
+        self._gate.learn_pools(self.site)
+        self._reconciler.approved = approvals_of(record)
+        self._place(self._store.memories())
+
+    def keep_rollout(self, runner: RolloutRunner) -> None:
+        """Make the new state of a rollout durable, then let it assign the devices.
+
+        Raises:
+            FenceLost: another process took over.
+            StoreError: it is not durable; the engine stops.
+        """
+        with self._store.transaction():
+            self._store.check_fence(self._epoch)
+            self._store.put_rollout(runner.rollout)
+        self._place({})
+        for slot in self.slots.values():
+            if slot.sighting is not None:
+                self._reconciler.queue.push(slot.asset, slot, Priority.CHANGE)
+
+    def _place(self, memories: Mapping[str, Memory]) -> None:
+        """Make or renew the slots of all managed devices, and count everything that draws."""
+        assert self.rollout is not None  # noqa: S101 - made together with the slots
+        site, reconciler = self.site, self._reconciler
+        reconciler.site = site
+        reconciler.loads = loads = Loads(site)
+        reconciler.budgets.adopt(site)
+        kept: dict[str, Slot] = {}
+        for declared in site.devices:
+            if not declared.is_managed or declared.intent.family not in self._edges.drivers:
+                loads.count(declared.asset, declared.feed, counted_w(declared, None))
+                continue
+            device, assigned = self.rollout.place(declared)
+            slot = self._renew(device, memories)
+            slot.assigned = assigned
+            kept[device.asset] = slot
+        for asset, slot in self.slots.items():
+            if asset not in kept:
+                self._poller.forget(slot)
+                reconciler.open.pop(asset, None)
+                reconciler.wishes.pop(asset, None)
+                reconciler.budgets.release(slot)
+        self.slots = kept
+        for slot in kept.values():
+            reconciler.recount(slot)
+        root = next(node.id for node in site.feeds.values() if node.parent is None)
+        for gone in self._store.released():
+            feed = gone.feed if gone.feed in site.feeds else root
+            loads.count(f"released:{gone.asset}", feed, gone.power_w)
+
+    def _renew(self, device: Device, memories: Mapping[str, Memory]) -> Slot:
+        """The slot of a device: the one it has, if nothing about it changed, or one that goes on from it."""
+        old = self.slots.get(device.asset)
+        memory = memories.get(device.asset)
+        if old is not None and old.device is device and memory is None:
+            return old
+        family = device.intent.family
+        fresh = make_slot(
+            self.site,
+            device,
+            pinned(device, memory or (old.memory if old else None)),
+            self._edges.drivers.get(family),
+            self._edges.capabilities.get(family),
+        )
+        if old is None:
+            return fresh
+        if old.memory is not fresh.memory and memory is not None:
+            # What the engine knows is newer than the Store; only what `accept` wrote there counts.
+            fresh.memory = msgspec.structs.replace(old.memory, expected=memory.expected)
+        same_place = old.device.address == device.address and old.device.subnet == device.subnet
+        old.device, old.owner, old.memory = device, fresh.owner, fresh.memory
+        old.driver, old.capabilities = fresh.driver, fresh.capabilities
+        old.nodes, old.path, old.budget_nodes = fresh.nodes, fresh.path, fresh.budget_nodes
+        if not same_place:
+            old.address, old.full_wanted = fresh.address, True
+        return old
+
+    def adopt_operations(self) -> None:
+        """Take over what an earlier process left open: looked at, never sent again."""
+        for operation in self._store.open_operations():
+            slot = self.slots.get(operation.asset)
+            if slot is not None:
+                self._reconciler.adopt(slot, operation)
+            else:
+                self._journal.operation(
+                    msgspec.structs.replace(
+                        operation,
+                        stage=Stage.NOT_APPLIED,
+                        detail="the device is not managed any more",
+                    )
+                )
+
+    def remember(self, sightings: Mapping[str, object]) -> None:
+        """Begin with what another process of this host has just seen, instead of asking again."""
+        for asset, seen in sightings.items():
+            slot = self.slots.get(asset)
+            if slot is None or not isinstance(seen, Observation) or slot.sighting is not None:
+                continue
+            age_wire_s = self._clock.wire_of(max(0.0, self._clock.wall_s() - seen.at_s))
+            if age_wire_s <= limits.TELEMETRY_TTL_S:
+                self._reconciler.sighted(slot, seen, Depth.FULL)
+                slot.seen_wire_s = self._clock.wire_s() - age_wire_s
+
+    def push_below(self, nodes: frozenset[str]) -> None:
+        """Judge anew whoever one of the nodes covers."""
+        if not nodes:
+            return
+        for slot in self.slots.values():
+            if slot.sighting is not None and not nodes.isdisjoint(slot.nodes):
+                self._reconciler.queue.push(slot.asset, slot, Priority.CHANGE)
