@@ -32,24 +32,25 @@ class RealSimClock:
 
 
 class LoopSimClock:
-    """The event loop's own time, for a virtual-time loop: device and wire time are the same."""
+    """The event loop's own time, for a virtual-time loop: wire time; device time is scaled from it."""
 
-    __slots__ = ("_loop",)
+    __slots__ = ("_loop", "time_scale")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, time_scale: float = 1.0) -> None:
         self._loop = loop
+        self.time_scale = time_scale
 
     def device_s(self) -> float:
-        """Seconds of the loop."""
-        return self._loop.time()
+        """Seconds of the loop, scaled."""
+        return self._loop.time() * self.time_scale
 
     def wire_s(self) -> float:
         """Seconds of the loop."""
         return self._loop.time()
 
     def device_of(self, wire_s: float) -> float:
-        """The same number."""
-        return wire_s
+        """Device seconds in a stretch of wire time."""
+        return wire_s * self.time_scale
 
 
 class ManualSimClock:
