@@ -161,7 +161,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     asset: str
     desired: Settings
-    desired_digest: str
+    desired_digest: str = ""
+    """Empty where nothing depends on it: a device that never converged is no matter of digests."""
     differences: tuple[Difference, ...] = ()
     steps: tuple[Step, ...] = ()
     """In order; the engine does the first and looks again, the plan shows all."""
@@ -203,7 +204,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 def decide(ctx: Context) -> Decision:
     """Decide about one device. Total: every state of the world has a named answer."""
     desired = resolve(ctx.device.desired(), ctx.overlays, ctx.now_s)
-    base = Decision(asset=ctx.device.asset, desired=desired, desired_digest=digest_of(desired))
+    base = Decision(asset=ctx.device.asset, desired=desired)
     gone = _not_judged(ctx)
     if gone is not None:
         return msgspec.structs.replace(base, held=(gone,))
@@ -211,7 +212,15 @@ def decide(ctx: Context) -> Decision:
     assert isinstance(seen, Observation)  # noqa: S101 - _not_judged() returns for all else
     found = differences(ctx.device, desired, seen)
     unknown = unreadable(desired, seen)
-    base = msgspec.structs.replace(base, differences=found, converged=not found and not unknown)
+    converged = not found and not unknown
+    digest = digest_of(desired) if converged or ctx.memory.converged else ""
+    base = Decision(
+        asset=base.asset,
+        desired=desired,
+        desired_digest=digest,
+        differences=found,
+        converged=converged,
+    )
     untrusted = _identity(ctx, seen)
     if untrusted is not None:
         return msgspec.structs.replace(base, converged=False, held=(untrusted,))
@@ -310,7 +319,7 @@ def _judge(ctx: Context, base: Decision, seen: Observation, unknown: frozenset[F
     steps: list[Step] = []
     enforced: set[Field] = set()
     overridden = False
-    rollout = ctx.memory.converged != base.desired_digest
+    rollout = not ctx.memory.converged or ctx.memory.converged != base.desired_digest
     for difference in base.differences:
         verdict = (
             _rollout_verdict(ctx, difference) if rollout else _drift_verdict(ctx, difference, seen)

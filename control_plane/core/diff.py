@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from control_plane.core.fleet import Device
-from control_plane.core.observation import Field, Observation, PoolSetting, Settings
+from control_plane.core.observation import FIELDS, Field, Observation, PoolSetting, Settings
 
 Value = tuple[PoolSetting, ...] | bool | int | str
 
@@ -52,9 +52,9 @@ def differences(device: Device, desired: Settings, seen: Observation) -> tuple[D
     """All fields that are declared, known and not equal, in the order of `Field`."""
     found = []
     observed = seen.settings
-    for field in Field:
-        want = getattr(desired, field.value)
-        have = getattr(observed, field.value)
+    for field in FIELDS:
+        want = getattr(desired, field)
+        have = getattr(observed, field)
         if want is None or have is None or want == have:
             continue
         if field is Field.POWER_MODE and (observed.mining is False or desired.mining is False):
@@ -72,7 +72,10 @@ def differences(device: Device, desired: Settings, seen: Observation) -> tuple[D
 
 def unreadable(desired: Settings, seen: Observation) -> frozenset[Field]:
     """Fields that are declared and were asked for, but could not be read."""
-    unknown = {f for f in seen.unreadable() if getattr(desired, f.value) is not None}
+    unread = seen.unreadable()
+    if not unread:
+        return unread
+    unknown = {field for field in unread if getattr(desired, field) is not None}
     if seen.settings.mining is False:
         unknown.discard(Field.POWER_MODE)
     return frozenset(unknown)

@@ -224,7 +224,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         """The declared settings, rendered for this device."""
         intent = self.intent
         return Settings(
-            pools=tuple(self._render(pool) for pool in intent.pools) or None,
+            pools=tuple([self._render(pool) for pool in intent.pools]) or None,
             mining=intent.mining,
             power_mode=intent.power_mode,
             power_limit_w=intent.power_limit_w,
@@ -234,14 +234,12 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
     def _render(self, pool: OwnedPool) -> PoolSetting:
         worker = pool.worker
+        if "{asset}" in worker:
+            worker = worker.replace("{asset}", self.asset)
         if "{" in worker:
-            worker = (
-                worker.replace("{asset}", self.asset)
-                .replace("{rack}", self.rack)
-                .replace("{slot}", str(self.slot))
-                .replace("{site}", self.site)
-            )
-        return PoolSetting(url=pool.url, worker=worker)
+            worker = worker.replace("{rack}", self.rack)
+            worker = worker.replace("{slot}", str(self.slot)).replace("{site}", self.site)
+        return PoolSetting(pool.url, worker)
 
     def scale(self) -> float:
         """This unit's share of the type's nameplate hash: its bin and its missing boards."""

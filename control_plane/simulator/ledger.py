@@ -41,7 +41,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     pools: tuple[str, ...] | None = None
     """The pool URLs that were asked for, where the write names pools."""
     peer: str = ""
-    """The client's address; `console` for a hand at the machine."""
+    """The address of the client that sent it."""
     honoured: bool
     """False: acknowledged or refused, but nothing changed."""
 

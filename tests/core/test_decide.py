@@ -18,6 +18,7 @@ from control_plane.core.change import (
     kind_of,
 )
 from control_plane.core.decide import Reason, Why, decide
+from control_plane.core.digest import digest_of
 from control_plane.core.fleet import SlotState, Tenure
 from control_plane.core.memory import Pin
 from control_plane.core.observation import (
@@ -348,7 +349,7 @@ def test_no_repair_raises_power_and_no_write_but_a_stop_passes_a_hold(
                     assigned=assigned, memory=fresh_memory())  # fmt: skip
     if drift:
         memory = fresh_memory(
-            converged=decide(first).desired_digest, contested=frozenset(contested)
+            converged=digest_of(decide(first).desired), contested=frozenset(contested)
         )
         first = msgspec.structs.replace(first, memory=memory)
     decision = decide(first)
