@@ -361,7 +361,7 @@ class WebSession:
         data, closes = http.response(
             status,
             body,
-            framing=self._unit.build.framing,
+            framing=Framing.CLOSE if request.is_old else self._unit.build.framing,
             content_type="text/html" if html else "application/json",
             challenge=challenge,
         )

@@ -39,6 +39,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str]
     """Names in lower case."""
     body: bytes
+    is_old: bool = False
+    """HTTP/1.0: knows no chunks, and closes unless it asks for more."""
 
     @property
     def script(self) -> str:
@@ -51,7 +53,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def keeps_alive(self) -> bool:
         """Whether the client wants to go on."""
-        return self.headers.get("connection", "").lower() != "close"
+        wish = self.headers.get("connection", "").lower()
+        return wish == "keep-alive" if self.is_old else wish != "close"
 
 
 class BadRequest(Exception):
@@ -93,7 +96,13 @@ def take_request(buffer: bytearray) -> Request | None:
         return None
     body = bytes(buffer[end + 4 : total])
     del buffer[:total]
-    return Request(method=first[0], target=first[1], headers=headers, body=body)
+    return Request(
+        method=first[0],
+        target=first[1],
+        headers=headers,
+        body=body,
+        is_old=first[2] == "HTTP/1.0",
+    )
 
 
 def response(

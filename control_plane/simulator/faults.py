@@ -1,0 +1,219 @@
+"""What goes wrong on a floor: thieves, technicians, hosts, broken parts and bad cables.
+
+A fault happens to machines, not through their network interface: it leaves no line in the ledger,
+which holds only what clients sent.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
+
+from control_plane.simulator import antminer_conf, whatsminer_unit
+from control_plane.simulator.antminer import Antminer
+from control_plane.simulator.antminer_builds import NORMAL, SLEEP
+from control_plane.simulator.build import deal
+from control_plane.simulator.machine import seed_of
+from control_plane.simulator.network import Trouble
+from control_plane.simulator.site import SimDevice, SimSite, Target
+from control_plane.simulator.whatsminer_unit import WriteApi
+
+
+class FaultKind(StrEnum):
+    """The menu."""
+
+    HIJACK = "hijack"
+    """Somebody points the machine at a pool of his own (`url`, `worker`)."""
+    REBOOT = "reboot"
+    LOWER = "lower"
+    """A technician lowers the mode by one step, or to `mode`."""
+    RAISE = "raise"
+    """A technician raises the mode by one step, or to `mode`."""
+    STOP = "stop"
+    """A technician puts the machine to sleep."""
+    POWER_OFF = "power_off"
+    """The outlet goes dark: a host curtails, a breaker trips."""
+    POWER_ON = "power_on"
+    DIE = "die"
+    """The control board never answers again."""
+    DEAD_BOARD = "dead_board"
+    """The hash board in `slot` stops."""
+    DEAD_POOL = "dead_pool"
+    """The pool is lost: full draw, no work."""
+    WRONG_IDENTITY = "wrong_identity"
+    """Another control board: a stranger's MAC and serial number."""
+    PASSWORD = "password"  # noqa: S105 — the name of a fault
+    """Somebody changed the administrator's password."""
+    WRITES_OFF = "writes_off"
+    """Somebody switched the write interface off (WhatsMiner)."""
+    DISOBEY = "disobey"
+    """Acknowledges writes and ignores them."""
+    RESHUFFLE = "reshuffle"
+    """The DHCP server forgets its leases and deals anew, in every subnet of the target."""
+    TROUBLE = "trouble"
+    """The line is in `trouble`."""
+    CLEAR = "clear"
+    """Line, obedience, identity, boards, pool and outlet are well again; settings stay."""
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One fault, and whom it hits."""
+
+    kind: FaultKind
+    target: Target = Target()
+    url: str = "stratum+tcp://pool.attacker.example:3333"
+    worker: str = "thief.1"
+    mode: str | None = None
+    slot: int = 0
+    trouble: Trouble = Trouble.BLACK_HOLE
+    seed: int = 0
+
+
+def inject(site: SimSite, fault: Fault) -> tuple[str, ...]:
+    """Let it happen; the assets that it hit.
+
+    Raises:
+        NoSuchTarget: it would hit nobody.
+    """
+    assets = site.pick(fault.target)
+    if fault.kind is FaultKind.RESHUFFLE:
+        return _reshuffle(site, assets, fault)
+    for asset in assets:
+        if fault.kind is FaultKind.TROUBLE:
+            site.stations[asset].trouble = fault.trouble
+        elif fault.kind is FaultKind.CLEAR:
+            _clear(site, asset)
+        else:
+            _HANDS[fault.kind](site.device(asset), fault)
+    return assets
+
+
+def _hijack(device: SimDevice, fault: Fault) -> None:
+    if isinstance(device, Antminer):
+        pool = antminer_conf.Pool(fault.url, fault.worker, "x")
+        blank = antminer_conf.BLANK
+        device.unit.write(replace(device.unit.conf, pools=(pool, blank, blank)))
+    else:
+        device.unit.set_pools((whatsminer_unit.Pool(fault.url, fault.worker, "x"),))
+
+
+def _reboot(device: SimDevice, _: Fault) -> None:
+    if isinstance(device, Antminer):
+        device.machine.reboot()
+    else:
+        device.unit.reboot()
+
+
+def _step(device: SimDevice, fault: Fault) -> None:
+    machine = device.machine
+    names = [step.name for step in machine.model.ladder]
+    here = names.index(machine.step.name)
+    by = 1 if fault.kind is FaultKind.RAISE else -1
+    mode = fault.mode or names[min(len(names) - 1, max(0, here + by))]
+    if isinstance(device, Antminer):
+        unit = device.unit
+        nominal = names.index(machine.model.nominal)
+        place = names.index(mode) if mode in names else nominal
+        code = unit.build.code_of(mode, nominal_index=nominal, index=place)
+        unit.write(replace(unit.conf, mode=code if mode in names else NORMAL))
+    else:
+        device.unit.set_mode(mode)
+        device.unit.move(restart=True)
+
+
+def _stop(device: SimDevice, _: Fault) -> None:
+    if isinstance(device, Antminer):
+        device.unit.write(replace(device.unit.conf, mode=SLEEP))
+    else:
+        device.unit.power_off()
+
+
+def _power_off(device: SimDevice, _: Fault) -> None:
+    device.machine.power_off()
+
+
+def _power_on(device: SimDevice, _: Fault) -> None:
+    device.machine.power_on()
+
+
+def _die(device: SimDevice, _: Fault) -> None:
+    device.machine.is_dead = True
+
+
+def _dead_board(device: SimDevice, fault: Fault) -> None:
+    device.machine.kill_board(fault.slot)
+
+
+def _dead_pool(device: SimDevice, _: Fault) -> None:
+    device.machine.has_work = False
+
+
+def _wrong_identity(device: SimDevice, fault: Fault) -> None:
+    machine = device.machine
+    stranger = seed_of(f"stranger/{fault.seed}/{machine.asset}")
+    machine.mac = "06:" + ":".join(f"{b:02x}" for b in stranger.to_bytes(8, "big")[:5])
+    machine.serial = f"STR{stranger % 10**12:012d}"
+
+
+def _password(device: SimDevice, _: Fault) -> None:
+    device.machine.password = "changed1"  # noqa: S105 — made up
+
+
+def _writes_off(device: SimDevice, _: Fault) -> None:
+    if not isinstance(device, Antminer):
+        device.unit.write_api = WriteApi.DISABLED
+
+
+def _disobey(device: SimDevice, _: Fault) -> None:
+    device.machine.obeys = False
+
+
+_HANDS: Mapping[FaultKind, Callable[[SimDevice, Fault], None]] = {
+    FaultKind.HIJACK: _hijack,
+    FaultKind.REBOOT: _reboot,
+    FaultKind.LOWER: _step,
+    FaultKind.RAISE: _step,
+    FaultKind.STOP: _stop,
+    FaultKind.POWER_OFF: _power_off,
+    FaultKind.POWER_ON: _power_on,
+    FaultKind.DIE: _die,
+    FaultKind.DEAD_BOARD: _dead_board,
+    FaultKind.DEAD_POOL: _dead_pool,
+    FaultKind.WRONG_IDENTITY: _wrong_identity,
+    FaultKind.PASSWORD: _password,
+    FaultKind.WRITES_OFF: _writes_off,
+    FaultKind.DISOBEY: _disobey,
+}
+
+
+def _clear(site: SimSite, asset: str) -> None:
+    station, machine = site.stations[asset], site.machine(asset)
+    station.trouble = None
+    born = site.born[asset]
+    machine.mac, machine.serial, machine.password = born.mac, born.serial, born.password
+    machine.obeys = True
+    if not machine.has_work:
+        machine.has_work = bool(site.truth(asset).pools)
+    if machine.dead_boards or machine.is_dead:
+        machine.mend()
+    machine.power_on()
+
+
+def _reshuffle(site: SimSite, assets: Sequence[str], fault: Fault) -> tuple[str, ...]:
+    subnets = sorted({site.leases[asset] for asset in assets if asset in site.leases})
+    hit: list[str] = []
+    for subnet in subnets:
+        moving = sorted(asset for asset, lease in site.leases.items() if lease == subnet)
+        old = {asset: site.stations[asset].address for asset in moving}
+        taken = {station.address for station in site.network} - set(old.values())
+        new = deal(subnet, moving, taken, random.Random(f"{fault.seed}/reshuffle/{subnet}"))
+        site.network.move({old[asset]: new[asset] for asset in moving})
+        for asset in moving:
+            unit = site.device(asset).unit
+            unit.network = replace(unit.network, ip=new[asset])
+        hit += moving
+    return tuple(hit)

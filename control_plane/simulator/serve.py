@@ -1,0 +1,119 @@
+"""A simulated site as a process: sockets on loopback, a network map, a control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from control_plane.core.fleet import Site
+from control_plane.simulator.build import Start, build_site
+from control_plane.simulator.clock import RealSimClock
+from control_plane.simulator.control import SOCKET, Control, listen
+from control_plane.simulator.floor import Floor
+from control_plane.simulator.server import TRUE_PORTS, NetworkMap, Server, addresses_of
+from control_plane.simulator.site import SimSite
+
+MAP = "network-map.json"
+
+
+class Serving(NamedTuple):
+    """A simulation that runs."""
+
+    site: SimSite
+    server: Server
+    control: Control
+    map: NetworkMap
+    map_path: Path
+    control_path: Path
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    site: Site,
+    *,
+    state: Path,
+    time_scale: float = 1.0,
+    seed: int = 0,
+    start: Start = "converged",
+    floor: Floor | None = None,
+    passwords: Mapping[str, str] | None = None,
+    ports: Mapping[int, int] = TRUE_PORTS,
+) -> AsyncIterator[Serving]:
+    """Serve a site until the block is left.
+
+    Args:
+        site: the declaration.
+        state: folder for the network map and the control socket; made where missing.
+        time_scale: device seconds per real second.
+        seed: as in `build_site`.
+        start: as in `build_site`.
+        floor: as in `build_site`.
+        passwords: by family.
+        ports: true port → the one to try.
+
+    Raises:
+        OSError: the state folder or the loopback interface cannot be used.
+    """
+    map_path, control_path = _places(state)
+    clock, epoch_s = RealSimClock(time_scale), time.time()
+    sim = build_site(
+        site,
+        clock=clock,
+        seed=seed,
+        floor=floor,
+        start=start,
+        passwords=passwords,
+        epoch_s=epoch_s,
+    )
+    server = Server(sim.network, addresses_of(sim.network, sim.leases.values()), ports=ports)
+    control = Control(sim)
+    await server.start()
+    try:
+        listener = await listen(control, control_path)
+        try:
+            told = server.write_map(map_path, time_scale=time_scale, epoch_s=epoch_s)
+            yield Serving(sim, server, control, told, map_path, control_path)
+        finally:
+            listener.close()
+            control_path.unlink(missing_ok=True)
+            map_path.unlink(missing_ok=True)
+    finally:
+        await server.stop()
+
+
+def _places(state: Path) -> tuple[Path, Path]:
+    state.mkdir(parents=True, exist_ok=True)
+    return state / MAP, state / SOCKET
+
+
+async def serve(
+    site: Site,
+    *,
+    state: Path,
+    time_scale: float = 1.0,
+    seed: int = 0,
+    start: Start = "converged",
+    floor: Floor | None = None,
+    passwords: Mapping[str, str] | None = None,
+    ready: asyncio.Future[Serving] | None = None,
+) -> None:
+    """Serve a site until the control socket says stop, or the task is cancelled.
+
+    `ready` gets the running simulation. Arguments and errors as `serving`.
+    """
+    async with serving(
+        site,
+        state=state,
+        time_scale=time_scale,
+        seed=seed,
+        start=start,
+        floor=floor,
+        passwords=passwords,
+    ) as running:
+        if ready is not None and not ready.done():
+            ready.set_result(running)
+        await running.control.stopped.wait()
