@@ -47,8 +47,7 @@ class Unit:
         self._before = conf
         self._answered_at = float("-inf")
         machine.has_work = bool(conf.live_pools())
-        if conf.share() < 1.0 and not machine.asleep:
-            machine.set_step(self.step_of(conf), restart=False)
+        machine.settle(self.step_of(conf))
 
     # -- reading ---------------------------------------------------------------------------------
 

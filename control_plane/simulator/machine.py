@@ -228,7 +228,12 @@ class Machine:
         self._ramp_w_s = self._ramp_h_s = 0.001
         self._w0 = self._w1 = model.standby_w
         self._h0 = self._h1 = 0.0
-        if not asleep:
+        self.settle(self.step)
+
+    def settle(self, step: Step) -> None:
+        """Be as if it had been running at a step all its age; only before anything happened."""
+        self.step = step
+        if not self.asleep:
             self._w1, self._h1 = self._full()
             self._w0, self._h0 = self._w1, self._h1
 

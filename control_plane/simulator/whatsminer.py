@@ -103,7 +103,7 @@ class WhatsMiner:
             clock_skew_s=clock_skew_s,
         )
         if limit_w is not None:
-            machine.set_step(step_for(machine.model, self.unit.power), restart=False)
+            machine.settle(step_for(machine.model, self.unit.power))
 
     @property
     def machine(self) -> Machine:
