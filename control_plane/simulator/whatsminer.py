@@ -218,6 +218,7 @@ class Session:
         if inner is None:
             writes.refuse(unit, "undecipherable", {})
             return _send(self._error(23, "enc json load err"))
+        unit.sample()
         name = _name_of(inner)
         if name not in writes.WRITES:
             return _send(self._seal(self._read(name, inner)))
@@ -226,7 +227,6 @@ class Session:
             writes.refuse(unit, name, inner)
             return _send(self._error(refusal))
         # Where the command changes the password, its answer is still under the old one.
-        unit.sample()
         answer = writes.WRITES[name](unit, name, inner)
         if answer.silent:
             return ()
