@@ -68,7 +68,11 @@ def build_site(
         start: state of the machines' settings.
         passwords: by family; the factory's where not given.
         epoch_s: the calendar at device time 0.
+
+    Raises:
+        ValueError: the floor names an asset that the site has not; the floor's author acts.
     """
+    floor = _checked(floor or Floor(), site)
     world = World(clock, epoch_s=epoch_s)
     known = {**FACTORY_PASSWORDS, **(passwords or {})}
     present, absent = _present(site)
@@ -77,12 +81,12 @@ def build_site(
         for device in present
     }
     settings = _fed(site, wanted)
-    for foreign in (floor or Floor()).foreign_pools:
+    for foreign in floor.foreign_pools:
         if foreign.asset in settings:
             pools = (PoolSetting(url=foreign.url, worker=foreign.worker),)
             settings[foreign.asset] = replace(settings[foreign.asset], pools=pools)
     addresses, leases = _addresses(present, seed)
-    for one, other in (floor or Floor()).swapped:
+    for one, other in floor.swapped:
         if one in addresses and other in addresses:
             addresses[one], addresses[other] = addresses[other], addresses[one]
     network = Network()
@@ -111,6 +115,16 @@ def build_site(
         leases={asset: subnet for asset, subnet in leases.items() if asset in stations},
         absent=dict(absent),
     )
+
+
+def _checked(floor: Floor, site: Site) -> Floor:
+    known = {device.asset for device in site.devices}
+    named = {asset for pair in floor.swapped for asset in pair}
+    named |= {foreign.asset for foreign in floor.foreign_pools}
+    if named - known:
+        msg = f"the floor of {site.id} names unknown assets: {', '.join(sorted(named - known))}"
+        raise ValueError(msg)
+    return floor
 
 
 def _present(site: Site) -> tuple[list[Device], Counter[str]]:

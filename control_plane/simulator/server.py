@@ -18,6 +18,7 @@ import socket
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -187,8 +188,8 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Find out who is meant."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 — TCP has no other
-        self._transport = transport
+        # Not checked: another loop's transports (uvloop's) do not inherit from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
         server = self._server
         server.connections += 1
         server.live.add(self)

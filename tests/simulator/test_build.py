@@ -181,6 +181,11 @@ def test_a_floor_with_an_unknown_word_is_refused(tmp_path: Path) -> None:
         load_floor(path)
 
 
+def test_a_floor_that_names_nobody_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown assets: M-9"):
+        build(a_site(), floor=Floor(swapped=(("M-000-005", "M-9"),)))
+
+
 def test_machines_print_themselves_as_clients_know_them() -> None:
     assert model_of(S21, "antminer_stock").model == "Antminer S21"
     assert model_of(M60S, "whatsminer_v2").model == "M60S_VK30"

@@ -12,9 +12,11 @@ from typing import Any
 
 import msgspec
 import pytest
+import uvloop
 
 from control_plane.simulator.antminer_builds import S19_2023
 from control_plane.simulator.clock import RealSimClock
+from control_plane.simulator.control import ControlClient
 from control_plane.simulator.faults import Fault, FaultKind, inject
 from control_plane.simulator.machine import World
 from control_plane.simulator.network import Network, Station, Trouble
@@ -82,6 +84,22 @@ def test_every_machine_answers_at_its_own_address_as_the_map_says(tmp_path: Path
         assert not running.map_path.exists()
 
     run(work())
+
+
+def test_it_serves_on_uvloop_too(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(a_site(odd_slots=False), state=tmp_path, ports=FREE) as running:
+            answered, _ = await sweep(running, concurrency=20)
+            assert answered == 40
+            with pytest.raises(ConnectionError):
+                await ask("127.200.0.1", running.server.ports[4028])
+            answer = await asyncio.to_thread(
+                ControlClient(running.control_path).request, {"do": "status"}
+            )
+            assert answer["machines"] == 40
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work())
 
 
 def test_addresses_without_a_machine_and_closed_ports_reset(tmp_path: Path) -> None:
