@@ -1,0 +1,249 @@
+"""Port 80 of a simulated stock Antminer: digest authentication, then CGI scripts.
+
+The scripts do not look at the method, so a GET on `reboot.cgi` reboots. `set_miner_conf.cgi`
+stores, answers `M000 OK!` whether it understood or not, takes 21 s on old builds, and lets the
+miner restart in the background. It also takes a document without any pool. Not simulated: firmware
+upgrade, factory reset, log files.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from control_plane.simulator import antminer_dashboard as dashboard
+from control_plane.simulator import antminer_http as http
+from control_plane.simulator.antminer_builds import Framing, Race
+from control_plane.simulator.antminer_conf import Verdict, merge, read_document
+from control_plane.simulator.antminer_unit import Unit
+from control_plane.simulator.wire import Reply
+
+WEB_IDLE_S = 60.0
+"""Before the first request: lighttpd's read timeout. Between requests `KEEP_ALIVE_S`."""
+REBOOT_AFTER_S = 0.2
+"""Wire seconds until the connection of a reboot command breaks. Ours."""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class WebSession:
+    """One connection to port 80: requests one after the other."""
+
+    __slots__ = ("_buffer", "_peer", "_served", "_unit")
+
+    def __init__(self, unit: Unit, peer: str) -> None:
+        self._unit = unit
+        self._peer = peer
+        self._buffer = bytearray()
+        self._served = False
+
+    def idle_limit_s(self) -> float | None:
+        """Longer before the first request than between two."""
+        return http.KEEP_ALIVE_S if self._served else WEB_IDLE_S
+
+    def feed(self, data: bytes) -> tuple[Reply, ...]:
+        """Answer every request that is complete."""
+        unit = self._unit
+        if not unit.machine.answers():
+            return (Reply(reset=True),)
+        unit.machine.world.peer = self._peer
+        self._buffer += data
+        replies: list[Reply] = []
+        while True:
+            try:
+                request = http.take_request(self._buffer)
+            except http.BadRequest as error:
+                text, _ = http.response(error.status, b"", framing=Framing.LENGTH)
+                return (*replies, Reply(data=text, close=True))
+            if request is None:
+                return tuple(replies)
+            self._served = True
+            replies += self._respond(request)
+            if replies[-1].close or replies[-1].reset:
+                return tuple(replies)
+
+    def _respond(self, request: http.Request) -> tuple[Reply, ...]:
+        unit = self._unit
+        if unit.race() is Race.REFUSE:
+            return (Reply(reset=True),)
+        wire_s = unit.machine.world.clock.wire_s()
+        secret = f"{unit.machine.asset}/{unit.machine.boots}"
+        allowed, stale = http.is_authorised(
+            request, password=unit.machine.password, secret=secret, wire_s=wire_s
+        )
+        if not allowed:
+            challenge = http.challenge(secret, wire_s, stale=stale)
+            return self._page(
+                request, 401, b"<h1>401 - Unauthorized</h1>", html=True, challenge=challenge
+            )
+        if not request.script:
+            return self._page(request, 200, b"<html><title>Ant Miner</title></html>", html=True)
+        if request.script in ACTIONS:
+            return ACTIONS[request.script](self, request)
+        body = self._read(request.script)
+        if body is None:
+            return self._page(request, 404, b"<h1>404 - Not Found</h1>", html=True)
+        if request.script == "get_miner_conf" and unit.race() is Race.HALF:
+            body = body[: len(body) // 2]
+        return self._page(request, 200, body, html=request.script in {"log", "get_kernel_log"})
+
+    def _read(self, script: str) -> bytes | None:
+        """Body of a script that changes nothing; `None` where there is no such script."""
+        unit = self._unit
+        sample = unit.machine.sample()
+        if script in dashboard.NEW:
+            # The scripts ask the miner on 4028; while it restarts they have nothing to print.
+            return (
+                b"" if unit.is_restarting(sample) else _encode(dashboard.NEW[script](unit, sample))
+            )
+        match script:
+            case "get_miner_conf":
+                return _encode(read_document(unit.conf_as_read(sample), unit.build))
+            case "get_system_info":
+                return _encode(dashboard.system_info(unit))
+            case "get_network_info":
+                return _encode(dashboard.network_info(unit))
+            case "get_blink_status":
+                return _encode({"blink": unit.blink})
+            case "miner_type" if unit.build.has_miner_type:
+                return _encode(dashboard.miner_type(unit))
+            case "log" | "get_kernel_log":
+                return dashboard.log_text(unit, sample).encode()
+            case _:
+                return None
+
+    # -- actions ---------------------------------------------------------------------------------
+
+    def set_miner_conf(self, request: http.Request) -> tuple[Reply, ...]:
+        """Store what was understood, answer `OK!`, restart."""
+        unit = self._unit
+        verdict, conf, asked = merge(
+            unit.conf,
+            request.body,
+            content_type=request.headers.get("content-type", ""),
+            build=unit.build,
+        )
+        if verdict is Verdict.ILLEGAL:
+            unit.machine.note("set_miner_conf", "not JSON", honoured=False)
+            return self._json(
+                request, {"stats": "error", "code": "M001", "msg": "Illegal request!"}
+            )
+        acts = verdict is Verdict.HONOURED and unit.machine.obeys
+        # What a discarded write asks for still counts as asked for: the ledger judges intent.
+        wanted = conf if asked is None else msgspec.structs.replace(conf, mode=asked)
+        named = tuple(pool.url for pool in conf.live_pools())
+        unit.machine.note(
+            "set_miner_conf",
+            f"mode={'-' if asked is None else asked} pools={','.join(named) or 'none'}",
+            asks_w=unit.draw_under(wanted),
+            pools=named if conf.pools != unit.conf.pools else None,
+            honoured=acts,
+        )
+        if acts:
+            unit.write(conf)
+        answer = {"stats": "success", "code": "M000", "msg": "OK!"}
+        return self._json(request, answer, after_s=unit.build.accept_s)
+
+    def reboot(self, request: http.Request) -> tuple[Reply, ...]:
+        """Boot the control board; the answer is an empty page."""
+        machine = self._unit.machine
+        asks_w = machine.permitted_w()
+        machine.note("reboot", request.method, asks_w=asks_w, honoured=machine.obeys)
+        page = self._page(request, 200, b"")
+        if machine.obeys:
+            machine.reboot()
+        return (*page, Reply(after_s=REBOOT_AFTER_S, reset=True))
+
+    def set_blink(self, request: http.Request) -> tuple[Reply, ...]:
+        """The locate lamp."""
+        wanted = _document(request).get("blink") in {True, "true"}
+        self._unit.machine.note("blink", f"blink={wanted}")
+        self._unit.blink = wanted
+        return self._json(request, {"code": "B000" if wanted else "B100"})
+
+    def passwd(self, request: http.Request) -> tuple[Reply, ...]:
+        """Change the administrator's password."""
+        given = _document(request)
+        machine = self._unit.machine
+        new = given.get("newPwd")
+        fits = given.get("curPwd") == machine.password and isinstance(new, str) and bool(new)
+        fits = fits and new == given.get("confirmPwd")
+        machine.note("passwd", "", honoured=fits)
+        if not fits:
+            return self._json(
+                request, {"stats": "error", "code": "P002", "msg": "Illegal request!"}
+            )
+        machine.password = str(new)
+        return self._json(request, {"stats": "success", "code": "P000", "msg": "OK!"})
+
+    def set_network_conf(self, request: http.Request) -> tuple[Reply, ...]:
+        """Changes what it tells of its address; where it stands on the network stays as it is."""
+        given = _document(request)
+        machine = self._unit.machine
+        kind = {1: "DHCP", 2: "Static"}.get(given.get("ipPro", 0))
+        machine.note("set_network_conf", f"nettype={kind}", honoured=kind is not None)
+        if kind is None:
+            return self._json(
+                request, {"stats": "error", "code": "N003", "msg": "Illegal request!"}
+            )
+        network = msgspec.structs.replace(
+            self._unit.network,
+            proto=kind,
+            hostname=str(given.get("ipHost", self._unit.network.hostname)),
+        )
+        if kind == "Static":
+            network = msgspec.structs.replace(
+                network,
+                ip=str(given.get("ipAddress", "")),
+                netmask=str(given.get("ipSub", "")),
+                gateway=str(given.get("ipGateway", "")),
+                dns=str(given.get("ipDns", "")),
+            )
+        self._unit.network = network
+        return self._json(request, {"stats": "success", "code": "N000", "msg": "OK!"})
+
+    # -- replies ---------------------------------------------------------------------------------
+
+    def _json(
+        self, request: http.Request, body: dict[str, Any], *, after_s: float = 0.0
+    ) -> tuple[Reply, ...]:
+        return self._page(request, 200, _encode(body), after_s=after_s)
+
+    def _page(
+        self,
+        request: http.Request,
+        status: int,
+        body: bytes,
+        *,
+        html: bool = False,
+        challenge: str = "",
+        after_s: float = 0.0,
+    ) -> tuple[Reply, ...]:
+        data, closes = http.response(
+            status,
+            body,
+            framing=Framing.CLOSE if request.is_old else self._unit.build.framing,
+            content_type="text/html" if html else "application/json",
+            challenge=challenge,
+        )
+        return (Reply(data=data, after_s=after_s, close=closes or not request.keeps_alive),)
+
+
+ACTIONS = {
+    "set_miner_conf": WebSession.set_miner_conf,
+    "reboot": WebSession.reboot,
+    "blink": WebSession.set_blink,
+    "passwd": WebSession.passwd,
+    "set_network_conf": WebSession.set_network_conf,
+}
+"""Scripts that change something."""
+
+
+def _document(request: http.Request) -> dict[str, Any]:
+    try:
+        value = _decode(request.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+    return value if isinstance(value, dict) else {}
