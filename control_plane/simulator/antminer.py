@@ -11,6 +11,8 @@ Port 80: see `antminer_web`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from control_plane.simulator import antminer_dashboard as dashboard
@@ -19,6 +21,7 @@ from control_plane.simulator.antminer_builds import Build, Race, build_of
 from control_plane.simulator.antminer_conf import Conf, Pool
 from control_plane.simulator.antminer_unit import Network, Unit, conf_of
 from control_plane.simulator.antminer_web import WebSession
+from control_plane.simulator.json_in import object_in
 from control_plane.simulator.machine import Machine
 from control_plane.simulator.wire import Reply, Session
 
@@ -48,7 +51,6 @@ PRIVILEGED = frozenset(
 """cgminer's commands that need `W:` access from the caller's address."""
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 
 class Antminer:
@@ -125,18 +127,15 @@ class RpcSession:
         unit.machine.world.peer = self._peer
         self._buffer += data
         text = self._buffer.strip(b"\0 \r\n\t")
-        try:
-            command = _decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            if len(text) <= MAX_COMMAND and not text.endswith(b"}"):
-                return ()
-            command = None
+        command = object_in(text)
+        if command is None and len(text) <= MAX_COMMAND and not text.endswith(b"}"):
+            return ()
         self._buffer = b""
         return (Reply(data=self._answer(command), close=True),)
 
-    def _answer(self, command: object) -> bytes:
+    def _answer(self, command: dict[str, Any] | None) -> bytes:
         unit = self._unit
-        if not isinstance(command, dict):
+        if command is None:
             return self._error(23, "Invalid JSON")
         name = command.get("command")
         if not isinstance(name, str):

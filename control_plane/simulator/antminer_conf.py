@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from control_plane.simulator.antminer_builds import HIGH, LOW, NORMAL, SLEEP, Build
+from control_plane.simulator.json_in import object_in
 
 SLOTS = 3
 CODES = frozenset({NORMAL, SLEEP, HIGH, LOW})
@@ -104,11 +105,8 @@ def merge(
     Returns:
         the verdict, the config afterwards, and the mode code that was asked for by any key.
     """
-    try:
-        posted = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        return Verdict.ILLEGAL, conf, None
-    if not isinstance(posted, dict):
+    posted = object_in(body)
+    if posted is None:
         return Verdict.ILLEGAL, conf, None
     asked = _asked_mode(posted)
     if _is_ignored(posted, content_type, build):

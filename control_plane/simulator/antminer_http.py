@@ -87,11 +87,11 @@ def take_request(buffer: bytearray) -> Request | None:
             raise BadRequest(400)
         headers[name.strip().lower()] = value.strip()
     length = headers.get("content-length", "0")
-    if not length.isdigit() or "transfer-encoding" in headers:
+    if not (length.isascii() and length.isdigit()) or "transfer-encoding" in headers:
         raise BadRequest(400)
-    total = end + 4 + int(length)
-    if int(length) > MAX_BODY:
+    if len(length) > len(str(MAX_BODY)) or int(length) > MAX_BODY:
         raise BadRequest(413)
+    total = end + 4 + int(length)
     if len(buffer) < total:
         return None
     body = bytes(buffer[end + 4 : total])

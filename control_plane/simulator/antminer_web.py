@@ -17,6 +17,7 @@ from control_plane.simulator import antminer_http as http
 from control_plane.simulator.antminer_builds import Framing, Race
 from control_plane.simulator.antminer_conf import Verdict, merge, read_document
 from control_plane.simulator.antminer_unit import Unit
+from control_plane.simulator.json_in import object_in
 from control_plane.simulator.wire import Reply
 
 WEB_IDLE_S = 60.0
@@ -25,7 +26,6 @@ REBOOT_AFTER_S = 0.2
 """Wire seconds until the connection of a reboot command breaks. Ours."""
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 
 class WebSession:
@@ -242,8 +242,4 @@ ACTIONS = {
 
 
 def _document(request: http.Request) -> dict[str, Any]:
-    try:
-        value = _decode(request.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    return object_in(request.body) or {}

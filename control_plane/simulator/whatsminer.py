@@ -22,6 +22,7 @@ import msgspec
 
 from control_plane.simulator import whatsminer_reads as reads
 from control_plane.simulator import whatsminer_writes as writes
+from control_plane.simulator.json_in import object_in
 from control_plane.simulator.machine import Machine, Sample
 from control_plane.simulator.whatsminer_crypto import TokenState
 from control_plane.simulator.whatsminer_power import PowerSettings, step_for
@@ -44,7 +45,6 @@ MAX_REQUEST = 65_536
 NO_MINER = b"Socket connect failed: Connection refused\n"
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 _TEXTS = {
     14: "invalid cmd",
     45: "can't access write cmd",
@@ -145,7 +145,7 @@ class Session:
             return (Reply(reset=True),)
         machine.world.peer = self._peer
         self._buffer += data
-        request = _parse(self._buffer)
+        request = object_in(self._buffer.rstrip(b"\0"))
         if request is None and _may_go_on(self._buffer):
             return ()
         self._done = True
@@ -211,7 +211,9 @@ class Session:
         credentials = unit.credentials()
         data = request.get("data")
         try:
-            inner = _parse(credentials.decrypt(data if isinstance(data, str) else ""))
+            inner = object_in(
+                credentials.decrypt(data if isinstance(data, str) else "").rstrip(b"\0")
+            )
         except ValueError:
             writes.refuse(unit, "undecipherable", {})
             return _send(self._error(137))
@@ -276,15 +278,6 @@ def _send(text: bytes, *, after_s: float = 0.0) -> tuple[Reply, ...]:
 def _name_of(request: Arguments) -> str:
     name = request.get("cmd", request.get("command"))
     return name if isinstance(name, str) else ""
-
-
-def _parse(text: bytes) -> Arguments | None:
-    """The JSON object that the bytes are, or `None`."""
-    try:
-        value = _decode(text.rstrip(b"\0"))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _may_go_on(text: bytes) -> bool:
