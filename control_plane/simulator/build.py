@@ -161,14 +161,17 @@ def model_of(kind: DeviceType, family: str) -> Model:
 
 
 def _printed(kind: DeviceType, family: str) -> str:
-    known = (*kind.reported_models, kind.model.casefold())
+    """The model as the device prints it: one of the names under which the type is known."""
+    name = kind.model
     if family == ANTMINER:
-        named = kind.model.casefold().startswith("antminer")
-        full = kind.model if named else f"Antminer {kind.model}"
-        return full if full.casefold() in known else kind.model
-    short = kind.model.split()[-1] if kind.model.casefold().startswith("whatsminer") else kind.model
-    variant = next((m for m in kind.reported_models if "v" in m and not m.startswith("w")), "")
-    return variant.upper() if variant else short
+        likely = [name if name.casefold().startswith("antminer") else f"Antminer {name}"]
+    else:
+        # A WhatsMiner prints its variant too: M60S_VK30.
+        short = name.split()[-1]
+        variants = [m for m in kind.reported_models if m.startswith(f"{short.casefold()}_v")]
+        likely = [*(variant.upper() for variant in variants), short]
+    known = {*kind.reported_models, name.casefold()}
+    return next((told for told in likely if told.casefold() in known), name)
 
 
 # -- settings --------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 
 from control_plane.core.change import Capabilities, ChangeKind, Disturbance, SettingClass
 from control_plane.core.diff import permitted_w
-from control_plane.core.fleet import Device, Site, SlotState
+from control_plane.core.fleet import Device, DeviceType, Site, SlotState
 from control_plane.core.observation import (
     Depth,
     Field,
@@ -186,9 +186,23 @@ def test_a_floor_that_names_nobody_is_refused() -> None:
         build(a_site(), floor=Floor(swapped=(("M-000-005", "M-9"),)))
 
 
-def test_machines_print_themselves_as_clients_know_them() -> None:
-    assert model_of(S21, "antminer_stock").model == "Antminer S21"
-    assert model_of(M60S, "whatsminer_v2").model == "M60S_VK30"
+@pytest.mark.parametrize(
+    ("kind", "model", "reported", "printed"),
+    [
+        (S21, "S21", ("antminer s21",), "Antminer S21"),
+        (S21, "Antminer S21", ("antminer s21", "s21"), "Antminer S21"),
+        (S21, "S21", (), "S21"),
+        (M60S, "M60S", ("m60s_vk30",), "M60S_VK30"),
+        (M60S, "M60S", ("m60s",), "M60S"),
+        (M60S, "WhatsMiner M60S", ("whatsminer m60s",), "WhatsMiner M60S"),
+    ],
+)
+def test_machines_print_a_name_that_their_type_is_known_by(
+    kind: DeviceType, model: str, reported: tuple[str, ...], printed: str
+) -> None:
+    named = msgspec.structs.replace(kind, model=model, reported_models=reported)
+    (family,) = kind.families
+    assert model_of(named, family).model == printed
 
 
 def test_passwords_are_the_factorys_unless_given() -> None:
