@@ -147,3 +147,27 @@ YAML_MAX_BYTES: Final = _limit(
 )
 YAML_MAX_DEPTH: Final = _limit("YAML_MAX_DEPTH", 32, "levels", "control S9")
 YAML_MAX_ALIASES: Final = _limit("YAML_MAX_ALIASES", 100, "aliases per file", "anchor bombs")
+YAML_MAX_NODES: Final = _limit(
+    "YAML_MAX_NODES",
+    500_000,
+    "nodes per file, aliases expanded",
+    "a rack takes about 20: 15,000 devices in one file stay below 20,000",
+)
+PLACEMENT_MAX_BYTES: Final = _limit(
+    "PLACEMENT_MAX_BYTES",
+    32 * 1024 * 1024,
+    "bytes per file",
+    "about 110 bytes a row: 14,000 machines are 1.5 MB",
+)
+INVENTORY_MAX_FILES: Final = _limit(
+    "INVENTORY_MAX_FILES", 20_000, "files", "one rack a file at 300,000 devices is 7,500"
+)
+INVENTORY_MAX_BYTES: Final = _limit(
+    "INVENTORY_MAX_BYTES",
+    256 * 1024 * 1024,
+    "bytes",
+    "300,000 devices are about 40 MB",
+)
+FINDINGS_MAX: Final = _limit(
+    "FINDINGS_MAX", 500, "findings shown", "nobody reads more before fixing the first"
+)
