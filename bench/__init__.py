@@ -1,0 +1,1 @@
+"""Benchmarks: the figures of the product, each beside a named peer in the same run."""

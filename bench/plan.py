@@ -1,0 +1,145 @@
+"""Validate and plan, cold: a new process reads the inventory and plans against remembered sightings.
+
+The peer of the reading is `yaml.CSafeLoader` on the same files: what it costs only to parse them.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from bench.figures import Figure, own_peak_mib, run_python
+
+_SITE = """
+import sys, time
+began = time.process_time()
+from bench.plan import child
+child(sys.argv[1], began)
+"""
+
+
+class Child(msgspec.Struct, frozen=True, kw_only=True):
+    """What the measured process reports."""
+
+    devices: int
+    steps: int
+    load_s: float
+    plan_s: float
+    total_s: float
+    peak_mib: float
+
+
+def child(root: str, began: float) -> None:
+    """Load every site and plan each against a floor where every device has other pools."""
+    import gc
+
+    gc.disable()
+    from control_plane.core.plan import World, make_plan
+    from control_plane.drivers.registry import all_capabilities
+    from control_plane.inventory.load import load
+
+    loaded = load(Path(root))
+    assert loaded.fleet is not None, loaded.findings[:3]
+    loaded_at = time.process_time()
+    steps = devices = 0
+    planning = 0.0
+    for site in loaded.fleet.sites.values():
+        devices += len(site.devices)
+        sightings = _sightings(site)
+        start = time.process_time()
+        world = World(
+            now_s=1_000.0, sightings=sightings, memories={}, capabilities=all_capabilities()
+        )
+        steps += make_plan(site, loaded.digests[site.id], world).actionable
+        planning += time.process_time() - start
+    load_s = loaded_at - began
+    report = Child(
+        devices=devices,
+        steps=steps,
+        load_s=load_s,
+        plan_s=planning,
+        total_s=load_s + planning,
+        peak_mib=own_peak_mib(),
+    )
+    sys.stdout.write(msgspec.json.encode(report).decode())
+
+
+def _sightings(site: object) -> dict[str, object]:
+    """What each device would say, with pools of its past."""
+    from control_plane.core.observation import (
+        Depth,
+        Field,
+        Identity,
+        Observation,
+        PoolSetting,
+        Telemetry,
+    )
+
+    past = (PoolSetting(url="stratum+tcp://old.example.com:3333", worker="past"),)
+    asked = frozenset({Field.POOLS, Field.MINING, Field.POWER_MODE})
+    found = {}
+    for device in site.devices:  # type: ignore[attr-defined]
+        if not device.is_managed:
+            continue
+        settings = msgspec.structs.replace(device.desired(), pools=past)
+        found[device.asset] = Observation(
+            asset=device.asset,
+            at_s=999.0,
+            depth=Depth.FULL,
+            source="bench",
+            identity=Identity(mac=device.mac, serial=device.serial),
+            settings=settings,
+            asked=asked,
+            telemetry=Telemetry(hashrate_ths=device.hashrate_at(None)),
+        )
+    return found
+
+
+def _peer_s(root: Path) -> float:
+    code = (
+        "import sys, yaml, pathlib\n"
+        "for p in pathlib.Path(sys.argv[1]).rglob('*.yaml'):\n"
+        "    yaml.load(p.read_bytes(), yaml.CSafeLoader)\n"
+    )
+    return run_python(["-c", code, str(root)]).cpu_s
+
+
+def measure() -> list[Figure]:
+    """14,000 devices and 300,000."""
+    figures = []
+    for devices, sites, target_s, target_mib in ((14_000, 1, 1.0, None), (300_000, 20, 10.0, 1_024.0)):
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "inventory"
+            run_python(
+                ["-m", "tools.fleetgen", "--devices", str(devices), "--sites", str(sites),
+                 "--seed", "1", "--out", str(out)]
+            )  # fmt: skip
+            usage = run_python(["-c", _SITE, str(out)])
+            report = msgspec.json.decode(usage.stdout, type=Child)
+            figures.append(
+                Figure(
+                    name=f"validate + plan, {report.devices:,} devices, cold",
+                    value=report.total_s,
+                    unit="s CPU",
+                    target=target_s,
+                    peer="CSafeLoader, parsing only",
+                    peer_value=_peer_s(out),
+                    note=f"load {report.load_s:.2f} s, plan {report.plan_s:.2f} s, "
+                    f"{report.steps:,} steps",
+                )
+            )
+            if target_mib is not None:
+                figures.append(
+                    Figure(
+                        name=f"peak memory of the same, {report.devices:,} devices",
+                        value=report.peak_mib,
+                        unit="MiB",
+                        target=target_mib,
+                        note="with a sighting per device of one site at a time",
+                    )
+                )
+    return figures
