@@ -6,7 +6,7 @@ The path decides which class a file is (see `DOCUMENTS`). Only the shape lives h
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -124,7 +124,13 @@ class OwnerDoc(Document, frozen=True, kw_only=True):
 
     name: Text
     pools: Annotated[dict[Name, PoolDoc], Meta(min_length=1)]
-    approvals: dict[FieldName, tuple[Text, ...]] = {}
+    approvals: Annotated[
+        dict[FieldName, tuple[Text, ...]],
+        Meta(
+            description="Field → who approves a change of it.",
+            extra_json_schema={"propertyNames": {"enum": list(get_args(FieldName))}},
+        ),
+    ] = {}
     firmware_families: tuple[FamilyName, ...] = ()
     participation: Literal["sheddable", "protected", "locked"] = "sheddable"
 

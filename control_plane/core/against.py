@@ -119,7 +119,7 @@ def _declared_w(device: Device) -> float:
     if device.type.kind is DeviceKind.GPU_NODE:
         return counted_w(device, None)
     desired = device.desired()
-    return permitted_w(device, _with_nominal_mode(device, desired))
+    return permitted_w(device.type, _with_nominal_mode(device, desired))
 
 
 def _with_nominal_mode(device: Device, desired: Settings) -> Settings:

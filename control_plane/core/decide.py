@@ -362,7 +362,7 @@ def _chain(device: Device, steps: list[Step]) -> tuple[Step, ...]:
                     before=last.after,
                     after=after,
                     before_w=last.after_w,
-                    after_w=permitted_w(device, after),
+                    after_w=permitted_w(device.type, after),
                     before_ths=last.after_ths,
                     after_ths=nameplate_ths(device, after),
                 )
@@ -501,7 +501,7 @@ def _step(
     device, before = ctx.device, seen.settings
     after = settings_after(before, change)
     cost = ctx.capabilities.writes[kind_of(change)]
-    before_w, after_w = permitted_w(device, before), permitted_w(device, after)
+    before_w, after_w = permitted_w(device.type, before), permitted_w(device.type, after)
     if why is not Why.ROLLOUT and after_w > before_w:
         # The second guard behind the policy table: no repair of drift ever raises power.
         return _held(ctx, Reason.MANUAL_OVERRIDE, "a repair would raise power", difference.field)

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from control_plane.core.fleet import Device
+from control_plane.core.fleet import Device, DeviceType
 from control_plane.core.observation import FIELDS, Field, Observation, PoolSetting, Settings
 
 Value = tuple[PoolSetting, ...] | bool | int | str
@@ -29,12 +29,11 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     direction: Direction
 
 
-def permitted_w(device: Device, settings: Settings) -> float:
+def permitted_w(kind: DeviceType, settings: Settings) -> float:
     """Watts that the settings permit, by nameplate; unknown settings permit the highest step.
 
     Source: ladder of the device type; `standby_w` for a sleeping device.
     """
-    kind = device.type
     if settings.mining is False:
         return kind.standby_w
     step = kind.mode(settings.power_mode) if settings.power_mode else None

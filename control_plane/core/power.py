@@ -32,9 +32,9 @@ def counted_w(device: Device, settings: Settings | None) -> float:
         return (
             device.type.nominal.power_w
             if settings.power_mode is None
-            else permitted_w(device, settings)
+            else permitted_w(device.type, settings)
         )
-    return permitted_w(device, settings)
+    return permitted_w(device.type, settings)
 
 
 class Loads:
@@ -123,4 +123,4 @@ def admit(loads: Loads, wishes: Iterable[Raise]) -> Admission:
 def efficiency(device: Device, settings: Settings) -> float:
     """J/TH of this unit at the settings: permitted watts over its own nameplate hash there."""
     hashrate = device.hashrate_at(settings.power_mode)
-    return permitted_w(device, settings) / hashrate if hashrate > 0 else float("inf")
+    return permitted_w(device.type, settings) / hashrate if hashrate > 0 else float("inf")

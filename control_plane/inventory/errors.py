@@ -30,7 +30,7 @@ class Code(msgspec.Struct, frozen=True):
 REGISTER: Final[dict[str, Code]] = {}
 
 
-def _code(
+def _code(  # noqa: PLR0917 - a table: its columns in order
     code: str, title: str, why: str, bad: str, fix: str, severity: Severity = Severity.ERROR
 ) -> Code:
     if code in REGISTER:

@@ -41,14 +41,14 @@ class Source:
 
     def excerpt(self, spot: Spot) -> str | None:
         """The line of a spot, safe to print; `None` for a whole file."""
-        if not spot.line:
-            return None
+        line = self.line(spot.line).replace("\t", " ")
+        return _UNPRINTABLE.sub("\ufffd", line[:_EXCERPT_MAX]) or None
+
+    def line(self, number: int) -> str:
+        """A line, 1-based; empty where there is none."""
         if self._lines is None:
             self._lines = self.text.splitlines()
-        if spot.line > len(self._lines):
-            return None
-        line = self._lines[spot.line - 1].replace("\t", " ")
-        return _UNPRINTABLE.sub("\ufffd", line[:_EXCERPT_MAX])
+        return self._lines[number - 1] if 0 < number <= len(self._lines) else ""
 
 
 def unprintable(text: str) -> re.Match[str] | None:

@@ -7,6 +7,7 @@ are capped while reading and nothing recurses. What cannot be read twice in two 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Final
 
 import yaml
@@ -97,7 +98,7 @@ def read_yaml(path: str, data: bytes, problems: Problems) -> Document | None:
     return None
 
 
-class _Stop(Exception):  # noqa: N818 - no error: the finding is noted, reading ends
+class _Stop(Exception):
     """A cap was passed."""
 
 
@@ -114,11 +115,22 @@ class _Reader:
         self._anchors: dict[str, tuple[Value, int]] = {}
         self._aliases = 0
         self._nodes = 0
+        self._documents = 0
+        self._stack: list[tuple[Value, str | None, int]] = []
+        self._target: Value = _NOTHING
+        """The open collection."""
+        self._places: dict[Step, tuple[_Raw, _Raw]] = {}
+        """Where the parts of the open collection stand."""
+        self._waiting: Value = _NOTHING
+        """The open mapping's key that waits for its value; `None` for one that was refused."""
+        self._waiting_at: _Raw = (0, 0, 1)
+        self._dropped: list[Value] = []
+        """Values of refused keys: kept, as `_marks` knows collections by their identity."""
 
     def read(self) -> bool:
         """Fill the document; false where there is no value to go on with."""
         try:
-            self._doc.value = self._events()
+            self._events()
         except _Stop:
             return False
         if self._doc.value is None:
@@ -127,80 +139,78 @@ class _Reader:
             return False
         return True
 
-    def _events(self) -> Value:
-        parser = CParser(self._doc.text)
-        stack: list[tuple[Value, str | None, int]] = []
-        root: Value = None
-        documents = 0
-        target: Value = _NOTHING  # the open collection
-        marks: dict[Step, tuple[_Raw, _Raw]] = {}
-        key: Value = _NOTHING  # the open mapping's key that waits for its value
-        key_at: _Raw = (0, 0, 1)
+    def _events(self) -> None:
+        next_event: Callable[[], Any] = CParser(self._doc.text).get_event
         while True:
-            event = parser.get_event()
+            event = next_event()
             kind = type(event)
             if kind is yaml.ScalarEvent:
                 at = self._raw(event)
-                value: Value = self._scalar(event, at)
+                value = self._scalar(event, at)
                 if event.anchor is not None:
                     self._anchors[event.anchor] = (value, 1)
+                self._put(value, at)
             elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
-                at = self._raw(event)
-                if event.tag is not None:
-                    self._refuse(at, f"tag {quoted(event.tag)}")
-                if len(stack) >= limits.YAML_MAX_DEPTH:
-                    self._stop(at, f"nested deeper than {limits.YAML_MAX_DEPTH} levels")
-                value = {} if kind is yaml.MappingStartEvent else []
+                self._open({} if kind is yaml.MappingStartEvent else [], event)
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                self._close()
             elif kind is yaml.AliasEvent:
                 at = self._raw(event)
-                value = self._alias(event, at)
-            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
-                closed = target
-                anchor, before = stack[-1][1], stack[-1][2]
-                if anchor is not None:
-                    self._anchors[anchor] = (closed, self._nodes - before)
-                stack.pop()
-                target = stack[-1][0] if stack else _NOTHING
-                marks = self._marks[id(target)] if stack else {}
-                continue
+                self._put(self._alias(event, at), at)
             elif kind is yaml.DocumentStartEvent:
-                documents += 1
-                at = self._raw(event)
-                if documents > 1:
-                    self._refuse(at, "a second document")
-                    raise _Stop
-                if event.version or event.tags:
-                    self._refuse(at, "a directive")
-                continue
+                self._begin(event)
             elif kind is yaml.StreamEndEvent:
-                return root
-            else:
-                continue
+                return
 
-            self._nodes += 1
-            if self._nodes > limits.YAML_MAX_NODES:
-                self._stop(at, f"more than {limits.YAML_MAX_NODES:,} values, aliases expanded")
-            opens = kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent
-            if target is _NOTHING:
-                root = value
-                self._doc._root = at  # noqa: SLF001 - as above
-            elif type(target) is list:
-                marks[len(target)] = (at, at)
-                target.append(value)
-            elif key is _NOTHING:
-                if opens:
-                    self._refuse(at, "a key that is a list or a mapping")
-                    raise _Stop
-                key, key_at = self._key(value, at, target, marks), at
+    def _begin(self, event: Any) -> None:
+        self._documents += 1
+        if self._documents > 1:
+            self._refuse(self._raw(event), "a second document")
+            raise _Stop
+        if event.version or event.tags:
+            self._refuse(self._raw(event), "a directive")
+
+    def _open(self, value: Value, event: Any) -> None:
+        at = self._raw(event)
+        if event.tag is not None:
+            self._refuse(at, f"tag {quoted(event.tag)}")
+        if len(self._stack) >= limits.YAML_MAX_DEPTH:
+            self._stop(at, f"nested deeper than {limits.YAML_MAX_DEPTH} levels")
+        if type(self._target) is dict and self._waiting is _NOTHING:
+            self._refuse(at, "a key that is a list or a mapping")
+            raise _Stop
+        self._put(value, at)
+        self._stack.append((value, event.anchor, self._nodes))
+        self._target = value
+        self._places = self._marks[id(value)] = {}
+
+    def _close(self) -> None:
+        closed, anchor, before = self._stack.pop()
+        if anchor is not None:
+            self._anchors[anchor] = (closed, self._nodes - before)
+        self._target = self._stack[-1][0] if self._stack else _NOTHING
+        self._places = self._marks[id(self._target)] if self._stack else {}
+
+    def _put(self, value: Value, at: _Raw) -> None:
+        """Set a value where the next one belongs."""
+        self._nodes += 1
+        if self._nodes > limits.YAML_MAX_NODES:
+            self._stop(at, f"more than {limits.YAML_MAX_NODES:,} values, aliases expanded")
+        target = self._target
+        if target is _NOTHING:
+            self._doc.value, self._doc._root = value, at  # noqa: SLF001 - as above
+        elif type(target) is list:
+            self._places[len(target)] = (at, at)
+            target.append(value)
+        elif self._waiting is _NOTHING:
+            self._waiting, self._waiting_at = self._key(value, at), at
+        else:
+            if self._waiting is not None:
+                target[self._waiting] = value
+                self._places[self._waiting] = (self._waiting_at, at)
             else:
-                if key is not None:
-                    target[key] = value
-                    marks[key] = (key_at, at)
-                key = _NOTHING
-            if opens:
-                stack.append((value, event.anchor, self._nodes))
-                target = value
-                marks = self._marks[id(value)] = {}
+                self._dropped.append(value)
+            self._waiting = _NOTHING
 
     @staticmethod
     def _raw(event: Any) -> _Raw:
@@ -229,9 +239,7 @@ class _Reader:
             self._problems.add(errors.BAD_NUMBER, self._doc, _spot(at), what)
         return value
 
-    def _key(
-        self, value: Value, at: _Raw, target: Value, marks: dict[Step, tuple[_Raw, _Raw]]
-    ) -> str | None:
+    def _key(self, value: Value, at: _Raw) -> str | None:
         """The key to set; `None` where its value is to be dropped."""
         if type(value) is not str:
             self._refuse(at, "a key that is not text", fix="put the key in quotes")
@@ -239,8 +247,8 @@ class _Reader:
         if value == "<<":
             self._refuse(at, "a merge key", fix="write the keys out")
             return None
-        if value in target:
-            first = marks[value][0][0] + 1
+        if value in self._target:
+            first = self._places[value][0][0] + 1
             what = f"key {quoted(value)} stands in line {first} already"
             self._problems.add(errors.DUPLICATE_KEY, self._doc, _spot(at), what)
             return None

@@ -236,7 +236,7 @@ def _fed(site: Site, wanted: Mapping[str, Settings]) -> dict[str, Settings]:
                 Raise(
                     asset=device.asset,
                     feed=device.feed,
-                    target_w=permitted_w(device, want),
+                    target_w=permitted_w(device.type, want),
                     j_per_th=efficiency(device, want),
                 )
             )

@@ -1,0 +1,196 @@
+"""What must hold of the feed tree, by itself and under the loads that are declared on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from control_plane.api.v1alpha1 import PowerDoc
+from control_plane.core.fleet import FeedKind, FeedNode
+from control_plane.inventory import errors
+from control_plane.inventory.expand import W_PER_KW, feed_nodes
+from control_plane.inventory.problems import Problems
+from control_plane.inventory.shape import File
+from control_plane.inventory.source import Spot, quoted
+
+_LEVEL: Final = {
+    FeedKind.UTILITY: 0,
+    FeedKind.CONTRACT: 0,
+    FeedKind.TRANSFORMER: 1,
+    FeedKind.FEEDER: 2,
+    FeedKind.PAD: 3,
+    FeedKind.CONTAINER: 4,
+    FeedKind.HALL: 4,
+    FeedKind.PDU: 5,
+}
+_TRIMMED_ABOVE: Final = _LEVEL[FeedKind.PAD]
+"""From here up over-subscription is allowed: caps bind there, and somebody trims."""
+_ROOTS: Final = frozenset({FeedKind.UTILITY, FeedKind.CONTRACT})
+_SLACK_W: Final = 0.5
+
+
+def check_feeds(
+    power: File[PowerDoc], *, is_hosted: bool | None, problems: Problems
+) -> Mapping[str, FeedNode] | None:
+    """The nodes by id; `None` where they are no tree. `is_hosted`: `None` where nobody knows."""
+    nodes: dict[str, FeedNode] = {}
+    before = problems.errors
+    for node in feed_nodes(power):
+        if node.id in nodes:
+            what = f"feed {quoted(node.id)} stands at {nodes[node.id].where} already"
+            spot = Spot(node.where.line, node.where.column)
+            problems.add(errors.DUPLICATE_NAME, power.doc, spot, what)
+            continue
+        nodes[node.id] = node
+    _parents(power, nodes, problems)
+    _roots(power, nodes, is_hosted=is_hosted, problems=problems)
+    _meters(power, problems)
+    for node in nodes.values():
+        if node.usable_w <= 0:
+            what = (
+                f"feed {quoted(node.id)}: {node.rating_w / W_PER_KW:g} kW × {node.derate:g} less "
+            )
+            what += f"{node.unmanaged_w / W_PER_KW:g} kW unmanaged leaves nothing"
+            _at(power, node, errors.NO_CAPACITY, what, problems)
+    is_tree = problems.errors == before
+    if is_tree:
+        _pairs(power, nodes, problems)
+    return nodes if is_tree else None
+
+
+def _at(
+    power: File[PowerDoc], node: FeedNode, code: errors.Code, what: str, problems: Problems
+) -> None:
+    problems.add(code, power.doc, Spot(node.where.line, node.where.column), what)
+
+
+def _parents(power: File[PowerDoc], nodes: Mapping[str, FeedNode], problems: Problems) -> None:
+    doc = power.doc
+    for index, written in enumerate(power.data.nodes):
+        if written.parent is None:
+            continue
+        spot = doc.spot("nodes", index, "parent")
+        parent = nodes.get(written.parent)
+        if parent is None:
+            what = f"parent {quoted(written.parent)} of feed {quoted(written.id)} is not declared"
+            problems.add(errors.UNKNOWN_FEED, doc, spot, what, word=written.parent, known=nodes)
+        elif _LEVEL[FeedKind(written.kind)] <= _LEVEL[parent.kind]:
+            what = (
+                f"{written.kind} {quoted(written.id)} hangs under {parent.kind} {quoted(parent.id)}"
+            )
+            problems.add(errors.FEED_ORDER, doc, spot, what)
+        if written.pdus and written.kind == "pdu":
+            what = f"pdu {quoted(written.id)} has PDUs"
+            problems.add(errors.FEED_ORDER, doc, doc.spot("nodes", index, "pdus"), what)
+    for node in nodes.values():
+        seen = [node.id]
+        current = node.parent
+        while current is not None and current in nodes and current not in seen:
+            seen.append(current)
+            current = nodes[current].parent
+        if current == node.id:
+            what = f"feed {quoted(node.id)} is above itself: {' < '.join([*seen, node.id])}"
+            _at(power, node, errors.FEED_CYCLE, what, problems)
+
+
+def _roots(
+    power: File[PowerDoc],
+    nodes: Mapping[str, FeedNode],
+    *,
+    is_hosted: bool | None,
+    problems: Problems,
+) -> None:
+    roots = [node for node in nodes.values() if node.parent is None]
+    if len(roots) != 1:
+        names = ", ".join(quoted(node.id) for node in roots[:5]) or "none"
+        what = f"{len(roots)} nodes have no parent: {names}"
+        problems.add(errors.FEED_ROOTS, power.doc, power.doc.spot("nodes"), what)
+    for node in nodes.values():
+        if (node.kind in _ROOTS) != (node.parent is None) and len(roots) == 1:
+            what = f"{node.kind} {quoted(node.id)} {'has' if node.parent else 'has no'} parent"
+            _at(power, node, errors.FEED_ORDER, what, problems)
+        if is_hosted is None:
+            continue
+        if is_hosted and node.meter is not None:
+            what = f"feed {quoted(node.id)} of a hosted site has the meter {quoted(node.meter)}"
+            _at(power, node, errors.CONTRACT, what, problems)
+        if is_hosted is (node.kind is FeedKind.UTILITY) and node.kind in _ROOTS:
+            tenure = "a hosted" if is_hosted else "an owned"
+            what = f"{tenure} site has the {node.kind} node {quoted(node.id)}"
+            _at(power, node, errors.CONTRACT, what, problems)
+
+
+def _meters(power: File[PowerDoc], problems: Problems) -> None:
+    seen: dict[str, str] = {}
+    for index, node in enumerate(power.data.nodes):
+        if node.meter is None:
+            continue
+        if node.meter in seen:
+            what = f"meter {quoted(node.meter)} is at feed {quoted(seen[node.meter])} too"
+            spot = power.doc.spot("nodes", index, "meter")
+            problems.add(errors.DUPLICATE_METER, power.doc, spot, what)
+        seen.setdefault(node.meter, node.id)
+
+
+def _above(nodes: Mapping[str, FeedNode], feed: str) -> Iterator[FeedNode]:
+    current: str | None = feed
+    while current is not None:
+        yield nodes[current]
+        current = nodes[current].parent
+
+
+def _pairs(power: File[PowerDoc], nodes: Mapping[str, FeedNode], problems: Problems) -> None:
+    for node in nodes.values():
+        if node.pair is None:
+            continue
+        other = nodes.get(node.pair)
+        what = None
+        if other is None:
+            what = f"the other side {quoted(node.pair)} of feed {quoted(node.id)} is not declared"
+        elif other.id == node.id:
+            what = f"feed {quoted(node.id)} is its own other side"
+        elif other.pair != node.id:
+            what = f"feed {quoted(node.id)} names {quoted(other.id)}, which names "
+            what += quoted(other.pair) if other.pair else "nobody"
+        elif other.kind is not node.kind:
+            what = f"{node.kind} {quoted(node.id)} is paired with {other.kind} {quoted(other.id)}"
+        elif any(above.id == other.id for above in _above(nodes, node.id)):
+            what = f"feed {quoted(node.id)} hangs under its other side {quoted(other.id)}"
+        if what:
+            _at(power, node, errors.PAIR, what, problems)
+
+
+def check_loads(
+    power: File[PowerDoc],
+    nodes: Mapping[str, FeedNode],
+    declared_w: Mapping[str, float],
+    problems: Problems,
+) -> None:
+    """Hold the declared draw of everything against the ratings.
+
+    `declared_w` is by feed: what hangs directly on it.
+    """
+    sums = dict.fromkeys(nodes, 0.0)
+    for feed, watts in declared_w.items():
+        for node in _above(nodes, feed):
+            sums[node.id] += watts
+    for node in nodes.values():
+        load = sums[node.id]
+        if _LEVEL[node.kind] > _TRIMMED_ABOVE and load > node.usable_w + _SLACK_W:
+            what = f"{node.kind} {quoted(node.id)} carries {load / W_PER_KW:,.1f} kW as declared; "
+            what += f"usable are {node.usable_w / W_PER_KW:,.1f} kW "
+            what += f"({node.rating_w / W_PER_KW:g} kW × {node.derate:g}"
+            what += f" less {node.unmanaged_w / W_PER_KW:g} kW" if node.unmanaged_w else ""
+            _at(power, node, errors.OVER_RATING, f"{what})", problems)
+    for node in nodes.values():
+        other = nodes.get(node.pair) if node.pair else None
+        if other is None or node.id > other.id:
+            continue
+        both = sum(sums[n.id] + n.unmanaged_w for n in (node, other))
+        for side in (node, other):
+            if both > side.rating_w + _SLACK_W:
+                what = (
+                    f"{side.kind} {quoted(side.id)} of {side.rating_w / W_PER_KW:g} kW would carry "
+                )
+                what += f"{both / W_PER_KW:,.1f} kW alone"
+                _at(power, side, errors.CONTINGENCY, what, problems)

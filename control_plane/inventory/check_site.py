@@ -1,0 +1,246 @@
+"""What must hold of a site's own files: tenure, networks, hosts and the feed tree."""
+
+from __future__ import annotations
+
+import ipaddress
+import zoneinfo
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from control_plane.api.v1alpha1 import GpuRackDoc, NetworkDoc, RackDoc, SiteDoc
+from control_plane.core.findings import SourceRef
+from control_plane.inventory import errors
+from control_plane.inventory.choices import RackSource
+from control_plane.inventory.expand import gpu_sources, rack_sources
+from control_plane.inventory.problems import Problems
+from control_plane.inventory.shape import File
+from control_plane.inventory.source import Source, Spot, quoted
+from control_plane.inventory.tree import SiteTree
+
+Network = ipaddress.IPv4Network
+_SWEEP_MAX: Final = 16_384
+"""Addresses of one DHCP network: a sweep at 500 connections has seen them all in half a minute."""
+_FENCED: Final = frozenset({"miners", "bmc", "management", "metering"})
+
+
+class _Range(NamedTuple):
+    """Addresses that somebody claims."""
+
+    first: int
+    last: int
+    who: str
+    purpose: str
+    source: Source
+    spot: Spot
+
+    @property
+    def ref(self) -> SourceRef:
+        return self.source.ref(self.spot)
+
+
+def check_site(tree: SiteTree, problems: Problems) -> None:
+    """Check site.yaml, the hosts, and that no two things share a name or an address."""
+    networks: list[tuple[NetworkDoc, Network]] = []
+    if tree.site:
+        _tenure(tree.site, problems)
+        networks = _networks(tree.site, problems)
+        _jump_host(tree.site, tree, problems)
+    _host_names(tree, problems)
+    _rack_names(tree, problems)
+    ranges = sorted(_ranges(tree, problems))
+    _overlaps(ranges, problems)
+    whole = tree.site is not None and len(networks) == len(tree.site.data.networks)
+    if whole:
+        _inside(ranges, networks, problems)
+
+
+def _tenure(site: File[SiteDoc], problems: Problems) -> None:
+    doc, tenure = site.doc, site.data.tenure
+    at = doc.spot("tenure")
+    if tenure.kind == "hosted_in" and not tenure.host:
+        problems.add(errors.BAD_TENURE, doc, at, "a hosted site names no host")
+    if tenure.kind == "owned" and (tenure.host or tenure.host_actions):
+        what = "an owned site names a host, or actions that only a host may take"
+        problems.add(errors.BAD_TENURE, doc, at, what)
+    try:
+        zoneinfo.ZoneInfo(site.data.time_zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        zone = site.data.time_zone
+        what = f"time zone {quoted(zone)} is not known here"
+        problems.add(
+            errors.UNKNOWN_TIME_ZONE,
+            doc,
+            doc.spot("time_zone"),
+            what,
+            word=zone,
+            known=zoneinfo.available_timezones(),
+        )
+
+
+def _networks(site: File[SiteDoc], problems: Problems) -> list[tuple[NetworkDoc, Network]]:
+    doc = site.doc
+    good: list[tuple[NetworkDoc, Network]] = []
+    names = [network.name for network in site.data.networks]
+    purposes = {network.name: network.purpose for network in site.data.networks}
+    for index, network in enumerate(site.data.networks):
+        spot = doc.spot("networks", index, "cidr")
+        parsed = _network(network.cidr, doc, spot, problems)
+        if network.name in names[:index]:
+            what = f"network {quoted(network.name)} stands twice"
+            problems.add(errors.DUPLICATE_NAME, doc, doc.spot("networks", index, "name"), what)
+        for place, other in enumerate(network.may_reach):
+            at = doc.spot("networks", index, "may_reach", place)
+            if other not in purposes:
+                what = f"network {quoted(network.name)} may reach {quoted(other)}"
+                problems.add(errors.UNKNOWN_NETWORK, doc, at, what, word=other, known=names)
+            elif network.purpose in {"gpu", "pods"} and purposes[other] in _FENCED:
+                what = f"{network.purpose} network {quoted(network.name)} may reach {quoted(other)}"
+                problems.add(errors.UNSAFE_ROUTE, doc, at, f"{what}, a {purposes[other]} network")
+        if parsed is None:
+            continue
+        for before, taken in good:
+            if parsed.overlaps(taken):
+                what = f"network {quoted(network.name)} ({parsed}) overlaps {quoted(before.name)} ({taken})"
+                problems.add(errors.NETWORK_OVERLAP, doc, spot, what)
+        good.append((network, parsed))
+    return good
+
+
+def _network(text: str, doc: Source, spot: Spot, problems: Problems) -> Network | None:
+    try:
+        return Network(text)
+    except ValueError as error:
+        problems.add(errors.BAD_NETWORK, doc, spot, f"{quoted(text)}: {error}")
+        return None
+
+
+def _address(text: str, doc: Source, spot: Spot, problems: Problems) -> int | None:
+    try:
+        return int(ipaddress.IPv4Address(text))
+    except ValueError as error:
+        problems.add(errors.BAD_ADDRESS, doc, spot, str(error).replace("'", "").replace('"', ""))
+        return None
+
+
+def _jump_host(site: File[SiteDoc], tree: SiteTree, problems: Problems) -> None:
+    jump = site.data.jump_host
+    names = {host.name for file in tree.hosts for host in file.data.hosts}
+    if jump is not None and jump not in names and "hosts" not in tree.torn:
+        what = f"no host of the site is named {quoted(jump)}"
+        spot = site.doc.spot("jump_host")
+        problems.add(errors.UNKNOWN_HOST, site.doc, spot, what, word=jump, known=names)
+
+
+def _host_names(tree: SiteTree, problems: Problems) -> None:
+    seen: dict[str, SourceRef] = {}
+    for file in tree.hosts:
+        for index, host in enumerate(file.data.hosts):
+            spot = file.doc.spot("hosts", index, "name")
+            if host.name in seen:
+                what = f"host {quoted(host.name)} stands at {seen[host.name]} already"
+                problems.add(errors.DUPLICATE_NAME, file.doc, spot, what)
+            seen.setdefault(host.name, file.doc.ref(spot))
+
+
+def _rack_names(tree: SiteTree, problems: Problems) -> None:
+    seen: dict[str, SourceRef] = {}
+    sources: list[RackSource[RackDoc | GpuRackDoc]] = [*rack_sources(tree), *gpu_sources(tree)]
+    for source in sources:
+        name = source.rack.id
+        if name in seen:
+            what = f"rack {quoted(name)} stands at {seen[name]} already"
+            problems.add(errors.DUPLICATE_NAME, source.doc, source.spot("id"), what)
+        seen.setdefault(name, source.ref("id"))
+
+
+# --- addresses -------------------------------------------------------------------------------
+
+
+def _ranges(tree: SiteTree, problems: Problems) -> Iterator[_Range]:
+    """Every address that is declared, as ranges; one range per DHCP network, whoever shares it."""
+    dhcp: dict[Network, tuple[_Range, int]] = {}
+    for source in rack_sources(tree):
+        rack, doc = source.rack, source.doc
+        given = rack.addressing
+        if (given.static_by_slot is None) == (given.dhcp is None):
+            how = (
+                "both static_by_slot and dhcp" if given.dhcp else "neither static_by_slot nor dhcp"
+            )
+            what = f"rack {quoted(rack.id)} has {how}"
+            problems.add(errors.EXCLUSIVE, doc, source.spot("addressing"), what)
+        elif given.static_by_slot is not None:
+            spot = source.spot("addressing", "static_by_slot")
+            first = _address(given.static_by_slot, doc, spot, problems)
+            if first is not None:
+                last = first + rack.slots - 1
+                yield _Range(first, last, f"rack '{rack.id}'", "miners", doc, spot)
+        elif given.dhcp is not None:
+            spot = source.spot("addressing", "dhcp")
+            network = _network(given.dhcp, doc, spot, problems)
+            if network is None:
+                continue
+            if network.num_addresses > _SWEEP_MAX:
+                what = f"{network} has {network.num_addresses:,} addresses; at most {_SWEEP_MAX:,}"
+                problems.add(errors.BAD_NETWORK, doc, spot, f"{what} are searched for machines")
+                continue
+            low, high = int(network.network_address), int(network.broadcast_address)
+            claim = _Range(low, high, f"DHCP network {network}", "miners", doc, spot)
+            before, slots = dhcp.get(network, (claim, 0))
+            dhcp[network] = (before, slots + rack.slots)
+            free = network.num_addresses - 3  # network, broadcast, gateway
+            if slots <= free < slots + rack.slots:
+                what = f"DHCP network {network} has {max(0, free)} addresses to lease for "
+                what += f"{slots + rack.slots} slots or more"
+                problems.add(errors.ADDRESS_OUTSIDE, doc, spot, what)
+    for claim, _ in dhcp.values():
+        yield claim
+    for gpu in gpu_sources(tree):
+        rack_gpu = gpu.rack
+        for key, purpose in (("first_address", "gpu"), ("first_bmc", "bmc")):
+            first = _address(getattr(rack_gpu, key), gpu.doc, gpu.spot(key), problems)
+            if first is not None:
+                last = first + rack_gpu.nodes - 1
+                who = f"{key} of rack '{rack_gpu.id}'"
+                yield _Range(first, last, who, purpose, gpu.doc, gpu.spot(key))
+    for file in tree.hosts:
+        for index, host in enumerate(file.data.hosts):
+            for key, text, purpose in (
+                ("address", host.address, "management"),
+                ("bmc", host.bmc, "bmc"),
+            ):
+                spot = file.doc.spot("hosts", index, key)
+                first = _address(text, file.doc, spot, problems) if text else None
+                if first is not None:
+                    yield _Range(
+                        first, first, f"{key} of host '{host.name}'", purpose, file.doc, spot
+                    )
+
+
+def _overlaps(ranges: list[_Range], problems: Problems) -> None:
+    widest: _Range | None = None
+    for one in ranges:
+        if widest is not None and one.first <= widest.last:
+            address = ipaddress.IPv4Address(one.first)
+            what = f"{address} of {one.who} is also of {widest.who} at {widest.ref}"
+            problems.add(errors.ADDRESS_OVERLAP, one.source, one.spot, what)
+        if widest is None or one.last > widest.last:
+            widest = one
+
+
+def _inside(
+    ranges: list[_Range], networks: list[tuple[NetworkDoc, Network]], problems: Problems
+) -> None:
+    spans = [
+        (int(n.network_address), int(n.broadcast_address), doc.purpose, doc.name)
+        for doc, n in networks
+    ]
+    for one in ranges:
+        fitting = [s for s in spans if s[2] == one.purpose]
+        if any(low <= one.first and one.last <= high for low, high, _, _ in fitting):
+            continue
+        first = ipaddress.IPv4Address(one.first)
+        last = one.last if one.last < 1 << 32 else (1 << 32) - 1
+        span = f"{first}" if last == one.first else f"{first}-{ipaddress.IPv4Address(last)}"
+        holds = ", ".join(sorted(s[3] for s in fitting)) or "there is none"
+        what = f"{span} of {one.who} is outside the networks for {one.purpose} ({holds})"
+        problems.add(errors.ADDRESS_OUTSIDE, one.source, one.spot, what)

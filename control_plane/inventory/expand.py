@@ -1,0 +1,383 @@
+"""Documents that were found good → the resolved `Site`. Pure; it relies on what the checks established."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from control_plane.api.v1alpha1 import (
+    BudgetsDoc,
+    DeviceTypeDoc,
+    FleetDoc,
+    GpuRackDoc,
+    OwnerDoc,
+    PoolDoc,
+    PowerDoc,
+    ProfileDoc,
+    RackDoc,
+)
+from control_plane.core.findings import SourceRef
+from control_plane.core.fleet import (
+    Budgets,
+    Credentials,
+    Device,
+    DeviceKind,
+    DeviceType,
+    FeedKind,
+    FeedNode,
+    Host,
+    Intent,
+    Mode,
+    OwnedPool,
+    Owner,
+    Rack,
+    Site,
+    Strategy,
+    Tenure,
+)
+from control_plane.core.observation import Field, Settings
+from control_plane.inventory.choices import Choice, RackSource, choices_of
+from control_plane.inventory.placement import Row, Table
+from control_plane.inventory.shape import File
+from control_plane.inventory.tree import SiteTree, Tree
+
+W_PER_KW = 1_000.0
+
+
+class Shared(NamedTuple):
+    """What every site uses."""
+
+    owners: Mapping[str, Owner]
+    types: Mapping[str, DeviceType]
+    profiles: Mapping[str, File[ProfileDoc]]
+    fleet: FleetDoc
+
+
+def shared_of(tree: Tree, fleet: FleetDoc) -> Shared:
+    """The shared documents, as the core knows them."""
+    return Shared(
+        owners={name: owner(name, f.data) for name, f in tree.owners.items() if f},
+        types={name: device_type(name, f.data) for name, f in tree.types.items() if f},
+        profiles={name: f for name, f in tree.profiles.items() if f},
+        fleet=fleet,
+    )
+
+
+# --- shared files ----------------------------------------------------------------------------
+
+
+def device_type(name: str, doc: DeviceTypeDoc) -> DeviceType:
+    """A model, as the core knows it."""
+    return DeviceType(
+        id=name,
+        kind=DeviceKind(doc.kind),
+        make=doc.make,
+        model=doc.model,
+        reported_models=tuple(model.casefold() for model in doc.reported_models),
+        families=frozenset(doc.families),
+        boards=doc.boards,
+        chips_per_board=doc.chips_per_board,
+        phases=doc.phases,
+        cooling=doc.cooling,
+        standby_w=doc.standby_w,
+        ladder=tuple(
+            Mode(name=m.name, hashrate_ths=m.hashrate_ths, power_w=m.power_w) for m in doc.modes
+        ),
+        nominal_mode=doc.nominal_mode,
+        gpus=doc.gpus,
+        source=doc.source,
+    )
+
+
+def owner(name: str, doc: OwnerDoc) -> Owner:
+    """An owner, as the core knows him."""
+    return Owner(
+        id=name,
+        name=doc.name,
+        pools=tuple(
+            OwnedPool(name=pool, url=pool_url(one), worker=one.worker)
+            for pool, one in doc.pools.items()
+        ),
+        approvals={Field(field): who for field, who in doc.approvals.items()},
+        firmware_families=frozenset(doc.firmware_families),
+        participation=doc.participation,
+    )
+
+
+def pool_url(doc: PoolDoc) -> str:
+    """The canonical form, as devices' own are brought into."""
+    host = doc.host.casefold()
+    if doc.protocol == "stratum2":
+        return f"stratum2+tcp://{host}:{doc.port}/{doc.sv2_public_key}"
+    return f"stratum+{'ssl' if doc.tls else 'tcp'}://{host}:{doc.port}"
+
+
+def declared(profile: ProfileDoc) -> Settings:
+    """What a profile declares, without pools: enough to tell the permitted watts."""
+    return Settings(
+        mining=profile.mining,
+        power_mode=profile.power_mode,
+        power_limit_w=profile.power_limit_w,
+    )
+
+
+def cohort(text: str) -> float:
+    """A count (1 and more) or a share (below 1)."""
+    return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+
+
+# --- feeds -----------------------------------------------------------------------------------
+
+
+def feed_nodes(power: File[PowerDoc]) -> Iterator[FeedNode]:
+    """The nodes of the tree, with PDUs expanded."""
+    for index, node in enumerate(power.data.nodes):
+        where = power.doc.ref(power.doc.spot("nodes", index))
+        yield FeedNode(
+            id=node.id,
+            kind=FeedKind(node.kind),
+            parent=node.parent,
+            rating_w=node.rating_kw * W_PER_KW,
+            derate=node.derate,
+            unmanaged_w=node.unmanaged_kw * W_PER_KW,
+            meter=node.meter,
+            pair=node.pair,
+            where=where,
+        )
+        if node.pdus:
+            at = power.doc.ref(power.doc.spot("nodes", index, "pdus"))
+            for number in range(1, node.pdus.count + 1):
+                yield FeedNode(
+                    id=f"{node.id}-p{number}",
+                    kind=FeedKind.PDU,
+                    parent=node.id,
+                    rating_w=node.pdus.rating_kw * W_PER_KW,
+                    derate=node.pdus.derate,
+                    where=at,
+                )
+
+
+# --- a site ----------------------------------------------------------------------------------
+
+
+def expand(tree: SiteTree, shared: Shared) -> Site | None:
+    """The site; `None` where a document that it cannot be without is missing."""
+    if tree.site is None or tree.power is None:
+        return None
+    doc = tree.site.data
+    rows = rows_by_rack(tree)
+    racks: dict[str, Rack] = {}
+    devices: list[Device] = []
+    for source in rack_sources(tree):
+        rack = source.rack
+        racks[rack.id] = _rack(tree.name, source, rack.slots, DeviceKind.MINER)
+        devices += _miners(tree.name, source, rows.get(rack.id, {}), shared)
+    for gpu in gpu_sources(tree):
+        racks[gpu.rack.id] = _rack(tree.name, gpu, gpu.rack.nodes, DeviceKind.GPU_NODE)
+        devices += _gpu_nodes(tree.name, gpu, shared)
+    devices.sort(key=lambda device: device.asset)
+    budgets = doc.budgets or shared.fleet.budgets
+    rollout = shared.fleet.rollout
+    return Site(
+        id=tree.name,
+        name=doc.name,
+        tenure=Tenure(
+            kind=doc.tenure.kind,
+            host=doc.tenure.host,
+            host_actions=frozenset(Field(field) for field in doc.tenure.host_actions),
+        ),
+        time_zone=doc.time_zone,
+        feeds={node.id: node for node in feed_nodes(tree.power)},
+        racks=racks,
+        devices=tuple(devices),
+        hosts=tuple(_hosts(tree)),
+        owners=shared.owners,
+        types=shared.types,
+        budgets=_budgets(budgets),
+        strategy=Strategy(
+            cohorts=tuple(cohort(text) for text in rollout.cohorts),
+            max_new_failure_share=rollout.max_new_failure_share,
+        ),
+        clusters=doc.clusters,
+    )
+
+
+def rack_sources(tree: SiteTree) -> Iterator[RackSource[RackDoc]]:
+    """Every rack of miners, with where it stands."""
+    for file in tree.racks:
+        for index, rack in enumerate(file.data.racks):
+            yield RackSource(file.doc, index, rack)
+
+
+def gpu_sources(tree: SiteTree) -> Iterator[RackSource[GpuRackDoc]]:
+    """Every rack of GPU nodes, with where it stands."""
+    for file in tree.gpu:
+        for index, rack in enumerate(file.data.racks):
+            yield RackSource(file.doc, index, rack)
+
+
+def rows_by_rack(tree: SiteTree) -> dict[str, dict[int, tuple[Table, Row]]]:
+    """Rack → slot → its record; of two records of a slot the first."""
+    racks: dict[str, dict[int, tuple[Table, Row]]] = {}
+    for table in tree.placement:
+        for row in table.rows:
+            slots = racks.get(row.rack)
+            if slots is None:
+                slots = racks[row.rack] = {}
+            if row.slot not in slots:
+                slots[row.slot] = (table, row)
+    return racks
+
+
+def _rack(
+    site: str, source: RackSource[RackDoc | GpuRackDoc], slots: int, kind: DeviceKind
+) -> Rack:
+    rack = source.rack
+    return Rack(
+        id=rack.id,
+        site=site,
+        feed=rack.feed,
+        slots=slots,
+        switch=rack.switch,
+        kind=kind,
+        where=source.ref(),
+    )
+
+
+def _miners(
+    site: str,
+    source: RackSource[RackDoc],
+    rows: Mapping[int, tuple[Table, Row]],
+    shared: Shared,
+) -> Iterator[Device]:
+    rack = source.rack
+    addressing = "static" if rack.addressing.static_by_slot else "dhcp"
+    addressing_at = source.ref("addressing")
+    intents: dict[Choice, Intent] = {}
+    for choice in set(choices_of(source)):
+        if choice.owner is not None:
+            intents[choice] = _intent(source, choice, shared, addressing, addressing_at)
+    first = rack.addressing.static_by_slot
+    base = int(ipaddress.IPv4Address(first)) if first else None
+    rack_at = source.ref()
+    for slot, choice in enumerate(choices_of(source), 1):
+        address = _dotted(base + slot - 1) if base is not None else None
+        table, row = rows.get(slot, (None, None))
+        if row is None or table is None:
+            yield Device(
+                asset=f"{rack.id}-s{slot}",
+                site=site,
+                rack=rack.id,
+                slot=slot,
+                feed=rack.feed,
+                type=shared.types[choice.type],
+                intent=intents[choice],
+                address=address,
+                subnet=rack.addressing.dhcp,
+                where=rack_at,
+            )
+            continue
+        yield Device(
+            asset=row.asset,
+            site=site,
+            rack=rack.id,
+            slot=slot,
+            feed=rack.feed,
+            type=shared.types[row.type or choice.type],
+            intent=intents[choice],
+            address=address,
+            subnet=rack.addressing.dhcp,
+            mac=row.mac or None,
+            serial=row.serial or None,
+            bin_ths=row.bin_ths,
+            state=row.state,
+            state_reason=row.reason,
+            since=row.since,
+            ticket=row.ticket,
+            missing_boards=row.missing_boards,
+            where=SourceRef(table.path, row.line, 1),
+        )
+
+
+def _gpu_nodes(site: str, source: RackSource[GpuRackDoc], shared: Shared) -> Iterator[Device]:
+    rack = source.rack
+    choice = Choice(rack.owner, rack.type, rack.profile)
+    intent = _intent(source, choice, shared, None, source.ref())
+    base = int(ipaddress.IPv4Address(rack.first_address))
+    where = source.ref()
+    for number in range(1, rack.nodes + 1):
+        yield Device(
+            asset=f"{rack.id}-n{number}",
+            site=site,
+            rack=rack.id,
+            slot=number,
+            feed=rack.feed,
+            type=shared.types[rack.type],
+            intent=intent,
+            address=_dotted(base + number - 1),
+            where=where,
+        )
+
+
+def _dotted(number: int) -> str:
+    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
+def _intent(
+    source: RackSource[RackDoc | GpuRackDoc],
+    choice: Choice,
+    shared: Shared,
+    addressing: str | None,
+    addressing_at: SourceRef,
+) -> Intent:
+    doc, profile = shared.profiles[choice.profile]
+    owner_id = choice.owner or ""
+    pools = {pool.name: pool for pool in shared.owners[owner_id].pools}
+    origins = {
+        field: doc.ref(doc.spot(field))
+        for field in ("pools", "mining", "power_mode", "power_limit_w", "firmware", "credentials")
+        if field in doc.value
+    }
+    origins["owner"] = source.ref(*choice.owner_path)
+    origins["profile"] = source.ref(*choice.profile_path)
+    if addressing is not None:
+        origins["addressing"] = addressing_at
+    given = profile.credentials
+    return Intent(
+        owner=owner_id,
+        profile=choice.profile,
+        family=profile.firmware.family,
+        firmware=profile.firmware.version,
+        pools=tuple(pools[name] for name in profile.pools),
+        mining=profile.mining,
+        power_mode=profile.power_mode,
+        power_limit_w=profile.power_limit_w,
+        addressing=addressing,
+        credentials=Credentials(user=given.user, secret_ref=given.secret_ref) if given else None,
+        curtailment_class=profile.curtailment_class,
+        origins=origins,
+    )
+
+
+def _hosts(tree: SiteTree) -> Iterator[Host]:
+    for file in tree.hosts:
+        for index, host in enumerate(file.data.hosts):
+            yield Host(
+                name=host.name,
+                role=host.role,
+                address=host.address,
+                feed=host.feed,
+                power_w=host.power_w,
+                bmc=host.bmc,
+                host_key=host.host_key,
+                where=file.doc.ref(file.doc.spot("hosts", index)),
+            )
+
+
+def _budgets(doc: BudgetsDoc) -> Budgets:
+    return Budgets(
+        in_flight_per_rack=doc.in_flight_per_rack,
+        in_flight_per_feed=doc.in_flight_per_feed,
+        in_flight_per_site=doc.in_flight_per_site,
+    )
