@@ -77,7 +77,7 @@ check: venv ## format, lint, types, imports, locks and generated files
 	$(call step,types,$(VENV)/bin/mypy $(SOURCES))
 	$(call step,imports,$(VENV)/bin/lint-imports)
 	$(call step,locks agree with pyproject.toml,$(VENV)/bin/python -m tools.check_locks)
-	$(call step,generated files are up to date,$(VENV)/bin/python -m control_plane.api.generate --check)
+	$(call step,generated files are up to date,$(VENV)/bin/python -m tools.generate --check)
 
 .PHONY: fix
 fix: venv ## format, and apply the lint fixes that are safe
@@ -86,7 +86,7 @@ fix: venv ## format, and apply the lint fixes that are safe
 
 .PHONY: generate
 generate: venv ## write schemas and reference pages from control_plane/api
-	$(call step,generate,$(VENV)/bin/python -m control_plane.api.generate)
+	$(call step,generate,$(VENV)/bin/python -m tools.generate)
 
 .PHONY: test-fast test
 test-fast: venv ## tests that need neither root nor other environments (ARGS="-k pool")
