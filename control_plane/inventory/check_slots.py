@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
@@ -26,6 +27,9 @@ _BIN_LOW: Final = 0.6
 _BIN_HIGH: Final = 1.4
 _LISTED: Final = 8
 """Slot numbers that a finding lists before it only counts."""
+
+_SLOT_NAME: Final = re.compile(r"(.+)-[sn][0-9]+").fullmatch
+"""What unrecorded slots, vacant ones and GPU nodes are called."""
 
 Source = RackSource[RackDoc | GpuRackDoc]
 
@@ -192,13 +196,14 @@ class SlotCheck:
         if row.bin_ths is not None and kind is not None:
             nominal = kind.nominal.hashrate_ths
             if not _BIN_LOW * nominal <= row.bin_ths <= _BIN_HIGH * nominal:
-                what = f"bin of {row.bin_ths:g} TH/s on a {kind.id} of {nominal:g} TH/s"
+                what = f"bin of {row.bin_ths:g} TH/s; a unit of {kind.id} has {nominal:g}"
                 self._problems.add(errors.BAD_BIN, table, table.cell(row.line, "bin_ths"), what)
 
     def _records(self, site: SiteTree) -> None:
         """No machine twice, no slot twice, no rack that nobody declares."""
         racks = {source.rack.id: source.rack for source in rack_sources(site)}
-        # Two of one site; assets are one of a kind in the whole fleet.
+        named = {*racks, *(gpu.rack.id for gpu in gpu_sources(site))}
+        # Slots, MACs and serials within the site; assets are one of a kind in the whole fleet.
         seen: dict[tuple[str, str | int], Row] = {}
         for table in site.placement:
             for row in table.rows:
@@ -223,6 +228,13 @@ class SlotCheck:
                         self._problems.add(errors.DUPLICATE_RECORD, table, spot, what)
                     else:
                         seen[key] = row
+                if row.state is SlotState.VACANT:
+                    continue
+                slot_of = _SLOT_NAME(row.asset)
+                if slot_of and slot_of[1] in named:
+                    what = f"asset {quoted(row.asset)} is the name of a slot of rack {quoted(slot_of[1])}"
+                    spot = table.cell(row.line, "asset")
+                    self._problems.add(errors.DUPLICATE_RECORD, table, spot, what)
                 before = self._assets.setdefault(row.asset, (table, row))
                 if before[1] is not row:
                     what = f"asset {quoted(row.asset)} stands at {before[0].path}:{before[1].line} already"
@@ -354,7 +366,7 @@ def _contradiction(row: Row, kind: DeviceType | None) -> tuple[str, str] | None:
     if row.missing_boards and row.state is SlotState.IN_SERVICE:
         return "state", f"{who} is {told} with {row.missing_boards} missing boards, not degraded"
     if kind is not None and row.missing_boards and row.missing_boards >= kind.boards:
-        return "missing_boards", f"{who} lacks {row.missing_boards} boards of {kind.boards}"
+        return "missing_boards", f"{who} lacks {row.missing_boards} of {kind.boards} boards"
     return None
 
 

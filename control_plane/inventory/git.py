@@ -8,14 +8,17 @@ import tarfile
 from pathlib import Path
 
 from control_plane.core import limits
-from control_plane.core.errors import ControlPlaneError
+from control_plane.core.errors import DeclarationError
+from control_plane.inventory import errors
+from control_plane.inventory.problems import Problems
+from control_plane.inventory.source import quoted
 from control_plane.inventory.tree import is_data
 
 _TIMEOUT_S = 60.0
 
 
-class GitError(ControlPlaneError):
-    """Git has no such thing, or is not here; who named the reference acts."""
+class _GitFailed(Exception):
+    """What Git said."""
 
 
 def commit_of(root: Path) -> str | None:
@@ -24,7 +27,7 @@ def commit_of(root: Path) -> str | None:
         if _git(root, "status", "--porcelain", "--", ".").strip():
             return None
         return _git(root, "rev-parse", "HEAD").decode().strip()
-    except GitError:
+    except _GitFailed:
         return None
 
 
@@ -32,19 +35,29 @@ def files_at(root: Path, ref: str) -> dict[str, bytes]:
     """The inventory's data files at a commit, by path below its root.
 
     Raises:
-        GitError: no such reference, or no repository.
+        DeclarationError: no such reference, or no repository; who named the reference acts.
     """
+    try:
+        return _archived(root, ref)
+    except _GitFailed as error:
+        found = Problems()
+        found.add_file(errors.GIT, root.name, f"{quoted(ref)}: {error}")
+        raise DeclarationError(found.found()) from error
+
+
+def _archived(root: Path, ref: str) -> dict[str, bytes]:
     if ref.startswith("-"):
-        raise GitError(f"'{ref}' is no reference")
+        raise _GitFailed("that is no reference")
     commit = _git(root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").decode().strip()
-    below = _git(root, "rev-parse", "--show-prefix").decode().strip()
-    packed = _git(root, "archive", "--format=tar", f"{commit}:{below}" if below else commit)
+    top = Path(_git(root, "rev-parse", "--show-toplevel").decode().strip())
+    below = _git(root, "rev-parse", "--show-prefix").decode().strip().rstrip("/")
+    packed = _git(top, "archive", "--format=tar", f"{commit}:{below}" if below else commit)
     files: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         for member in archive:
             if member.isfile() and is_data(member.name):
                 if member.size > limits.PLACEMENT_MAX_BYTES:
-                    raise GitError(f"{member.name} at {ref} is larger than an inventory's file")
+                    raise _GitFailed(f"{member.name} is larger than a file of an inventory")
                 content = archive.extractfile(member)
                 files[member.name] = content.read() if content else b""
     return files
@@ -59,9 +72,8 @@ def _git(folder: Path, *arguments: str) -> bytes:
             timeout=_TIMEOUT_S,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise GitError(f"git cannot be run here: {error}") from error
+        raise _GitFailed(f"git cannot be run here: {error}") from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        named = said[0] if said else f"no such reference: {arguments[-1].partition('^')[0]}"
-        raise GitError(f"git {arguments[0]}: {named}")
+        raise _GitFailed(said[0] if said else "Git does not know it")
     return done.stdout

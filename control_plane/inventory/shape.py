@@ -58,13 +58,14 @@ def _note(doc: Document, error: Any, problems: Problems) -> None:
         return
     path: tuple[Step, ...] = tuple(error.absolute_path)
     rule, instance = str(error.validator), error.instance
+    if "propertyNames" in error.absolute_schema_path:
+        _bad_key(doc, path, error, problems)
+        return
     match rule:
         case "additionalProperties":
             _unknown_keys(doc, path, error, problems)
         case "required":
             _missing_key(doc, path, error, problems)
-        case "propertyNames":
-            _bad_key(doc, path, error, problems)
         case _:
             code, expected = _EXPECTED.get(rule, (errors.BAD_FORMAT, _as_told))
             what = f"{_label(path)} is {_told(instance)}; expected {expected(error)}"
@@ -146,8 +147,11 @@ def _list(values: Sequence[Any]) -> str:
 
 
 def _as_described(schema: Mapping[str, Any]) -> str:
-    described = schema.get("description")
-    return str(described).rstrip(".") if described else f"the form {schema.get('pattern')}"
+    described = str(schema.get("description", "")).rstrip(".")
+    if not described:
+        return f"the form {schema.get('pattern')}"
+    is_word = described[1:2].islower() or described[1:2] == "-"
+    return described[0].lower() + described[1:] if is_word else described
 
 
 def _as_told(error: Any) -> str:

@@ -1,0 +1,76 @@
+"""What people are told, word for word: one golden text per way to get an inventory wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from control_plane.inventory import errors
+from control_plane.inventory.load import load_files
+from control_plane.views.findings import render_findings
+from tests.inventory.base import files, loaded
+from tests.inventory.cases import CASES
+
+GOLDEN = Path(__file__).with_name("findings.golden")
+HEAD = "=== "
+
+
+def told(name: str) -> str:
+    """All that is said about a case."""
+    return render_findings(load_files(CASES[name]).findings, color=False)
+
+
+def golden() -> dict[str, str]:
+    """Case → what was agreed to be said. `UPDATE_GOLDEN=1` writes it anew, for review as a diff."""
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.write_text("".join(f"{HEAD}{n}\n{told(n)}\n\n" for n in CASES), encoding="utf-8")
+    parts = ("\n" + GOLDEN.read_text(encoding="utf-8")).split(f"\n{HEAD}")[1:]
+    return {name: text.strip("\n") for name, _, text in (part.partition("\n") for part in parts)}
+
+
+AGREED = golden()
+
+
+def test_the_base_is_valid() -> None:
+    assert loaded().findings == ()
+    assert loaded().fleet is not None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_mistake_is_explained(name: str) -> None:
+    assert told(name) == AGREED[name]
+
+
+@pytest.mark.parametrize("name", set(CASES) - {"unknown time zone"})
+def test_no_mistake_gives_a_fleet(name: str) -> None:
+    assert load_files(CASES[name]).fleet is None
+
+
+def test_a_warning_lets_pass() -> None:
+    result = load_files(CASES["unknown time zone"])
+    assert result.fleet is not None
+    assert [f.code for f in result.findings] == [errors.UNKNOWN_TIME_ZONE.code]
+
+
+def test_golden_texts_are_of_cases() -> None:
+    assert set(AGREED) == set(CASES)
+
+
+def test_every_code_can_be_earned() -> None:
+    earned = {f.code for name in CASES for f in load_files(CASES[name]).findings}
+    elsewhere = {errors.UNREADABLE, errors.SECRET_UNSET, errors.TOO_MANY, errors.GIT}
+    assert {code for code in errors.REGISTER if code not in earned} == {c.code for c in elsewhere}
+
+
+def test_findings_are_capped_and_counted() -> None:
+    rows = "".join(f"x{n},r1,{n},,,,,in_service,,,2026-01-02,\n" for n in range(5, 1005))
+    tree = files() | {"sites/lab/placement/more.csv": (_header() + rows).encode()}
+    findings = load_files(tree).findings
+    assert findings[-1].code == errors.TOO_MANY.code
+    assert len(findings) < 1_000
+
+
+def _header() -> str:
+    return files()["sites/lab/placement/box-1.csv"].decode().splitlines()[0] + "\n"
