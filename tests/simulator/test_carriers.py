@@ -9,9 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+import uvloop
 
 from control_plane.core.errors import ControlPlaneError, OversizedReply, Unreachable
 from control_plane.core.ports import Connection, Net
+from control_plane.drivers.net import NetworkMap, StreamNet
 from control_plane.simulator.antminer_builds import S19_2023, S21_2024
 from control_plane.simulator.clock import ManualSimClock
 from control_plane.simulator.machine import World
@@ -93,24 +95,43 @@ def in_memory(play: Play) -> list[Outcome]:
     return run_virtual(lambda _: _coroutine(play(MemoryNet(network), network)))
 
 
-def on_sockets(play: Play) -> list[Outcome]:
-    async def main() -> list[Outcome]:
-        network = a_network()
-        server = Server(network, ports={4028: 0, 80: 0})
-        await server.start()
-        try:
-            return await play(SocketNet(server.ports), network)
-        finally:
-            await server.stop()
+def on_plain_sockets(play: Play) -> list[Outcome]:
+    return asyncio.run(on_sockets(play, SocketNet))
 
-    return asyncio.run(main())
+
+def on_driver_sockets(play: Play) -> list[Outcome]:
+    return asyncio.run(on_sockets(play, a_stream_net))
+
+
+def on_driver_sockets_of_uvloop(play: Play) -> list[Outcome]:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(on_sockets(play, a_stream_net))
+
+
+def a_stream_net(ports: dict[int, int]) -> Net:
+    return StreamNet(NetworkMap([("127.11.0.0/16", "127.11.0.0/16")], ports))
+
+
+async def on_sockets(play: Play, make_net: Callable[[dict[int, int]], Net]) -> list[Outcome]:
+    network = a_network()
+    server = Server(network, ports={4028: 0, 80: 0})
+    await server.start()
+    try:
+        return await play(make_net(server.ports), network)
+    finally:
+        await server.stop()
 
 
 async def _coroutine(work: Awaitable[list[Outcome]]) -> list[Outcome]:
     return await work
 
 
-CARRIERS = {"memory": in_memory, "sockets": on_sockets}
+CARRIERS = {
+    "memory": in_memory,
+    "plain sockets": on_plain_sockets,
+    "driver": on_driver_sockets,
+    "driver on uvloop": on_driver_sockets_of_uvloop,
+}
 
 
 def at_end(buffer: bytearray, eof: bool) -> bool:
@@ -156,7 +177,7 @@ async def ask(net: Net, address: str, port: int, payload: bytes) -> Outcome:
 def both(play: Play) -> list[Outcome]:
     """What a play ends in, if it ends alike on every carrier."""
     ends = {name: carrier(play) for name, carrier in CARRIERS.items()}
-    assert ends["memory"] == ends["sockets"]
+    assert ends == dict.fromkeys(CARRIERS, ends["memory"])
     return ends["memory"]
 
 
