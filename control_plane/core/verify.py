@@ -113,10 +113,10 @@ def reads_as_written(op: Operation, seen: Observation) -> bool:
 
 
 def _rebooted(op: Operation, seen: Observation) -> bool:
-    uptime = seen.telemetry.uptime_s
-    if uptime is None:
-        return False
-    return uptime < seen.at_s - op.sent_at_s + _UPTIME_SLACK_S
+    if seen.telemetry.uptime_s is None:
+        # Stock Antminer tells only how long it mines, and a reboot starts that anew too.
+        return _restarted(op, seen)
+    return seen.telemetry.uptime_s < seen.at_s - op.sent_at_s + _UPTIME_SLACK_S
 
 
 def _restarted(op: Operation, seen: Observation) -> bool:
