@@ -7,6 +7,7 @@ cgminer's numbered keys. Both are read; what is missing or odd is `None`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from control_plane.core.errors import UnexpectedReply
@@ -46,6 +47,7 @@ _FULL_SHARE: Final = 0.9
 _TO_THS: Final = {"GH/S": 1e-3, "GH": 1e-3, "TH/S": 1.0, "TH": 1.0, "MH/S": 1e-6, "MH": 1e-6}
 _MAX_BOARDS: Final = 16
 _MAX_FANS: Final = 16
+_MAX_SENSORS: Final = 16
 _MAX_ERRORS: Final = 16
 _NO_POOLS: Final = 8
 """cgminer's code for an empty pool list."""
@@ -117,13 +119,13 @@ def _new_stats(info: Reply, row: Reply) -> Stats:
 
 def _new_board(board: Reply, scale: float | None) -> Board:
     chips = board.get("temp_chip")
-    heat = [positive_of(value) for value in chips] if isinstance(chips, list) else []
+    heat = [positive_of(value) for value in chips[:_MAX_SENSORS]] if isinstance(chips, list) else []
     index = whole_of(board.get("index"))
     return Board(
         slot=-1 if index is None else index,
         hashrate_ths=_scaled(board.get("rate_real"), scale),
         chips=whole_of(board.get("asic_num")),
-        temperature_c=max([c for c in heat if c is not None], default=None),
+        temperature_c=_highest(heat),
     )
 
 
@@ -131,6 +133,7 @@ def _old_stats(heading: Reply, row: Reply) -> Stats:
     scale = _TO_THS.get(str(row.get("rate_unit", "GH")).upper())
     rate = _scaled(row.get("GHS 5s"), scale)
     elapsed = positive_of(row.get("Elapsed"))
+    fans = whole_of(row.get("fan_num")) or 0
     boards = tuple(
         [
             _old_board(row, place, scale)
@@ -141,11 +144,7 @@ def _old_stats(heading: Reply, row: Reply) -> Stats:
     telemetry = Telemetry(
         hashrate_ths=rate,
         temperature_c=_hottest(boards),
-        fan_rpm=_fans(
-            [row.get(f"fan{n}") for n in range(1, (whole_of(row.get("fan_num")) or 0) + 1)][
-                :_MAX_FANS
-            ]
-        ),
+        fan_rpm=_fans([row.get(f"fan{n}") for n in range(1, _MAX_FANS + 1)][:fans]),
         boards=boards,
         mining_uptime_s=elapsed,
         activity=_activity(rate, _scaled(row.get("total_rateideal"), scale), elapsed, asleep=None),
@@ -189,8 +188,11 @@ def _scaled(value: object, scale: float | None) -> float | None:
 
 
 def _hottest(boards: tuple[Board, ...]) -> float | None:
-    heat = [board.temperature_c for board in boards if board.temperature_c is not None]
-    return max(heat, default=None)
+    return _highest([board.temperature_c for board in boards])
+
+
+def _highest(values: Sequence[float | None]) -> float | None:
+    return max([value for value in values if value is not None], default=None)
 
 
 def _fans(values: list[object]) -> tuple[int, ...]:
