@@ -1,0 +1,254 @@
+"""What every driver owes to its port, whatever the family. A new family is tested by being registered."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from control_plane.core import limits
+from control_plane.core.change import (
+    Applied,
+    Change,
+    ChangeKind,
+    Disturbance,
+    Failed,
+    InProgress,
+    Outcome,
+    Reboot,
+    RestartMining,
+    SetPools,
+    SetPowerLimit,
+    SetPowerMode,
+    StartMining,
+    StopMining,
+    kind_of,
+)
+from control_plane.core.errors import (
+    AuthRejected,
+    ControlPlaneError,
+    OversizedReply,
+    UnexpectedReply,
+    Unreachable,
+)
+from control_plane.core.observation import FIELDS, Activity, Depth, Observation
+from control_plane.drivers.registry import FAMILIES, all_capabilities, capabilities_of
+from control_plane.simulator.network import Trouble
+from tests.drivers.making import NEW_POOLS, USERS, Bench, on_bench
+
+EVERY: tuple[Change, ...] = (
+    SetPools(NEW_POOLS),
+    SetPowerMode("low"),
+    SetPowerLimit(3000),
+    StopMining(),
+    StartMining("normal"),
+    RestartMining(),
+    Reboot(),
+)
+HONEST = (Unreachable, AuthRejected, UnexpectedReply, OversizedReply)
+"""All that a look may raise."""
+
+each_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+@each_family
+def test_capabilities_are_whole_and_plausible(family: str) -> None:
+    told = capabilities_of(family)
+    assert told is not None
+    assert told == all_capabilities()[family]
+    assert told.family == family
+    assert told.reads <= set(FIELDS)
+    assert {ChangeKind.SET_POOLS, ChangeKind.STOP_MINING, ChangeKind.START_MINING} <= set(
+        told.writes
+    )
+    for kind, cost in told.writes.items():
+        assert cost.accept_s > limits.REPLY_DEADLINE_S, kind
+        assert 0 < cost.readback_s <= cost.effect_s, kind
+        assert cost.lost_s >= 0, kind
+        assert (cost.disturbance is Disturbance.HOT) <= (cost.lost_s == 0), kind
+
+
+def test_an_unknown_family_has_no_capabilities() -> None:
+    assert capabilities_of("nvidia") is None
+
+
+@each_family
+def test_identify_tells_who_answers(family: str) -> None:
+    async def play(bench: Bench) -> None:
+        machine = bench.stage.site.machine(bench.target.asset)
+        told = await bench.driver.identify(bench.target)
+        assert told.mac == machine.mac
+        assert told.serial in {None, machine.serial}
+        assert told.family == family
+
+    on_bench(family, play)
+
+
+@each_family
+@pytest.mark.parametrize("depth", Depth)
+def test_a_look_tells_what_is_declared(family: str, depth: Depth) -> None:
+    async def play(bench: Bench) -> Observation:
+        seen = await bench.driver.observe(bench.target, depth)
+        assert seen.at_s <= bench.stage.clock.wall_s()
+        machine = bench.stage.site.machine(bench.target.asset)
+        assert seen.telemetry.hashrate_ths == pytest.approx(machine.sample().hashrate_ths, rel=0.05)
+        return seen
+
+    seen = on_bench(family, play)
+    assert (seen.asset, seen.depth) == (seen.asset, depth)
+    assert seen.telemetry.activity is Activity.HASHING
+    assert seen.telemetry.boards
+    assert not seen.unreadable()
+    if depth is not Depth.TELEMETRY:
+        assert seen.settings.pools
+    if depth is Depth.FULL:
+        told = capabilities_of(family)
+        assert told is not None
+        assert seen.asked == told.reads
+        assert seen.identity is not None
+        assert seen.settings.mining is True
+        assert seen.settings.power_mode == "normal"
+
+
+@each_family
+def test_the_hot_path_is_one_connection(family: str) -> None:
+    async def play(bench: Bench) -> int:
+        await bench.driver.observe(bench.target, Depth.TELEMETRY)
+        return bench.line.connections
+
+    assert on_bench(family, play) == 1
+
+
+@each_family
+def test_one_driver_serves_many_looks_at_once(family: str) -> None:
+    async def play(bench: Bench) -> None:
+        looks = [bench.driver.observe(bench.target, depth) for depth in Depth for _ in range(20)]
+        for seen in await asyncio.gather(*looks):
+            assert seen.telemetry.hashrate_ths
+
+    on_bench(family, play)
+
+
+@each_family
+@pytest.mark.parametrize("trouble", Trouble)
+def test_no_line_makes_a_look_fail_otherwise_than_it_may(family: str, trouble: Trouble) -> None:
+    async def play(bench: Bench) -> None:
+        loop = asyncio.get_running_loop()
+        bench.station.trouble = trouble
+        for depth in Depth:
+            began = loop.time()
+            with pytest.raises(HONEST):
+                await bench.driver.observe(bench.target, depth)
+            assert loop.time() - began < 10.0
+        with pytest.raises(HONEST):
+            await bench.driver.identify(bench.target)
+        assert not bench.writes()
+
+    on_bench(family, play)
+
+
+@each_family
+@pytest.mark.parametrize("trouble", Trouble)
+@pytest.mark.parametrize("change", EVERY, ids=lambda change: kind_of(change).value)
+def test_a_write_leaves_at_most_once_and_nothing_written_is_called_failed(
+    family: str, trouble: Trouble, change: Change
+) -> None:
+    """Trouble may begin before any request of the call; the last round has none."""
+
+    async def play(bench: Bench, before: int) -> tuple[int, Outcome]:
+        bench.line.trouble, bench.line.before_request = trouble, before
+        outcome = await bench.driver.apply(bench.target, change)
+        arrived = bench.writes()
+        assert len(arrived) <= 1
+        if any(write.honoured for write in arrived):
+            assert not isinstance(outcome, Failed)
+        return bench.line.requests, outcome
+
+    before = 1
+    while True:
+        requests, outcome = on_bench(family, lambda bench, n=before: play(bench, n))  # type: ignore[misc]
+        if requests < before:
+            break
+        before += 1
+    told = capabilities_of(family)
+    assert told is not None
+    supported = kind_of(change) in told.writes
+    assert isinstance(outcome, Applied | InProgress if supported else Failed)
+    assert before <= 12
+
+
+@each_family
+def test_a_write_with_a_wrong_password_waits_for_a_person(family: str) -> None:
+    async def play(bench: Bench) -> None:
+        for change in (SetPools(NEW_POOLS), StopMining()):
+            outcome = await bench.driver.apply(bench.target, change)
+            assert isinstance(outcome, Failed) <= (not getattr(outcome, "retryable", False))
+            assert not isinstance(outcome, Applied | InProgress)
+        assert not any(write.honoured for write in bench.writes())
+
+    on_bench(family, play, password="not it")
+
+
+@each_family
+@pytest.mark.parametrize("user", ["", "a\nb", 'q"uote', "ö", "x" * 5000])
+def test_an_odd_user_name_harms_nothing(family: str, user: str) -> None:
+    async def play(bench: Bench) -> None:
+        target = msgspec.structs.replace(bench.target, user=user)
+        for depth in Depth:
+            try:
+                await bench.driver.observe(target, depth)
+            except ControlPlaneError as error:
+                assert isinstance(error, HONEST)  # noqa: PT017
+
+    assert user not in USERS.values()
+    on_bench(family, play)
+
+
+@each_family
+def test_zero_pools_are_refused_before_anything_is_sent(family: str) -> None:
+    async def play(bench: Bench) -> None:
+        outcome = await bench.driver.apply(bench.target, SetPools(()))
+        assert isinstance(outcome, Failed)
+        assert not outcome.retryable
+        assert bench.line.connections == 0
+
+    on_bench(family, play)
+
+
+@each_family
+def test_more_pools_than_slots_are_refused(family: str) -> None:
+    async def play(bench: Bench) -> None:
+        outcome = await bench.driver.apply(bench.target, SetPools(NEW_POOLS * 2))
+        assert isinstance(outcome, Failed)
+        assert not outcome.retryable
+        assert not bench.writes()
+
+    on_bench(family, play)
+
+
+@each_family
+def test_pools_sleep_and_waking_read_back_and_show(family: str) -> None:
+    async def play(bench: Bench) -> None:
+        told = bench.driver.capabilities
+
+        async def do(change: Change) -> Observation:
+            outcome = await bench.driver.apply(bench.target, change)
+            assert isinstance(outcome, Applied | InProgress)
+            await bench.stage.clock.sleep(told.writes[kind_of(change)].effect_s)
+            return await bench.driver.observe(bench.target, Depth.FULL)
+
+        seen = await do(SetPools(NEW_POOLS))
+        assert seen.settings.pools == NEW_POOLS
+        assert seen.telemetry.activity is Activity.HASHING
+        seen = await do(StopMining())
+        assert seen.settings.mining is False
+        assert seen.settings.pools == NEW_POOLS
+        assert seen.telemetry.hashrate_ths == 0.0
+        assert seen.telemetry.activity is Activity.SLEEPING
+        seen = await do(StartMining("normal"))
+        assert seen.settings.mining is True
+        assert seen.settings.power_mode == "normal"
+        assert seen.telemetry.activity is Activity.HASHING
+
+    on_bench(family, play)
