@@ -34,7 +34,7 @@ _URL_CHARS: Final = 512
 _HUGE: Final = 1e300
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]+")
 _BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-_JSON_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+_JSON_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _NO_NUMBER: Final = re.compile(
     rb"([:,\[]\s*)[-+]?(?:nan|inf(?:inity)?)(?=\s*[,\]}])", re.IGNORECASE
 )
@@ -68,7 +68,9 @@ def decode_reply(data: bytes, what: str) -> Reply:
         value = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         try:
-            value = _decode(_mended(data))
+            mended = _mended(data)
+            _check_depth(mended, what)
+            value = _decode(mended)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise UnexpectedReply(f"{what}: not JSON: {excerpt(data)}") from None
     if not isinstance(value, dict):
@@ -92,6 +94,8 @@ def _check_depth(data: bytes, what: str) -> None:
     for token in _JSON_TOKEN.finditer(data):
         first = token[0][:1]
         depth += (first in b"[{") - (first in b"]}")
+        if depth < 0:
+            raise UnexpectedReply(f"{what}: not JSON: {excerpt(data)}")
         if depth > limits.REPLY_MAX_DEPTH:
             raise OversizedReply(f"{what}: deeper than {limits.REPLY_MAX_DEPTH} levels")
 
