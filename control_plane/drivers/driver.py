@@ -33,8 +33,9 @@ _TEXT_CHARS: Final = 200
 _URL_CHARS: Final = 512
 _HUGE: Final = 1e300
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]+")
-_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-_JSON_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+_ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _NO_NUMBER: Final = re.compile(
     rb"([:,\[]\s*)[-+]?(?:nan|inf(?:inity)?)(?=\s*[,\]}])", re.IGNORECASE
 )
@@ -84,20 +85,24 @@ def _mended(data: bytes) -> bytes:
 
 
 def _check_depth(data: bytes, what: str) -> None:
-    """Peel one level per pass off the bare brackets; only odd replies are looked at exactly."""
-    bare = data.translate(None, _BRACKETS)
+    """Peel the bare brackets, one level per pass; texts are cut out only where something is left."""
+    if not _left_after_peeling(data):
+        return
+    left = _left_after_peeling(_TEXT.sub(b"", data))
+    if not left:
+        return
+    if left.count(b"[") == left.count(b"]"):
+        raise OversizedReply(f"{what}: deeper than {limits.REPLY_MAX_DEPTH} levels")
+    raise UnexpectedReply(f"{what}: not JSON: {excerpt(data)}")
+
+
+def _left_after_peeling(data: bytes) -> bytes:
+    bare = data.translate(_ONE_KIND, _NO_BRACKETS)
     for _ in range(limits.REPLY_MAX_DEPTH):
         if not bare:
-            return
-        bare = bare.replace(b"[]", b"").replace(b"{}", b"")
-    depth = 0
-    for token in _JSON_TOKEN.finditer(data):
-        first = token[0][:1]
-        depth += (first in b"[{") - (first in b"]}")
-        if depth < 0:
-            raise UnexpectedReply(f"{what}: not JSON: {excerpt(data)}")
-        if depth > limits.REPLY_MAX_DEPTH:
-            raise OversizedReply(f"{what}: deeper than {limits.REPLY_MAX_DEPTH} levels")
+            break
+        bare = bare.replace(b"[]", b"")
+    return bare
 
 
 def excerpt(data: bytes) -> str:
@@ -179,7 +184,7 @@ def pool_url(url: str) -> str:
     if not mark:
         scheme, rest = "stratum+tcp", url
     host, slash, path = rest.partition("/")
-    return f"{scheme.lower()}://{host.lower()}{slash if path else ''}{path}"
+    return f"{scheme.lower()}://{host.strip().lower()}{slash if path else ''}{path}"
 
 
 def pools_of(slots: Iterable[tuple[object, object]]) -> tuple[PoolSetting, ...] | None:
