@@ -1,0 +1,231 @@
+"""Real sockets on loopback: the map, bounds, and peers that mean harm.
+
+What the adapter shares with the one in memory is in tests/simulator/test_carriers.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from control_plane.core.errors import OversizedReply, UnexpectedReply, Unreachable
+from control_plane.core.observation import Depth
+from control_plane.core.ports import Target
+from control_plane.core.secret import Secret
+from control_plane.drivers.antminer import AntminerDriver
+from control_plane.drivers.net import MapError, NetworkMap, StreamNet
+from control_plane.engine.adapters import SystemClock
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+RULES = [("10.8.0.0/16", "127.21.0.0/16"), ("10.9.4.0/24", "127.22.4.0/24")]
+
+
+# -- the map -----------------------------------------------------------------------------------------
+
+
+def test_addresses_and_ports_are_translated() -> None:
+    told = NetworkMap(RULES, {4028: 14028})
+    assert told.actual("10.8.3.7", 4028) == ("127.21.3.7", 14028)
+    assert told.actual("10.9.4.255", 4028) == ("127.22.4.255", 14028)
+
+
+@pytest.mark.parametrize(
+    ("address", "port"),
+    [
+        ("10.7.0.1", 4028),
+        ("10.9.5.1", 4028),
+        ("10.8.0.1", 22),
+        ("127.0.0.1", 4028),
+        ("::1", 4028),
+        ("host.example", 4028),
+        ("", 4028),
+        ("10.8.0.1\0", 4028),
+    ],
+)
+def test_what_is_not_in_the_map_does_not_exist(address: str, port: int) -> None:
+    async def main() -> None:
+        net = StreamNet(NetworkMap(RULES, {4028: 14028}))
+        with pytest.raises(Unreachable):
+            await net.connect(address, port, deadline_s=1.0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "rule", [("10.8.0.0/16", "10.8.0.0/16"), ("10.8.0.0/16", "127.1.0.0/24"), ("x", "127.1.0.0/16")]
+)
+def test_a_map_leads_to_loopback_alone(rule: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"127\.0\.0\.0/8|Expected|netmask|octet"):
+        NetworkMap([rule], {})
+
+
+def test_a_map_is_loaded_as_simulations_write_it(tmp_path: Path) -> None:
+    path = tmp_path / "network-map.json"
+    told = {
+        "version": 1,
+        "rules": [{"declared": "10.8.0.0/16", "actual": "127.1.0.0/16"}],
+        "ports": {"4028": 14028, "80": 18080},
+        "time_scale": 60.0,
+        "epoch_s": 1.5,
+    }
+    path.write_text(json.dumps(told))
+    assert NetworkMap.load(path).actual("10.8.0.9", 80) == ("127.1.0.9", 18080)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "{}",
+        "[]",
+        '{"version":2,"rules":[],"ports":{}}',
+        '{"rules":[],"ports":{"x":1}}',
+        '{"rules":[{"declared":"10.0.0.0/8","actual":"11.0.0.0/8"}],"ports":{}}',
+    ],
+)
+def test_what_is_no_map_is_said_to_be_none(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "network-map.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(MapError, match=r"network-map\.json"):
+        NetworkMap.load(path)
+
+
+# -- peers -------------------------------------------------------------------------------------------
+
+
+async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(30)
+    writer.close()
+
+
+async def shut(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(100)
+    while True:
+        writer.write(b"[" * 65_536)
+        await writer.drain()
+
+
+async def dripping(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b" ")
+        await asyncio.sleep(0.02)
+
+
+async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers before it is asked, and goes on after the answer."""
+    writer.write(b'{"old":1}\0')
+    await reader.read(100)
+    writer.write(b'{"new":1}\0')
+    await writer.drain()
+
+
+async def at_peer(talk: Talk, play: Callable[[int], Awaitable[None]]) -> None:
+    async def quiet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await talk(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(quiet, "127.0.0.1", 0)
+    tasks = asyncio.all_tasks()
+    try:
+        await play(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        for task in asyncio.all_tasks() - tasks:
+            task.cancel()
+
+
+def ended(_: bytearray, eof: bool) -> bool:
+    return eof
+
+
+@pytest.mark.parametrize(
+    ("talk", "error"),
+    [
+        (silent, Unreachable),
+        (shut, Unreachable),
+        (endless, OversizedReply),
+        (dripping, Unreachable),
+        (early, Unreachable),
+    ],
+    ids=lambda value: value.__name__,
+)
+def test_no_peer_holds_a_request_beyond_its_bounds(talk: Talk, error: type[Exception]) -> None:
+    async def play(port: int) -> None:
+        loop = asyncio.get_running_loop()
+        connection = await StreamNet().connect("127.0.0.1", port, deadline_s=1.0)
+        await asyncio.sleep(0.05)
+        began = loop.time()
+        with pytest.raises(error):
+            await connection.request(
+                b"x",
+                complete=lambda buffer, eof: eof and bool(buffer),
+                deadline_s=0.4,
+                max_bytes=10_000,
+            )
+        assert loop.time() - began < 1.0
+        with pytest.raises(Unreachable):
+            await connection.request(b"x", complete=ended, deadline_s=0.4, max_bytes=10)
+
+    asyncio.run(at_peer(talk, play))
+
+
+@pytest.mark.parametrize("talk", [endless, early], ids=lambda value: value.__name__)
+def test_a_driver_survives_such_peers(talk: Talk) -> None:
+    async def play(port: int) -> None:
+        net = StreamNet(NetworkMap([("10.8.0.0/24", "127.0.0.0/24")], {4028: port, 80: port}))
+        driver = AntminerDriver(net, SystemClock(scale=1.0, epoch_s=0.0))
+        target = Target(asset="A-1", address="10.8.0.1", user="root", password=Secret("root"))
+        for look in (driver.observe(target, Depth.FULL), driver.identify(target)):
+            with pytest.raises((UnexpectedReply, Unreachable)):
+                await look
+
+    asyncio.run(at_peer(talk, play))
+
+
+def test_a_predicate_that_fails_fails_at_its_asker() -> None:
+    def broken(_: bytearray, eof: bool) -> bool:
+        raise ZeroDivisionError
+
+    async def play(port: int) -> None:
+        connection = await StreamNet().connect("127.0.0.1", port, deadline_s=1.0)
+        with pytest.raises(ZeroDivisionError):
+            await connection.request(b"x", complete=broken, deadline_s=1.0, max_bytes=1 << 30)
+
+    asyncio.run(at_peer(endless, play))
+
+
+def test_a_look_that_is_cancelled_closes_its_connection() -> None:
+    gone = asyncio.Event()
+
+    async def watching(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        while await reader.read(100):
+            pass
+        gone.set()
+
+    async def play(port: int) -> None:
+        connection = await StreamNet().connect("127.0.0.1", port, deadline_s=1.0)
+        asking = asyncio.create_task(
+            connection.request(b"x", complete=ended, deadline_s=30.0, max_bytes=10)
+        )
+        await asyncio.sleep(0.05)
+        asking.cancel()
+        async with asyncio.timeout(5):
+            await gone.wait()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(at_peer(watching, play))
