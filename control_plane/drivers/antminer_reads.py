@@ -296,6 +296,6 @@ def check_status(reply: Reply, what: str) -> None:
     for mark, name in _FOREIGN.items():
         if mark in told:
             raise UnexpectedReply(f"{what}: {name} answers, not stock firmware")
-    if status.get("STATUS") not in {"S", "I", "W"}:
+    if status.get("STATUS") not in ("S", "I", "W"):
         message = text_of(status.get("Msg")) or "no status"
         raise UnexpectedReply(f"{what}: {message}")

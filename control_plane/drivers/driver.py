@@ -32,13 +32,13 @@ Reply = dict[str, Any]
 _TEXT_CHARS: Final = 200
 _URL_CHARS: Final = 512
 _HUGE: Final = 1e300
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]+")
 _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _NO_NUMBER: Final = re.compile(
     rb"([:,\[]\s*)[-+]?(?:nan|inf(?:inity)?)(?=\s*[,\]}])", re.IGNORECASE
 )
+_RAW_MAC: Final = re.compile(r"[0-9a-f]{12}")
 _RAW_CONTROL: Final = bytes.maketrans(bytes(range(1, 32)), b" " * 31)
 _MAC: Final = re.compile(r"[0-9a-f]{12}")
 _MAC_MARKS: Final = str.maketrans("", "", ":-. ")
@@ -119,8 +119,11 @@ def rows(value: object) -> list[Reply]:
 
 
 def clean(text: str, chars: int = _TEXT_CHARS) -> str:
-    """Text of a device that is safe to print: no control characters, bounded."""
-    return _CONTROL.sub(" ", text[:chars]).strip()
+    """Text of a device that is safe to print: no control or invisible characters, bounded."""
+    text = text[:chars]
+    if not text.isprintable():
+        text = "".join([char if char.isprintable() else " " for char in text])
+    return text.strip()
 
 
 def text_of(value: object) -> str | None:
