@@ -36,6 +36,8 @@ class ScriptedNet:
     def __init__(self, answer: Answer, *, piece: int = 1 << 20, keeps: bool = False) -> None:
         self._answer, self._piece, self._keeps = answer, piece, keeps
         self.asked: list[bytes] = []
+        self.fresh: list[bool] = []
+        """Whether each request was the first on its connection."""
         self.connections = 0
 
     async def connect(self, address: str, port: int, *, deadline_s: float) -> ScriptedConnection:
@@ -56,6 +58,7 @@ class ScriptedConnection:
     def __init__(self, net: ScriptedNet, port: int) -> None:
         self._net, self._port = net, port
         self._closed = False
+        self._used = False
 
     async def request(
         self,
@@ -68,6 +71,8 @@ class ScriptedConnection:
         del deadline_s
         if self._closed:
             raise Unreachable("closed")
+        self._net.fresh.append(not self._used)
+        self._used = True
         pieces, ends = self._net.reply(self._port, payload)
         buffer = bytearray()
         for piece in pieces:

@@ -359,6 +359,15 @@ def test_only_a_clear_answer_is_an_outcome(answer: Any, outcome: type[Outcome]) 
     assert sent == 1
 
 
+@pytest.mark.parametrize("change", [StopMining(), Reboot()], ids=["config", "reboot"])
+def test_a_write_goes_out_on_a_fresh_connection(change: Any) -> None:
+    """On a kept one nobody could tell a write that was lost from one that never left."""
+    net = ScriptedNet(device(), keeps=True)
+    asyncio.run(AntminerDriver(net, StillClock()).apply(TARGET, change))
+    assert b"set_miner_conf" in net.asked[-1] or b"reboot" in net.asked[-1]
+    assert net.fresh[-1]
+
+
 # -- any bytes at all --------------------------------------------------------------------------------
 
 HONEST = json.dumps([old_stats(HEADING, OLD_ROW), new_stats(), CONF, INFO]).encode()
