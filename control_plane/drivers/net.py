@@ -126,8 +126,8 @@ class StreamNet:
                 )
         except TimeoutError:
             raise Unreachable(f"{address}:{port}: no answer within {deadline_s:g} s") from None
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
             raise Unreachable(f"{address}:{port}: {reason}") from None
         return wire
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -67,6 +69,18 @@ def test_capabilities_are_whole_and_plausible(family: str) -> None:
         assert 0 < cost.readback_s <= cost.effect_s, kind
         assert cost.lost_s >= 0, kind
         assert (cost.disturbance is Disturbance.HOT) <= (cost.lost_s == 0), kind
+
+
+def test_capabilities_cost_neither_framing_nor_ciphers() -> None:
+    """A plan asks for them at its start."""
+    code = (
+        "import sys\n"
+        "from control_plane.drivers.registry import all_capabilities\n"
+        "assert all_capabilities()\n"
+        "print(sorted({'h11', 'cryptography', 'asyncio'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_an_unknown_family_has_no_capabilities() -> None:

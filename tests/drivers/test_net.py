@@ -18,7 +18,11 @@ from control_plane.core.ports import Target
 from control_plane.core.secret import Secret
 from control_plane.drivers.antminer import AntminerDriver
 from control_plane.drivers.net import MapError, NetworkMap, StreamNet
+from control_plane.drivers.registry import FAMILIES, make_drivers
 from control_plane.engine.adapters import SystemClock
+from control_plane.simulator.serve import serving
+from tests.drivers.making import ASSETS, USERS
+from tests.simulator.floors import a_site
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 RULES = [("10.8.0.0/16", "127.21.0.0/16"), ("10.9.4.0/24", "127.22.4.0/24")]
@@ -94,6 +98,38 @@ def test_what_is_no_map_is_said_to_be_none(tmp_path: Path, text: str | None) -> 
         path.write_text(text)
     with pytest.raises(MapError, match=r"network-map\.json"):
         NetworkMap.load(path)
+
+
+def test_an_address_that_is_none_is_unreachable_without_a_map_too() -> None:
+    async def main() -> None:
+        for address in ("10.8.0.1\0", "." * 300, "127.0.0.1"):
+            with pytest.raises(Unreachable):
+                await StreamNet().connect(address, 1, deadline_s=1.0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_served_site_is_reached_at_its_declared_addresses(family: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        site = a_site(racks=2, slots=3, odd_slots=False)
+        async with serving(site, state=tmp_path, ports={4028: 0, 80: 0}) as running:
+            net = StreamNet(NetworkMap.load(running.map_path))
+            driver = make_drivers(net, SystemClock(scale=1.0, epoch_s=0.0))[family]
+            station = running.site.stations[ASSETS[family]]
+            machine = running.site.machine(station.asset)
+            target = Target(
+                asset=station.asset,
+                address=station.address,
+                user=USERS[family],
+                password=Secret(machine.password),
+            )
+            assert not station.address.startswith("127.")
+            assert (await driver.identify(target)).mac == machine.mac
+            for depth in Depth:
+                assert (await driver.observe(target, depth)).telemetry.hashrate_ths
+
+    asyncio.run(main())
 
 
 # -- peers -------------------------------------------------------------------------------------------
