@@ -97,6 +97,16 @@ def test_a_reboot_is_seen_by_its_uptime() -> None:
     assert after(op, fresh, later_s=30) is Stage.CONFIRMED
 
 
+def test_a_reboot_is_seen_by_the_mining_uptime_where_no_other_is_told() -> None:
+    op = operation(Reboot(), settings())
+    still = seen(telemetry=Telemetry(mining_uptime_s=5_030.0, hashrate_ths=200.0))
+    fresh = seen(telemetry=Telemetry(mining_uptime_s=12.0, hashrate_ths=200.0))
+    both = seen(telemetry=Telemetry(uptime_s=5_030.0, mining_uptime_s=12.0, hashrate_ths=200.0))
+    assert after(op, still, later_s=30) is Stage.SENT
+    assert after(op, fresh, later_s=30) is Stage.CONFIRMED
+    assert after(op, both, later_s=30) is Stage.SENT
+
+
 @pytest.mark.parametrize("stage", [Stage.CONFIRMED, Stage.NOT_APPLIED, Stage.NO_EFFECT])
 def test_a_closed_operation_stays_as_it_is(stage: Stage) -> None:
     closed = msgspec.structs.replace(SET_POOLS, stage=stage)
