@@ -99,7 +99,8 @@ def _new_stats(info: Reply, row: Reply) -> Stats:
     elapsed = positive_of(row.get("elapsed"))
     mode = whole_of(row.get("miner-mode"))
     model = text_of(info.get("type"))
-    boards = tuple([_new_board(board, scale) for board in rows(row.get("chain"))[:_MAX_BOARDS]])
+    chain = rows(row.get("chain"))[:_MAX_BOARDS]
+    boards = tuple([_new_board(place, board, scale) for place, board in enumerate(chain)])
     mining, power_mode = settings_of(mode, model)
     fans = row.get("fan")
     telemetry = Telemetry(
@@ -117,12 +118,12 @@ def _new_stats(info: Reply, row: Reply) -> Stats:
     return Stats(telemetry, settings, _TOLD, model)
 
 
-def _new_board(board: Reply, scale: float | None) -> Board:
+def _new_board(place: int, board: Reply, scale: float | None) -> Board:
     chips = board.get("temp_chip")
     heat = [positive_of(value) for value in chips[:_MAX_SENSORS]] if isinstance(chips, list) else []
     index = whole_of(board.get("index"))
     return Board(
-        slot=-1 if index is None else index,
+        slot=place if index is None else index,
         hashrate_ths=_scaled(board.get("rate_real"), scale),
         chips=whole_of(board.get("asic_num")),
         temperature_c=_highest(heat),

@@ -15,7 +15,7 @@ import h11
 import msgspec
 
 from control_plane.core import limits
-from control_plane.core.errors import AuthRejected, UnexpectedReply
+from control_plane.core.errors import AuthRejected, UnexpectedReply, Unreachable
 from control_plane.drivers.driver import excerpt
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ class WebSession:
             UnexpectedReply: not HTTP, or another status than 200.
             OversizedReply: more than the cap.
         """
-        page = await self._ask("GET", path)
+        page = await self._read(path)
         if page.status == _UNAUTHORIZED:
             self._take_challenge(page)
-            page = await self._ask("GET", path)
+            page = await self._read(path)
             if page.status == _UNAUTHORIZED:
                 raise AuthRejected(f"{self._target.address}: refuses user {self._target.user}")
         if page.status != _OK:
@@ -102,6 +102,16 @@ class WebSession:
                 self._target.address, self._port, deadline_s=limits.CONNECT_DEADLINE_S
             )
         return self._connection
+
+    async def _read(self, path: str) -> Page:
+        kept = self._connection is not None
+        try:
+            return await self._ask("GET", path)
+        except Unreachable:
+            if not kept:
+                raise
+        # A device may drop a connection that it kept, without a word; reading twice harms nothing.
+        return await self._ask("GET", path)
 
     async def _ask(
         self,

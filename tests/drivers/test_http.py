@@ -128,6 +128,28 @@ def test_a_stale_nonce_is_replaced_for_reads_and_told_for_writes() -> None:
     assert len(net.asked) == 5
 
 
+def test_a_kept_connection_that_was_dropped_is_replaced_once_for_a_read() -> None:
+    dropped = [False, True, False]
+
+    def answer(*_: object) -> bytes | None:
+        return None if dropped.pop(0) else FINE
+
+    async def play(session: WebSession) -> object:
+        await session.get("/a")
+        return await session.get("/b")
+
+    body, net = run(answer, play)
+    assert body == b"{}"
+    assert (len(net.asked), net.connections) == (3, 2)
+
+
+def test_a_fresh_connection_that_breaks_is_not_tried_again() -> None:
+    net = ScriptedNet(lambda *_: None, keeps=True)
+    with pytest.raises(Unreachable):
+        asyncio.run(_get(net))
+    assert net.connections == 1
+
+
 def test_refused_credentials_are_told_apart_after_one_try() -> None:
     net = ScriptedNet(lambda *_: ASKS % DIGEST, keeps=True)
     with pytest.raises(AuthRejected) as caught:
