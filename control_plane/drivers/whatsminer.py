@@ -1,0 +1,445 @@
+"""WhatsMiner, API v2.0.x: one JSON object per connection on 4028, reads in the clear, writes sealed.
+
+The hot path is one connection and one joined command. Every write takes a token of its own: tokens
+die with a boot, a password and after 30 minutes, and 12 writes a day stay far below the 32 that a
+client may hold. All traps: asic-devices reference, §1 and §2.
+
+Whether the write interface is on cannot be read. A write that is refused for it tells; from then on
+looks say `write_enabled=False`, and each FULL look asks again with a token that cannot be valid,
+which changes nothing: `check token err` means that somebody switched it on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, assert_never
+
+import msgspec
+
+from control_plane.core import limits
+from control_plane.core.change import (
+    Applied,
+    Capabilities,
+    Change,
+    ChangeKind,
+    Disturbance,
+    Failed,
+    InProgress,
+    Outcome,
+    Reboot,
+    RefusedByDevice,
+    RestartMining,
+    SetPools,
+    SetPowerLimit,
+    SetPowerMode,
+    SettingClass,
+    StartMining,
+    StopMining,
+    kind_of,
+)
+from control_plane.core.errors import ControlPlaneError, UnexpectedReply
+from control_plane.core.observation import Depth, Field, Identity, Observation, Settings, Telemetry
+from control_plane.drivers import whatsminer_reads as reads
+from control_plane.drivers.antminer_reads import Pools, read_pools
+from control_plane.drivers.driver import (
+    Reply,
+    ask,
+    clean,
+    decode_reply,
+    ends_in_nul,
+    maybe_written,
+    not_written,
+    rows,
+    whole_of,
+)
+
+if TYPE_CHECKING:
+    from control_plane.core.observation import PoolSetting
+    from control_plane.core.ports import Clock, Net, Target
+    from control_plane.drivers.whatsminer_crypto import Seal
+
+Parts = dict[str, Reply]
+"""Replies of the mining process, by command."""
+
+PORT = 4028
+SLOTS: Final = 3
+UNLIMITED_W: Final = 99_999
+"""As a limit this value takes the limit away, and so does 0 (API v2.0.5)."""
+_JOINED: Final = {
+    Depth.TELEMETRY: ("summary", "devs"),
+    Depth.POOLS: ("summary", "devs", "pools"),
+    Depth.FULL: ("summary", "devs", "pools", "devdetails"),
+}
+_SILENT_S: Final = 10.0
+"""Mode commands act and never answer; the device closes an idle connection after this (API v2.0.5)."""
+_PASSWORD: Final = "x"  # noqa: S105 — pools take any; a stored one cannot be read back.
+
+_RESTART_CHECK_S: Final = 30.0
+"""Device seconds until the mining process listens again after a restart; no source, ours."""
+_BOOT_CHECK_S: Final = 60.0
+
+_RESTARTS: Final = SettingClass(
+    disturbance=Disturbance.RESTARTS_MINING,
+    persistent=True,
+    # 10–15 min of ramp at the factory's upfreq speed (see `reads.STARTING_S`), half of it lost, and
+    # half a minute of nothing. Fast boot and upfreq 8–10 halve it (WMC).
+    lost_s=400.0,
+    accept_s=_SILENT_S,
+    readback_s=180.0,
+    effect_s=1200.0,
+)
+_REBOOTS: Final = msgspec.structs.replace(
+    _RESTARTS,
+    disturbance=Disturbance.REBOOTS,
+    # The same and a boot of 1–2 min; no vendor figure, ours.
+    lost_s=480.0,
+    accept_s=30.0,
+    readback_s=300.0,
+)
+CAPABILITIES: Final = Capabilities(
+    family=reads.FAMILY,
+    reads=frozenset(
+        {
+            Field.POOLS,
+            Field.MINING,
+            Field.POWER_MODE,
+            Field.POWER_LIMIT_W,
+            Field.FIRMWARE,
+            Field.ADDRESSING,
+        }
+    ),
+    writes={
+        # No restart (API v2.0.5 names none): the reconnect costs seconds.
+        ChangeKind.SET_POOLS: msgspec.structs.replace(
+            _RESTARTS, disturbance=Disturbance.RAMPS, lost_s=15.0
+        ),
+        ChangeKind.SET_POWER_MODE: _RESTARTS,
+        # `adjust_power_limit` boots the control board (asic-devices §1).
+        ChangeKind.SET_POWER_LIMIT: _REBOOTS,
+        # A boot ends it (MDK), so it is not persistent; nothing has to come back.
+        ChangeKind.STOP_MINING: msgspec.structs.replace(
+            _RESTARTS, persistent=False, lost_s=0.0, effect_s=600.0
+        ),
+        ChangeKind.START_MINING: msgspec.structs.replace(
+            _RESTARTS, disturbance=Disturbance.RAMPS, persistent=False
+        ),
+        ChangeKind.RESTART_MINING: msgspec.structs.replace(_RESTARTS, persistent=False),
+        ChangeKind.REBOOT: msgspec.structs.replace(_REBOOTS, persistent=False),
+    },
+    settle_s=1200.0,
+    max_pools=SLOTS,
+)
+
+
+class WhatsminerDriver:
+    """The driver of family `whatsminer_v2`."""
+
+    def __init__(self, net: Net, clock: Clock) -> None:
+        self._net = net
+        self._clock = clock
+        self._joins_not: set[str] = set()
+        self._writable: dict[str, bool] = {}
+        """By asset, what the last answer to a write told of the write interface."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the family can do."""
+        return CAPABILITIES
+
+    async def identify(self, target: Target) -> Identity:
+        """MAC and serial by `get_miner_info`; it takes no password and tells no type."""
+        return reads.read_identity(await self._daemon(target, "get_miner_info"))
+
+    async def observe(self, target: Target, depth: Depth) -> Observation:
+        """One look; see `core.ports.Driver`. TELEMETRY and POOLS are one connection."""
+        parts = await self._mining(target, _JOINED[depth])
+        summary, pools = _read_parts(parts, target.address)
+        telemetry = summary.telemetry
+        if pools is not None:
+            telemetry = msgspec.structs.replace(
+                telemetry, accepted=pools.accepted, rejected=pools.rejected
+            )
+        if depth is Depth.FULL:
+            return await self._full(target, summary, pools, telemetry, parts)
+        asked, settings = summary.asked, Settings(mining=summary.mining)
+        if depth is Depth.POOLS:
+            asked |= {Field.POOLS}
+            settings = Settings(mining=summary.mining, pools=None if pools is None else pools.pools)
+        return Observation(
+            asset=target.asset,
+            at_s=self._clock.wall_s(),
+            depth=depth,
+            source="whatsminer_v2 api",
+            settings=settings,
+            asked=asked,
+            telemetry=telemetry,
+            write_enabled=self._writable.get(target.asset),
+        )
+
+    async def apply(self, target: Target, change: Change) -> Outcome:
+        """Send one change; see `core.ports.Driver`. Waking to another mode takes two commands."""
+        try:
+            match change:
+                case SetPools(pools=pools):
+                    return await self._set_pools(target, pools)
+                case SetPowerMode(power_mode=mode):
+                    return await self._set_mode(target, mode)
+                case SetPowerLimit(power_limit_w=watts):
+                    return await self._set_limit(target, watts)
+                case StopMining():
+                    # `respbefore`: it answers before it acts, so that the answer comes in time.
+                    return await self._send(target, change, "power_off", {"respbefore": "true"})
+                case StartMining():
+                    return await self._start(target, change)
+                case RestartMining():
+                    return await self._send_awake(target, change, "restart_btminer", {})
+                case Reboot():
+                    return await self._send_awake(target, change, "reboot", {})
+                case _:
+                    assert_never(change)
+        except ControlPlaneError as error:
+            return not_written(error)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    async def _ask(self, target: Target, command: str) -> bytes:
+        return await ask(self._net, target.address, PORT, b'{"cmd":"' + command.encode() + b'"}')
+
+    async def _mining(self, target: Target, names: tuple[str, ...]) -> Parts | None:
+        """Replies of the mining process by command; `None` while it restarts.
+
+        One joined command, or one each where the build does not join.
+        """
+        what = f"{target.address} summary"
+        if len(names) > 1 and target.asset not in self._joins_not:
+            data = await self._ask(target, "+".join(names))
+            if data.startswith(reads.NO_MINER):
+                return None
+            reply = decode_reply(data, what)
+            if "summary" in reply:
+                return {name: _first(reply.get(name)) for name in names}
+            if whole_of(reply.get("Code")) not in {reads.UNKNOWN_COMMAND, reads.NO_WRITES}:
+                raise UnexpectedReply(f"{what}: {reads.told(reply)}")
+            self._joins_not.add(target.asset)
+        parts: Parts = {}
+        for name in names:
+            data = await self._ask(target, name)
+            if data.startswith(reads.NO_MINER):
+                return None
+            parts[name] = decode_reply(data, f"{target.address} {name}")
+        return parts
+
+    async def _daemon(self, target: Target, command: str) -> Reply:
+        what = f"{target.address} {command}"
+        return reads.body_of(decode_reply(await self._ask(target, command), what), what)
+
+    async def _full(
+        self,
+        target: Target,
+        summary: reads.Summary,
+        pools: Pools | None,
+        telemetry: Telemetry,
+        parts: Parts | None,
+    ) -> Observation:
+        info = await self._daemon(target, "get_miner_info")
+        settings = reads.settings_of(summary, await self._status(target))
+        errors = reads.read_errors(await self._ask(target, "get_error_code"))
+        if self._writable.get(target.asset) is False:
+            await self._ask_whether_writable(target)
+        model = reads.read_model(None if parts is None else parts["devdetails"])
+        return Observation(
+            asset=target.asset,
+            at_s=self._clock.wall_s(),
+            depth=Depth.FULL,
+            source="whatsminer_v2 api",
+            identity=reads.read_identity(info, model),
+            settings=msgspec.structs.replace(
+                settings,
+                pools=None if pools is None else pools.pools,
+                addressing=reads.read_addressing(info),
+            ),
+            asked=CAPABILITIES.reads,
+            telemetry=msgspec.structs.replace(telemetry, errors=errors),
+            write_enabled=self._writable.get(target.asset),
+        )
+
+    async def _status(self, target: Target) -> reads.Status:
+        """What is configured; nothing known where it cannot be understood."""
+        try:
+            return reads.read_status(await self._daemon(target, "status"))
+        except UnexpectedReply:
+            return reads.UNREAD
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    async def _set_pools(self, target: Target, pools: tuple[PoolSetting, ...]) -> Outcome:
+        if not pools:
+            return Failed("a write that would leave no pool", retryable=False)
+        if len(pools) > SLOTS:
+            return Failed(f"{len(pools)} pools, and {SLOTS} slots", retryable=False)
+        arguments = {}
+        for slot in range(1, SLOTS + 1):
+            # All slots, so that none keeps what was in it.
+            pool = pools[slot - 1] if slot <= len(pools) else None
+            arguments[f"pool{slot}"] = "" if pool is None else pool.url
+            arguments[f"worker{slot}"] = "" if pool is None else pool.worker
+            arguments[f"passwd{slot}"] = "" if pool is None else _PASSWORD
+        return await self._send(target, SetPools(pools), "update_pools", arguments)
+
+    async def _set_mode(self, target: Target, mode: str) -> Outcome:
+        if mode not in reads.MODES:
+            return Failed(f"no mode {clean(mode)!r}; low, normal and high are", retryable=False)
+        return await self._send(target, SetPowerMode(mode), f"set_{mode}_power", {})
+
+    async def _set_limit(self, target: Target, watts: int) -> Outcome:
+        if not 0 < watts < UNLIMITED_W:
+            return Failed(f"a limit of {watts} W would be none", retryable=False)
+        return await self._send_awake(
+            target, SetPowerLimit(watts), "adjust_power_limit", {"power_limit": str(watts)}
+        )
+
+    async def _start(self, target: Target, change: StartMining) -> Outcome:
+        """Wake in the mode that is asked for: the mode first, `power_on` only once it reads so.
+
+        The other way round a unit would draw the watts of its old mode for minutes.
+        """
+        mode = change.power_mode
+        status, configured = await self._configured(target)
+        if mode is None or mode == configured:
+            if status.mining is True:
+                return Applied("it mines in that mode; nothing was written")
+            return await self._send(target, change, "power_on", {})
+        outcome = await self._set_mode(target, mode)
+        if status.mining is True or isinstance(outcome, Failed | RefusedByDevice):
+            return outcome
+        try:
+            status, configured = await self._configured(target)
+        except ControlPlaneError as error:
+            return maybe_written(error, check_after_s=_RESTART_CHECK_S)
+        if configured != mode:
+            return InProgress(_RESTART_CHECK_S, f"mode {mode} does not read back yet")
+        if status.mining is not True:
+            outcome = await self._send(target, change, "power_on", {})
+        if isinstance(outcome, Failed):
+            # The mode was written all the same.
+            return InProgress(_RESTART_CHECK_S, outcome.reason)
+        return outcome
+
+    async def _configured(self, target: Target) -> tuple[reads.Status, str | None]:
+        """What is configured now, and the mode in force.
+
+        Raises:
+            ControlPlaneError: not to be read; no write is decided from less.
+        """
+        status = reads.read_status(await self._daemon(target, "status"))
+        if status.mining is None:
+            raise UnexpectedReply(f"{target.address} status tells not whether it is off")
+        parts = await self._mining(target, ("summary",))
+        summary, _ = _read_parts(parts, target.address)
+        return status, reads.settings_of(summary, status).power_mode
+
+    async def _send_awake(
+        self, target: Target, change: Change, command: str, arguments: Mapping[str, str]
+    ) -> Outcome:
+        """Send what ends with a restart, unless that would wake a unit that was powered off (MDK)."""
+        status = reads.read_status(await self._daemon(target, "status"))
+        if status.mining is not True:
+            told = "it is powered off" if status.mining is False else "its state cannot be read"
+            return Failed(f"{told}, and {command} would wake it", retryable=True)
+        return await self._send(target, change, command, arguments)
+
+    async def _send(
+        self, target: Target, change: Change, command: str, arguments: Mapping[str, str]
+    ) -> Outcome:
+        """One command with a token of its own, at most once."""
+        cost = CAPABILITIES.writes[kind_of(change)]
+        reboots = cost.disturbance is Disturbance.REBOOTS
+        check_s = _BOOT_CHECK_S if reboots else _RESTART_CHECK_S
+        seal = await self._seal(target)
+        payload = seal.close(command, arguments)
+        what = f"{target.address} {command}"
+        connection = await self._net.connect(
+            target.address, PORT, deadline_s=limits.CONNECT_DEADLINE_S
+        )
+        try:
+            data = await connection.request(
+                payload,
+                complete=ends_in_nul,
+                deadline_s=cost.accept_s,
+                max_bytes=limits.REPLY_MAX_BYTES,
+            )
+            reply = seal.open(data, what)
+        except ControlPlaneError as error:
+            return maybe_written(error, check_after_s=check_s)
+        finally:
+            connection.close()
+        outcome = self._verdict(target, reply, check_after_s=check_s)
+        if reboots and isinstance(outcome, Applied):
+            return InProgress(check_s, "the control board reboots")
+        return outcome
+
+    async def _seal(self, target: Target) -> Seal:
+        """A fresh token and its cipher.
+
+        Raises:
+            ControlPlaneError: none was given; 136 `over max connect` passes within 30 minutes.
+        """
+        # Ciphers are loaded with the first write, not by a plan.
+        from control_plane.drivers.whatsminer_crypto import Seal  # noqa: PLC0415
+
+        challenge = await self._daemon(target, "get_token")
+        return Seal(target.password, challenge, f"{target.address} get_token")
+
+    def _verdict(self, target: Target, reply: Reply, *, check_after_s: float) -> Outcome:
+        """What the answer to a write says; anything unclear is looked at again."""
+        told = reads.told(reply)
+        match whole_of(reply.get("Code")):
+            case reads.OK:
+                self._writable[target.asset] = True
+                return Applied(told)
+            case reads.NO_WRITES:
+                self._writable[target.asset] = False
+                return Failed(f"the write interface is switched off ({told})", retryable=True)
+            case reads.UNKNOWN_COMMAND:
+                # One command of many, or firmware of 2024.11 and later, which knows no writes.
+                self._writable[target.asset] = False
+                return RefusedByDevice(told)
+            case reads.FAILED:
+                return RefusedByDevice(told)
+            case reads.UNDECIPHERABLE | reads.NOT_BASE64:
+                return Failed(f"the device refuses the password ({told})", retryable=False)
+            case reads.BAD_TOKEN | reads.TOO_MANY:
+                return Failed(told, retryable=True)
+            case _:
+                return InProgress(check_after_s, told)
+
+    async def _ask_whether_writable(self, target: Target) -> None:
+        """Send a write that cannot be let through, and learn from why it is not."""
+        try:
+            seal = await self._seal(target)
+            payload = seal.close("set_led", {"param": "auto"}, token="none")  # noqa: S106 — no token
+            data = await ask(self._net, target.address, PORT, payload)
+            reply = seal.open(data, f"{target.address} set_led")
+        except ControlPlaneError:
+            return  # As before: the look itself is good.
+        if whole_of(reply.get("Code")) == reads.BAD_TOKEN:
+            self._writable[target.asset] = True
+
+
+def _first(section: object) -> Reply:
+    """One command's reply out of a joined one."""
+    found = rows(section)
+    return found[0] if found else {}
+
+
+def _read_parts(parts: Parts | None, address: str) -> tuple[reads.Summary, Pools | None]:
+    """The summary, and the pools where they were asked for and can be read."""
+    if parts is None:
+        return reads.STARTING, None
+    summary = reads.read_summary(parts["summary"], parts.get("devs"), f"{address} summary")
+    if "pools" not in parts:
+        return summary, None
+    try:
+        return summary, read_pools(parts["pools"], f"{address} pools")
+    except UnexpectedReply:
+        return summary, None
