@@ -19,9 +19,7 @@ import msgspec
 from control_plane.core import limits
 from control_plane.core.change import (
     Applied,
-    Capabilities,
     Change,
-    ChangeKind,
     Disturbance,
     Failed,
     InProgress,
@@ -32,7 +30,6 @@ from control_plane.core.change import (
     SetPools,
     SetPowerLimit,
     SetPowerMode,
-    SettingClass,
     StartMining,
     StopMining,
     kind_of,
@@ -52,8 +49,15 @@ from control_plane.drivers.driver import (
     rows,
     whole_of,
 )
+from control_plane.drivers.whatsminer_costs import (
+    BOOT_CHECK_S,
+    CAPABILITIES,
+    RESTART_CHECK_S,
+    SLOTS,
+)
 
 if TYPE_CHECKING:
+    from control_plane.core.change import Capabilities
     from control_plane.core.observation import PoolSetting
     from control_plane.core.ports import Clock, Net, Target
     from control_plane.drivers.whatsminer_crypto import Seal
@@ -62,7 +66,6 @@ Parts = dict[str, Reply]
 """Replies of the mining process, by command."""
 
 PORT = 4028
-SLOTS: Final = 3
 UNLIMITED_W: Final = 99_999
 """As a limit this value takes the limit away, and so does 0 (API v2.0.5)."""
 _JOINED: Final = {
@@ -70,65 +73,7 @@ _JOINED: Final = {
     Depth.POOLS: ("summary", "devs", "pools"),
     Depth.FULL: ("summary", "devs", "pools", "devdetails"),
 }
-_SILENT_S: Final = 10.0
-"""Mode commands act and never answer; the device closes an idle connection after this (API v2.0.5)."""
 _PASSWORD: Final = "x"  # noqa: S105 — pools take any; a stored one cannot be read back.
-
-_RESTART_CHECK_S: Final = 30.0
-"""Device seconds until the mining process listens again after a restart; no source, ours."""
-_BOOT_CHECK_S: Final = 60.0
-
-_RESTARTS: Final = SettingClass(
-    disturbance=Disturbance.RESTARTS_MINING,
-    persistent=True,
-    # 10–15 min of ramp at the factory's upfreq speed (see `reads.STARTING_S`), half of it lost, and
-    # half a minute of nothing. Fast boot and upfreq 8–10 halve it (WMC).
-    lost_s=400.0,
-    accept_s=_SILENT_S,
-    readback_s=180.0,
-    effect_s=1200.0,
-)
-_REBOOTS: Final = msgspec.structs.replace(
-    _RESTARTS,
-    disturbance=Disturbance.REBOOTS,
-    # The same and a boot of 1–2 min; no vendor figure, ours.
-    lost_s=480.0,
-    accept_s=30.0,
-    readback_s=300.0,
-)
-CAPABILITIES: Final = Capabilities(
-    family=reads.FAMILY,
-    reads=frozenset(
-        {
-            Field.POOLS,
-            Field.MINING,
-            Field.POWER_MODE,
-            Field.POWER_LIMIT_W,
-            Field.FIRMWARE,
-            Field.ADDRESSING,
-        }
-    ),
-    writes={
-        # No restart (API v2.0.5 names none): the reconnect costs seconds.
-        ChangeKind.SET_POOLS: msgspec.structs.replace(
-            _RESTARTS, disturbance=Disturbance.RAMPS, lost_s=15.0
-        ),
-        ChangeKind.SET_POWER_MODE: _RESTARTS,
-        # `adjust_power_limit` boots the control board (asic-devices §1).
-        ChangeKind.SET_POWER_LIMIT: _REBOOTS,
-        # A boot ends it (MDK), so it is not persistent; nothing has to come back.
-        ChangeKind.STOP_MINING: msgspec.structs.replace(
-            _RESTARTS, persistent=False, lost_s=0.0, effect_s=600.0
-        ),
-        ChangeKind.START_MINING: msgspec.structs.replace(
-            _RESTARTS, disturbance=Disturbance.RAMPS, persistent=False
-        ),
-        ChangeKind.RESTART_MINING: msgspec.structs.replace(_RESTARTS, persistent=False),
-        ChangeKind.REBOOT: msgspec.structs.replace(_REBOOTS, persistent=False),
-    },
-    settle_s=1200.0,
-    max_pools=SLOTS,
-)
 
 
 class WhatsminerDriver:
@@ -315,14 +260,14 @@ class WhatsminerDriver:
         try:
             status, configured = await self._configured(target)
         except ControlPlaneError as error:
-            return maybe_written(error, check_after_s=_RESTART_CHECK_S)
+            return maybe_written(error, check_after_s=RESTART_CHECK_S)
         if configured != mode:
-            return InProgress(_RESTART_CHECK_S, f"mode {mode} does not read back yet")
+            return InProgress(RESTART_CHECK_S, f"mode {mode} does not read back yet")
         if status.mining is not True:
             outcome = await self._send(target, change, "power_on", {})
         if isinstance(outcome, Failed):
             # The mode was written all the same.
-            return InProgress(_RESTART_CHECK_S, outcome.reason)
+            return InProgress(RESTART_CHECK_S, outcome.reason)
         return outcome
 
     async def _configured(self, target: Target) -> tuple[reads.Status, str | None]:
@@ -354,7 +299,7 @@ class WhatsminerDriver:
         """One command with a token of its own, at most once."""
         cost = CAPABILITIES.writes[kind_of(change)]
         reboots = cost.disturbance is Disturbance.REBOOTS
-        check_s = _BOOT_CHECK_S if reboots else _RESTART_CHECK_S
+        check_s = BOOT_CHECK_S if reboots else RESTART_CHECK_S
         seal = await self._seal(target)
         payload = seal.close(command, arguments)
         what = f"{target.address} {command}"
