@@ -233,7 +233,7 @@ class WhatsminerDriver:
 
     async def _set_mode(self, target: Target, mode: str) -> Outcome:
         if mode not in reads.MODES:
-            return Failed(f"no mode {clean(mode)!r}; low, normal and high are", retryable=False)
+            return _no_such_mode(mode)
         return await self._send(target, SetPowerMode(mode), f"set_{mode}_power", {})
 
     async def _set_limit(self, target: Target, watts: int) -> Outcome:
@@ -249,6 +249,8 @@ class WhatsminerDriver:
         The other way round a unit would draw the watts of its old mode for minutes.
         """
         mode = change.power_mode
+        if mode is not None and mode not in reads.MODES:
+            return _no_such_mode(mode)
         status, configured = await self._configured(target)
         if mode is None or mode == configured:
             if status.mining is True:
@@ -369,6 +371,10 @@ class WhatsminerDriver:
             return  # As before: the look itself is good.
         if whole_of(reply.get("Code")) == reads.BAD_TOKEN:
             self._writable[target.asset] = True
+
+
+def _no_such_mode(mode: str) -> Failed:
+    return Failed(f"no mode {clean(mode)!r}: it has low, normal and high", retryable=False)
 
 
 def _first(section: object) -> Reply:
