@@ -1,0 +1,215 @@
+"""The bulk of the example fleet: ga-macon's feeds, racks, GPU racks and records, wa-hosted's racks.
+
+What people edit (fleet, owners, types, profiles, site and host files) is written by hand.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from tools.fleetgen.spec import Building, Model, Placed, feeds, flow, numbered, place
+
+MADE = (
+    "Made by `python -m tools.fleetgen --preset example`; from then on edited like any other file."
+)
+
+S21 = Model(
+    type="antminer-s21", profile="antminer-normal", hashrate_ths=200, boards=3, oui="02:15:51"
+)
+S19XP = Model(
+    type="antminer-s19-xp", profile="antminer-normal", hashrate_ths=140, boards=3, oui="02:15:52"
+)
+S21HYD = Model(
+    type="antminer-s21-hyd", profile="antminer-normal", hashrate_ths=335, boards=3, oui="02:15:53"
+)
+M60S = Model(
+    type="whatsminer-m60s", profile="whatsminer-normal", hashrate_ths=186, boards=3, oui="02:c4:11"
+)
+M50S = Model(
+    type="whatsminer-m50s", profile="whatsminer-normal", hashrate_ths=126, boards=3, oui="02:c4:12"
+)
+M66S = Model(
+    type="whatsminer-m66s", profile="whatsminer-normal", hashrate_ths=298, boards=4, oui="02:c4:13"
+)
+A1566 = Model(type="avalon-a1566", profile="avalon", hashrate_ths=185, boards=3, oui="02:b0:01")
+
+
+def _air(index: int, model: Model, racks: int, owner: str, **more: int | bool | str) -> Building:
+    comment = str(more.pop("comment", "")) or f"Air building {index}."
+    return Building(
+        id=f"ga-a{index}", racks=racks, slots=42, owner=owner, model=model,
+        network=f"10.20.{index * 4}.0/22", comment=comment,
+        dhcp=bool(more.get("dhcp")), eco_racks=int(more.get("eco_racks", 0)),
+    )  # fmt: skip
+
+
+AIR = (
+    _air(1, S21, 20, "house"),
+    _air(2, S21, 20, "house"),
+    _air(3, S21, 20, "northstar"),
+    _air(4, S21, 20, "northstar"),
+    _air(5, S19XP, 24, "house", eco_racks=6, comment="Air building 5; its last row runs eco."),
+    _air(6, S19XP, 24, "house", eco_racks=6, comment="Air building 6; its last row runs eco."),
+    _air(7, S19XP, 24, "bluepine"),
+    _air(8, S19XP, 24, "bluepine"),
+    _air(9, M60S, 20, "northstar"),
+    _air(10, M60S, 20, "keystone"),
+    _air(11, M60S, 20, "house", dhcp=True, comment="Air building 11, the older switches: DHCP."),
+    _air(12, M50S, 20, "house"),
+    _air(13, M50S, 20, "keystone"),
+    _air(
+        14,
+        A1566,
+        18,
+        "house",
+        comment="Air building 14: Avalons, for which there is no driver yet.",
+    ),
+)
+HYDRO = tuple(
+    Building(
+        id=f"ga-h{n}", racks=4, slots=42, owner="house", model=S21HYD,
+        network=f"10.20.{56 + n * 4}.0/22", comment=f"Hydro container {n}.",
+    )
+    for n in range(1, 6)
+)  # fmt: skip
+IMMERSION = (
+    Building(
+        id="ga-i1", racks=14, slots=42, owner="house", model=M66S, network="10.20.80.0/22",
+        comment="Immersion hall: a rack is a row of tanks on one PDU.",
+    ),
+)  # fmt: skip
+MACON = (*AIR, *HYDRO, *IMMERSION)
+GPU_HALLS = (("ga-g1", 64), ("ga-g2", 64))
+NODES_PER_RACK = 4
+WA = tuple(
+    Building(
+        id=f"wa-c{n}", racks=6, slots=36, owner="house", model=S19XP,
+        network=f"10.60.{(n - 1) * 4}.0/22", comment=f"Container {n} at the host's.",
+    )
+    for n in (1, 2)
+)  # fmt: skip
+
+PADS_PER_FEEDER = 3
+SWAPPED = (("ga-a1", 7), ("ga-a5", 3), ("ga-a9", 12))
+"""Building and rack in which two machines stand in each other's slot."""
+STRANGERS = (("ga-a2", 4), ("ga-a7", 9), ("ga-a10", 15), ("ga-h2", 1))
+"""Building and rack in which a machine works for somebody who is not its owner."""
+
+
+def files(seed: int) -> dict[str, str]:
+    """Path → content, below the repository's root."""
+    out: dict[str, str] = {"inventory/sites/ga-macon/power.yaml": _power()}
+    placed: dict[str, Placed] = {}
+    for building, first in numbered(MACON):
+        placed[building.id] = one = place(building, prefix="m", first=first, seed=seed)
+        out[f"inventory/sites/ga-macon/racks/{building.id}.yaml"] = one.racks_yaml
+        out[f"inventory/sites/ga-macon/placement/{building.id}.csv"] = one.placement_csv
+    for number, (hall, racks) in enumerate(GPU_HALLS):
+        out[f"inventory/sites/ga-macon/gpu/{hall}.yaml"] = _gpu(hall, racks, number)
+    for building, first in numbered(WA):
+        one = place(building, prefix="w", first=first, seed=seed)
+        out[f"inventory/sites/wa-hosted/racks/{building.id}.yaml"] = one.racks_yaml
+        out[f"inventory/sites/wa-hosted/placement/{building.id}.csv"] = one.placement_csv
+    out["examples/floor/ga-macon.yaml"] = _floor(placed)
+    return out
+
+
+# --- power -----------------------------------------------------------------------------------
+
+_HALL_KW = {"a": 4000, "h": 1250, "i": 4300, "g": 3600}
+_FANS_KW = {"a": 60, "h": 25, "i": 40, "g": 150}
+_PDU_KW = {"a": 200, "h": 300, "i": 300, "g": 60}
+
+
+def _power() -> str:
+    """Interconnection → two transformers → feeders → pads → halls and containers → a PDU per rack."""
+    nodes = [flow(id="ga-grid", kind="utility", rating_kw=50000, derate="1.0", meter="ga-m0")]
+    nodes += [
+        flow(id=f"ga-t{n}", kind="transformer", parent="ga-grid", rating_kw=31500, derate=0.9, meter=f"ga-mt{n}")
+        for n in (1, 2)
+    ]  # fmt: skip
+    pads: list[list[tuple[str, int]]] = [[(b.id, b.racks)] for b in AIR]
+    hydro = [(b.id, b.racks) for b in HYDRO]
+    pads += [hydro[:2], hydro[2:4], [hydro[4]]]
+    pads += [[(b.id, b.racks)] for b in IMMERSION]
+    pads += [[hall] for hall in GPU_HALLS]
+    # Alternately on either transformer, so that each carries a mix of old, new, theirs and ours.
+    for number in range(1, len(pads) // PADS_PER_FEEDER + 2):
+        parent = f"ga-t{(number - 1) % 2 + 1}"
+        nodes.append(
+            flow(id=f"ga-f{number}", kind="feeder", parent=parent, rating_kw=9000, derate=0.9, meter=f"ga-mf{number}")
+        )  # fmt: skip
+    for number, halls in enumerate(pads, 1):
+        pad, feeder = f"ga-pad-{number}", f"ga-f{(number - 1) // PADS_PER_FEEDER + 1}"
+        rating = 3600 if any(hall[0] in {"ga-i1", "ga-g1", "ga-g2"} for hall in halls) else 3150
+        nodes.append(
+            flow(
+                id=pad,
+                kind="pad",
+                parent=feeder,
+                rating_kw=rating,
+                derate=0.95,
+                meter=f"ga-mp{number}",
+            )
+        )
+        for hall, racks in halls:
+            letter = hall[3]
+            kind = "container" if letter == "h" else "hall"
+            nodes.append(
+                flow(
+                    id=hall, kind=kind, parent=pad, rating_kw=_HALL_KW[letter],
+                    unmanaged_kw=_FANS_KW[letter], pdus=flow(count=racks, rating_kw=_PDU_KW[letter]),
+                )
+            )  # fmt: skip
+    # Management and control plane hang on a pad of their own.
+    nodes.append(flow(id="ga-pad-ops", kind="pad", parent="ga-f7", rating_kw=150, meter="ga-mops"))
+    nodes.append(
+        flow(id="ga-ops", kind="hall", parent="ga-pad-ops", rating_kw=120, unmanaged_kw=10, pdus=flow(count=3, rating_kw=20))
+    )  # fmt: skip
+    return feeds(nodes, MADE)
+
+
+# --- GPU racks and the floor -----------------------------------------------------------------
+
+
+def _gpu(hall: str, racks: int, index: int) -> str:
+    lines = [f"# GPU hall {index + 1}. {MADE}", "racks:"]
+    node = IPv4Address("10.24.0.0") + 1024 * index + 10
+    bmc = IPv4Address("10.25.4.0") + 1024 * index + 10
+    for number in range(1, racks + 1):
+        offset = (number - 1) * NODES_PER_RACK
+        lines += [
+            f"  - id: {hall}-r{number:02d}",
+            f"    feed: {hall}-p{number}",
+            f"    switch: {hall}-sw{(number + 7) // 8}",
+            f"    nodes: {NODES_PER_RACK}",
+            "    owner: house",
+            "    type: gpu-hgx-h200",
+            "    profile: gpu-inference",
+            f"    first_address: {node + offset}",
+            f"    first_bmc: {bmc + offset}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _floor(placed: dict[str, Placed]) -> str:
+    lines = [
+        "# What stands on the simulated floor of ga-macon otherwise than the record says.",
+        "swapped:  # two machines that stand in each other's slot",
+    ]
+    for building, rack in SWAPPED:
+        one, other = _in_service(placed[building], f"{building}-r{rack:02d}")[4:6]
+        lines.append(f"  - [{one}, {other}]")
+    lines.append("foreign_pools:  # machines that work for somebody who is not their owner")
+    for number, (building, rack) in enumerate(STRANGERS, 1):
+        asset = _in_service(placed[building], f"{building}-r{rack:02d}")[10]
+        lines += [
+            f"  - asset: {asset}",
+            "    url: stratum+tcp://stratum.elsewhere.example.net:3333",
+            f"    worker: visitor.{number}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _in_service(placed: Placed, rack: str) -> list[str]:
+    return [a.asset for a in placed.assets if a.rack == rack and a.state == "in_service"]
