@@ -35,9 +35,9 @@ from control_plane.core.change import (
     kind_of,
 )
 from control_plane.core.errors import ControlPlaneError, UnexpectedReply
-from control_plane.core.observation import Depth, Field, Identity, Observation, Settings, Telemetry
+from control_plane.core.observation import Depth, Field, Identity, Observation, Settings
 from control_plane.drivers import whatsminer_reads as reads
-from control_plane.drivers.antminer_reads import Pools, read_pools
+from control_plane.drivers.antminer_reads import read_pools
 from control_plane.drivers.driver import (
     Reply,
     ask,
@@ -99,17 +99,12 @@ class WhatsminerDriver:
         """One look; see `core.ports.Driver`. TELEMETRY and POOLS are one connection."""
         parts = await self._mining(target, _JOINED[depth])
         summary, pools = _read_parts(parts, target.address)
-        telemetry = summary.telemetry
-        if pools is not None:
-            telemetry = msgspec.structs.replace(
-                telemetry, accepted=pools.accepted, rejected=pools.rejected
-            )
         if depth is Depth.FULL:
-            return await self._full(target, summary, pools, telemetry, parts)
+            return await self._full(target, summary, pools, parts)
         asked, settings = summary.asked, Settings(mining=summary.mining)
         if depth is Depth.POOLS:
             asked |= {Field.POOLS}
-            settings = Settings(mining=summary.mining, pools=None if pools is None else pools.pools)
+            settings = Settings(mining=summary.mining, pools=pools)
         return Observation(
             asset=target.asset,
             at_s=self._clock.wall_s(),
@@ -117,7 +112,7 @@ class WhatsminerDriver:
             source="whatsminer_v2 api",
             settings=settings,
             asked=asked,
-            telemetry=telemetry,
+            telemetry=summary.telemetry,
             write_enabled=self._writable.get(target.asset),
         )
 
@@ -182,8 +177,7 @@ class WhatsminerDriver:
         self,
         target: Target,
         summary: reads.Summary,
-        pools: Pools | None,
-        telemetry: Telemetry,
+        pools: tuple[PoolSetting, ...] | None,
         parts: Parts | None,
     ) -> Observation:
         info = await self._daemon(target, "get_miner_info")
@@ -200,11 +194,11 @@ class WhatsminerDriver:
             identity=reads.read_identity(info, model),
             settings=msgspec.structs.replace(
                 settings,
-                pools=None if pools is None else pools.pools,
+                pools=pools,
                 addressing=reads.read_addressing(info),
             ),
             asked=CAPABILITIES.reads,
-            telemetry=msgspec.structs.replace(telemetry, errors=errors),
+            telemetry=msgspec.structs.replace(summary.telemetry, errors=errors),
             write_enabled=self._writable.get(target.asset),
         )
 
@@ -261,12 +255,12 @@ class WhatsminerDriver:
             return outcome
         try:
             status, configured = await self._configured(target)
+            if configured != mode:
+                return InProgress(RESTART_CHECK_S, f"mode {mode} does not read back yet")
+            if status.mining is not True:
+                outcome = await self._send(target, change, "power_on", {})
         except ControlPlaneError as error:
             return maybe_written(error, check_after_s=RESTART_CHECK_S)
-        if configured != mode:
-            return InProgress(RESTART_CHECK_S, f"mode {mode} does not read back yet")
-        if status.mining is not True:
-            outcome = await self._send(target, change, "power_on", {})
         if isinstance(outcome, Failed):
             # The mode was written all the same.
             return InProgress(RESTART_CHECK_S, outcome.reason)
@@ -334,8 +328,11 @@ class WhatsminerDriver:
         # Ciphers are loaded with the first write, not by a plan.
         from control_plane.drivers.whatsminer_crypto import Seal  # noqa: PLC0415
 
-        challenge = await self._daemon(target, "get_token")
-        return Seal(target.password, challenge, f"{target.address} get_token")
+        what = f"{target.address} get_token"
+        reply = decode_reply(await self._ask(target, "get_token"), what)
+        if whole_of(reply.get("Code")) == reads.NO_WRITES:
+            self._writable[target.asset] = False
+        return Seal(target.password, reads.body_of(reply, what), what)
 
     def _verdict(self, target: Target, reply: Reply, *, check_after_s: float) -> Outcome:
         """What the answer to a write says; anything unclear is looked at again."""
@@ -383,7 +380,9 @@ def _first(section: object) -> Reply:
     return found[0] if found else {}
 
 
-def _read_parts(parts: Parts | None, address: str) -> tuple[reads.Summary, Pools | None]:
+def _read_parts(
+    parts: Parts | None, address: str
+) -> tuple[reads.Summary, tuple[PoolSetting, ...] | None]:
     """The summary, and the pools where they were asked for and can be read."""
     if parts is None:
         return reads.STARTING, None
@@ -391,6 +390,6 @@ def _read_parts(parts: Parts | None, address: str) -> tuple[reads.Summary, Pools
     if "pools" not in parts:
         return summary, None
     try:
-        return summary, read_pools(parts["pools"], f"{address} pools")
+        return summary, read_pools(parts["pools"], f"{address} pools").pools
     except UnexpectedReply:
         return summary, None

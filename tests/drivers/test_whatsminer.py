@@ -25,14 +25,14 @@ from control_plane.core.change import (
     StopMining,
 )
 from control_plane.core.observation import Activity, Depth, Field, Observation, PoolSetting
-from control_plane.core.ports import Target
+from control_plane.core.ports import Driver, Target
 from control_plane.core.secret import Secret
 from control_plane.drivers.whatsminer import WhatsminerDriver
 from control_plane.simulator.clock import LoopSimClock
 from control_plane.simulator.ledger import Write
 from control_plane.simulator.machine import World
 from control_plane.simulator.memory import MemoryNet
-from control_plane.simulator.network import Network, Station
+from control_plane.simulator.network import Network, Station, Trouble
 from control_plane.simulator.virtual import EPOCH_S, VirtualClock, VirtualLoop, run_virtual
 from control_plane.simulator.whatsminer import WhatsMiner
 from control_plane.simulator.whatsminer_crypto import MAX_TOKENS_PER_CLIENT, TOKEN_LIFE_S
@@ -45,6 +45,8 @@ from control_plane.simulator.whatsminer_unit import (
     Pool,
     WriteApi,
 )
+from tests.drivers.making import Bench as AnyBench
+from tests.drivers.making import on_bench
 from tests.simulator.making import M60S, a_machine
 
 T = TypeVar("T")
@@ -65,7 +67,7 @@ class Bench(NamedTuple):
     device: WhatsMiner
     world: World
     net: MemoryNet
-    driver: WhatsminerDriver
+    driver: Driver
     target: Target
 
     async def look(self, depth: Depth = Depth.FULL) -> Observation:
@@ -378,6 +380,25 @@ def test_it_is_not_woken_while_the_old_mode_reads() -> None:
         assert bench.writes() == ["set_low_power"]
 
     on_unit(play, asleep=True)
+
+
+@pytest.mark.parametrize("trouble", Trouble)
+def test_no_line_sends_a_half_of_waking_twice_or_calls_it_nothing(trouble: Trouble) -> None:
+    async def play(bench: AnyBench, before: int) -> int:
+        bench.stage.site.machine(bench.target.asset).sleep()
+        await bench.stage.clock.sleep(60)
+        bench.line.trouble, bench.line.before_request = trouble, before
+        outcome = await bench.driver.apply(bench.target, StartMining("low"))
+        arrived = [write.kind for write in bench.writes()]
+        assert arrived in ([], ["set_low_power"], ["set_low_power", "power_on"])
+        if arrived:
+            assert isinstance(outcome, Applied | InProgress)
+        return bench.line.requests
+
+    before = 1
+    while on_bench("whatsminer_v2", lambda bench, n=before: play(bench, n)) >= before:  # type: ignore[misc]
+        before += 1
+    assert before == 9
 
 
 @pytest.mark.parametrize(
