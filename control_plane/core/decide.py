@@ -524,19 +524,23 @@ def _step(
 
 
 def settings_after(before: Settings, change: Change) -> Settings:
-    """The settings as they should read after a change."""
+    """The settings as they should read after a change.
+
+    A limit that was in force in one mode says nothing about another (asic-devices, trap 13): with a
+    new mode it is unknown, so that the step counts at the mode's full watts.
+    """
     match change:
         case SetPools(pools=pools):
             return msgspec.structs.replace(before, pools=pools)
         case SetPowerMode(power_mode=mode):
-            return msgspec.structs.replace(before, power_mode=mode)
+            return msgspec.structs.replace(before, power_mode=mode, power_limit_w=None)
         case SetPowerLimit(power_limit_w=watts):
             return msgspec.structs.replace(before, power_limit_w=watts)
         case StopMining():
             return msgspec.structs.replace(before, mining=False)
         case StartMining(power_mode=mode):
             return msgspec.structs.replace(
-                before, mining=True, power_mode=mode or before.power_mode
+                before, mining=True, power_mode=mode or before.power_mode, power_limit_w=None
             )
         case _:
             return before

@@ -12,6 +12,9 @@ from control_plane.core.observation import FIELDS, Field, Observation, PoolSetti
 Value = tuple[PoolSetting, ...] | bool | int | str
 
 
+_OF_THE_AWAKE = frozenset({Field.POWER_MODE, Field.POWER_LIMIT_W})
+
+
 class Direction(StrEnum):
     """What an observed difference means for the permitted draw."""
 
@@ -56,8 +59,8 @@ def differences(device: Device, desired: Settings, seen: Observation) -> tuple[D
         have = getattr(observed, field)
         if want is None or have is None or want == have:
             continue
-        if field is Field.POWER_MODE and (observed.mining is False or desired.mining is False):
-            continue  # A sleeping device has no mode to compare; it is named when it is woken.
+        if field in _OF_THE_AWAKE and (observed.mining is False or desired.mining is False):
+            continue  # A sleeping device has neither to compare; they are named when it is woken.
         found.append(
             Difference(
                 field=field,
@@ -76,7 +79,7 @@ def unreadable(desired: Settings, seen: Observation) -> frozenset[Field]:
         return unread
     unknown = {field for field in unread if getattr(desired, field) is not None}
     if seen.settings.mining is False:
-        unknown.discard(Field.POWER_MODE)
+        unknown -= _OF_THE_AWAKE
     return frozenset(unknown)
 
 

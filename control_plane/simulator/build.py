@@ -80,6 +80,9 @@ def build_site(
         device.asset: _stock(device, seed) if start == "stock" else device.desired()
         for device in present
     }
+    for device in present:
+        if device.rack in floor.outdated_racks:
+            wanted[device.asset] = _outdated(device, wanted[device.asset])
     settings = _fed(site, wanted)
     for foreign in floor.foreign_pools:
         if foreign.asset in settings:
@@ -118,6 +121,9 @@ def build_site(
 
 
 def _checked(floor: Floor, site: Site) -> Floor:
+    if set(floor.outdated_racks) - set(site.racks):
+        msg = f"the floor of {site.id} names unknown racks: {', '.join(floor.outdated_racks)}"
+        raise ValueError(msg)
     known = {device.asset for device in site.devices}
     named = {asset for pair in floor.swapped for asset in pair}
     named |= {foreign.asset for foreign in floor.foreign_pools}
@@ -189,7 +195,7 @@ def _stock(device: Device, seed: int) -> Settings:
     if pools and _draw(seed, f"factory/{device.asset}") < FACTORY_POOL_DEVICES:
         pools = (_FACTORY_POOL,)
     elif pools and rack < OLD_WORKER_RACKS:
-        pools = tuple(replace(pool, worker=_old_worker(device, pool.worker)) for pool in pools)
+        pools = _outdated(device, settings).pools or ()
     elif pools and rack < OLD_BACKUP_RACKS:
         pools = (*pools[: max(1, len(pools) - 1)], _old_backup(pools[0]))
     mode = settings.power_mode
@@ -199,6 +205,13 @@ def _stock(device: Device, seed: int) -> Settings:
     if mining and _draw(seed, f"asleep/{device.asset}") < ASLEEP_DEVICES:
         mining = False
     return replace(settings, pools=pools or None, power_mode=mode, mining=mining)
+
+
+def _outdated(device: Device, settings: Settings) -> Settings:
+    pools = tuple(
+        replace(pool, worker=_old_worker(device, pool.worker)) for pool in settings.pools or ()
+    )
+    return replace(settings, pools=pools or None)
 
 
 def _old_worker(device: Device, worker: str) -> str:

@@ -21,6 +21,8 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     swapped: tuple[tuple[str, str], ...] = ()
     """Pairs of assets that stand in each other's slot."""
     foreign_pools: tuple[ForeignPool, ...] = ()
+    outdated_racks: tuple[str, ...] = ()
+    """Racks whose machines still use the worker names of last year."""
 
 
 def load_floor(path: Path) -> Floor:

@@ -371,3 +371,20 @@ def test_no_repair_raises_power_and_no_write_but_a_stop_passes_a_hold(
         assert decision.steps == ()
     # Total: whoever is not converged has a step or a named reason.
     assert decision.converged or decision.steps or decision.held
+
+
+def test_a_raise_counts_at_the_new_mode_whatever_limit_was_in_force() -> None:
+    """A WhatsMiner in low mode reports its low watts as limit: the limit goes with the mode."""
+    low = settings(power_mode="low", power_limit_w=2_400)
+    step = decided(memory=fresh_memory(), sighting=seen(low)).steps[0]
+    assert isinstance(step.change, SetPowerMode)
+    assert (step.before_w, step.after_w) == (2_400.0, 3_500.0)
+
+
+def test_a_sleeping_device_has_no_limit_to_compare() -> None:
+    asleep = settings(mining=False, power_limit_w=100)
+    decision = decided(
+        device=device(intent=intent(mining=False, power_limit_w=3_000)),
+        sighting=seen(asleep),
+    )
+    assert not decision.differences

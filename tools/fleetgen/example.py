@@ -90,6 +90,13 @@ WA = tuple(
 )  # fmt: skip
 
 PADS_PER_FEEDER = 3
+OUTDATED = (
+    *(f"ga-a2-r{n:02d}" for n in range(11, 16)),
+    *(f"ga-a9-r{n:02d}" for n in range(1, 5)),
+    *(f"ga-a13-r{n:02d}" for n in range(5, 8)),
+    *(f"ga-i1-r{n:02d}" for n in range(2, 4)),
+)
+"""Racks that the last change of worker names never reached."""
 SWAPPED = (("ga-a1", 7), ("ga-a5", 3), ("ga-a9", 12))
 """Building and rack in which two machines stand in each other's slot."""
 STRANGERS = (("ga-a2", 4), ("ga-a7", 9), ("ga-a10", 15), ("ga-h2", 1))
@@ -124,10 +131,8 @@ _PDU_KW = {"a": 200, "h": 300, "i": 300, "g": 60}
 def _power() -> str:
     """Interconnection → two transformers → feeders → pads → halls and containers → a PDU per rack."""
     nodes = [flow(id="ga-grid", kind="utility", rating_kw=50000, derate="1.0", meter="ga-m0")]
-    nodes += [
-        flow(id=f"ga-t{n}", kind="transformer", parent="ga-grid", rating_kw=31500, derate=0.9, meter=f"ga-mt{n}")
-        for n in (1, 2)
-    ]  # fmt: skip
+    top = {"kind": "transformer", "parent": "ga-grid", "rating_kw": 31500, "derate": 0.9}
+    nodes += [flow(id=f"ga-t{n}", **top, meter=f"ga-mt{n}") for n in (1, 2)]
     pads: list[list[tuple[str, int]]] = [[(b.id, b.racks)] for b in AIR]
     hydro = [(b.id, b.racks) for b in HYDRO]
     pads += [hydro[:2], hydro[2:4], [hydro[4]]]
@@ -136,17 +141,16 @@ def _power() -> str:
     # Alternately on either transformer, so that each carries a mix of old, new, theirs and ours.
     for number in range(1, len(pads) // PADS_PER_FEEDER + 2):
         parent = f"ga-t{(number - 1) % 2 + 1}"
-        nodes.append(
-            flow(id=f"ga-f{number}", kind="feeder", parent=parent, rating_kw=9000, derate=0.9, meter=f"ga-mf{number}")
-        )  # fmt: skip
+        feeder = {"kind": "feeder", "parent": parent, "rating_kw": 9000, "derate": 0.9}
+        nodes.append(flow(id=f"ga-f{number}", **feeder, meter=f"ga-mf{number}"))
     for number, halls in enumerate(pads, 1):
-        pad, feeder = f"ga-pad-{number}", f"ga-f{(number - 1) // PADS_PER_FEEDER + 1}"
+        pad, above = f"ga-pad-{number}", f"ga-f{(number - 1) // PADS_PER_FEEDER + 1}"
         rating = 3600 if any(hall[0] in {"ga-i1", "ga-g1", "ga-g2"} for hall in halls) else 3150
         nodes.append(
             flow(
                 id=pad,
                 kind="pad",
-                parent=feeder,
+                parent=above,
                 rating_kw=rating,
                 derate=0.95,
                 meter=f"ga-mp{number}",
@@ -163,9 +167,8 @@ def _power() -> str:
             )  # fmt: skip
     # Management and control plane hang on a pad of their own.
     nodes.append(flow(id="ga-pad-ops", kind="pad", parent="ga-f7", rating_kw=150, meter="ga-mops"))
-    nodes.append(
-        flow(id="ga-ops", kind="hall", parent="ga-pad-ops", rating_kw=120, unmanaged_kw=10, pdus=flow(count=3, rating_kw=20))
-    )  # fmt: skip
+    ops = {"kind": "hall", "parent": "ga-pad-ops", "rating_kw": 120, "unmanaged_kw": 10}
+    nodes.append(flow(id="ga-ops", **ops, pdus=flow(count=3, rating_kw=20)))
     return feeds(nodes, MADE)
 
 
@@ -208,6 +211,8 @@ def _floor(placed: dict[str, Placed]) -> str:
             "    url: stratum+tcp://stratum.elsewhere.example.net:3333",
             f"    worker: visitor.{number}",
         ]
+    lines.append("outdated_racks:  # machines that still use the worker names of last year")
+    lines += [f"  - {rack}" for rack in OUTDATED]
     return "\n".join(lines) + "\n"
 
 
