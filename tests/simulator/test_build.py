@@ -228,7 +228,9 @@ def test_the_meter_shows_what_the_machines_draw() -> None:
     site = a_site(odd_slots=False)
     sim = build(site)
     watts, rate = sim.totals()
-    nameplate = sum(permitted_w(d.type, d.desired()) for d in site.devices if d.asset in sim.stations)
+    nameplate = sum(
+        permitted_w(d.type, d.desired()) for d in site.devices if d.asset in sim.stations
+    )
     assert abs(watts / nameplate - 1) < 0.01
     assert abs(rate / (20 * 200 + 20 * 180) - 1) < 0.01
 
