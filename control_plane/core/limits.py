@@ -72,6 +72,12 @@ TELEMETRY_TTL_S: Final = _limit(
 WRITE_READ_TTL_S: Final = _limit(
     "WRITE_READ_TTL_S", 30.0, "wire s", "reconciler rule 1: a write is decided from a fresh read"
 )
+VERIFY_FLOOR_S: Final = _limit(
+    "VERIFY_FLOOR_S",
+    10.0,
+    "wire s",
+    "two accepts of a loaded board and a look: no verdict is sooner, however fast a simulation runs",
+)
 MAX_ATTEMPTS: Final = _limit(
     "MAX_ATTEMPTS", 3, "writes", "reconciler rule 5: after that the device is stuck"
 )

@@ -64,28 +64,43 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
-def progress(op: Operation, device: Device, seen: Observation | None, now_s: float) -> Operation:
+def progress(
+    op: Operation,
+    device: Device,
+    seen: Observation | None,
+    now_s: float,
+    *,
+    floor_s: float = 0.0,
+) -> Operation:
     """The operation after one more look; `seen` is `None` where the look failed.
 
-    A look older than the intent says nothing about it.
+    A look older than the intent says nothing about it; one that could not read the setting says
+    neither yes nor no; and a no counts only from a look after the grace.
+
+    Args:
+        op: the open operation.
+        device: its device.
+        seen: the last look at all settings.
+        now_s: policy time.
+        floor_s: policy seconds below which no grace goes: looks take wire time at any time scale.
     """
     if op.stage not in OPEN_STAGES:
         return op
-    age_s = now_s - (op.sent_at_s if op.answered_at_s is None else op.answered_at_s)
+    began_s = op.sent_at_s if op.answered_at_s is None else op.answered_at_s
+    age_s = now_s - began_s
+    readback_s, effect_s = max(op.cost.readback_s, floor_s), max(op.cost.effect_s, 2 * floor_s)
     fresh = seen if seen is not None and seen.at_s > op.sent_at_s else None
     stage = op.stage
     if stage is Stage.SENT and fresh is not None and reads_as_written(op, fresh):
         stage = Stage.READ_BACK
     if stage is Stage.READ_BACK and fresh is not None and _shows_effect(op, device, fresh):
         return msgspec.structs.replace(op, stage=Stage.CONFIRMED)
-    if (
-        stage is Stage.SENT
-        and age_s > op.cost.readback_s
-        and (fresh is not None or age_s > op.cost.effect_s)
-    ):
-        # Without any look the verdict waits longer: silence is what a rebooting device does.
-        return msgspec.structs.replace(op, stage=Stage.NOT_APPLIED)
-    if stage is Stage.READ_BACK and age_s > op.cost.effect_s:
+    if stage is Stage.SENT:
+        denied = fresh is not None and fresh.at_s > began_s + readback_s and _tells(op, fresh)
+        # Without a look that tells, the verdict waits longer: silence is what a rebooting device does.
+        if denied or age_s > effect_s:
+            return msgspec.structs.replace(op, stage=Stage.NOT_APPLIED)
+    if stage is Stage.READ_BACK and age_s > effect_s:
         return msgspec.structs.replace(op, stage=Stage.NO_EFFECT)
     return op if stage is op.stage else msgspec.structs.replace(op, stage=stage)
 
@@ -108,6 +123,24 @@ def reads_as_written(op: Operation, seen: Observation) -> bool:
             return _restarted(op, seen)
         case Reboot():
             return _rebooted(op, seen)
+        case _:
+            assert_never(op.change)
+
+
+def _tells(op: Operation, seen: Observation) -> bool:
+    """Whether a look could read what the operation wrote."""
+    have = seen.settings
+    match op.change:
+        case SetPools():
+            return have.pools is not None
+        case SetPowerMode():
+            return have.power_mode is not None
+        case SetPowerLimit():
+            return have.power_limit_w is not None
+        case StopMining() | StartMining():
+            return have.mining is not None
+        case RestartMining() | Reboot():
+            return seen.telemetry.mining_uptime_s is not None
         case _:
             assert_never(op.change)
 

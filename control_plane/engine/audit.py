@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -52,6 +53,17 @@ class AuditFile:
             raise StoreError(
                 f"{self._path}: {error.strerror}; nothing is done without an audit record"
             ) from error
+
+    def records(self) -> Iterator[Mapping[str, Any]]:
+        """Every record, oldest first; of a damaged file, up to the damage."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as lines:
+            for line in lines:
+                try:
+                    yield msgspec.json.decode(line)
+                except msgspec.DecodeError:
+                    return
 
     def verify(self) -> tuple[int, int | None]:
         """(number of records, 1-based line of the first broken link or `None`)."""

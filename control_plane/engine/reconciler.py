@@ -101,7 +101,7 @@ class Reconciler:
         slot.seen, slot.unseen = now, None
         slot.seen_wire_s = self._clock.wire_s()
         if depth is Depth.FULL:
-            slot.full_wanted, slot.full_wire_s = False, slot.seen_wire_s
+            slot.full_wanted, slot.full_at_s = False, now.at_s
         elif before is not None and _discontinuous(before, sighting):
             self._hurry(slot, 0.0)
         self.recount(slot)
@@ -356,7 +356,11 @@ class Reconciler:
             return
         now_s = self._clock.wall_s()
         seen = slot.seen if slot.unseen is None else None
-        after = progress(op, slot.device, seen, now_s)
+        if seen is not None and op.stage is Stage.SENT:
+            # A telemetry look since then has not asked for the settings.
+            seen = msgspec.structs.replace(seen, at_s=slot.full_at_s)
+        floor_s = limits.VERIFY_FLOOR_S / self._clock.wire_of(1.0)
+        after = progress(op, slot.device, seen, now_s, floor_s=floor_s)
         if (
             after.stage is Stage.READ_BACK
             and seen is not None

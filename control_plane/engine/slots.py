@@ -39,7 +39,7 @@ class Slot:
     seen: Observation | None = None
     unseen: Unseen | None = None
     seen_wire_s: float = NEVER
-    full_wire_s: float = NEVER
+    full_at_s: float = NEVER
     full_wanted: bool = True
     polls: int = 0
     failures: int = 0
