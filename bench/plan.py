@@ -9,10 +9,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from bench.figures import Figure, own_peak_mib, run_python
+
+if TYPE_CHECKING:
+    from control_plane.core.fleet import Site
+    from control_plane.core.observation import Observation, Unseen
 
 _SITE = """
 import sys, time
@@ -68,7 +73,7 @@ def child(root: str, began: float) -> None:
     sys.stdout.write(msgspec.json.encode(report).decode())
 
 
-def _sightings(site: object) -> dict[str, object]:
+def _sightings(site: Site) -> dict[str, Observation | Unseen]:
     """What each device would say, with pools of its past."""
     from control_plane.core.observation import (
         Depth,
@@ -81,8 +86,8 @@ def _sightings(site: object) -> dict[str, object]:
 
     past = (PoolSetting(url="stratum+tcp://old.example.com:3333", worker="past"),)
     asked = frozenset({Field.POOLS, Field.MINING, Field.POWER_MODE})
-    found = {}
-    for device in site.devices:  # type: ignore[attr-defined]
+    found: dict[str, Observation | Unseen] = {}
+    for device in site.devices:
         if not device.is_managed:
             continue
         settings = msgspec.structs.replace(device.desired(), pools=past)
@@ -111,7 +116,10 @@ def _peer_s(root: Path) -> float:
 def measure() -> list[Figure]:
     """14,000 devices and 300,000."""
     figures = []
-    for devices, sites, target_s, target_mib in ((14_000, 1, 1.0, None), (300_000, 20, 10.0, 1_024.0)):
+    for devices, sites, target_s, target_mib in (
+        (14_000, 1, 1.0, None),
+        (300_000, 20, 10.0, 1_024.0),
+    ):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "inventory"
             run_python(

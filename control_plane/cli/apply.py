@@ -137,8 +137,9 @@ def _plan_of(place: Workplace, declared: Declared, digest: str | None, *, yes: b
                 f"{len(found)} shown plans begin with {digest}: give more letters", Exit.USAGE
             )
         return found[0]
-    plan = make_plan(declared.site, declared.digest, seen_world(place, declared.site, look=True))
-    record = shown(plan)
+    world = seen_world(place, declared.site, look=True)
+    plan = make_plan(declared.site, declared.digest, world)
+    record = shown(plan, world)
     place.store.put_shown_plan(record)
     click.echo(render_plan(plan))
     if plan.actionable or plan.accepted != plan.revision:

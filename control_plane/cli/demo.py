@@ -25,6 +25,7 @@ from control_plane.cli.workplace import Declared, Workplace, load_declared, run_
 from control_plane.core.plan import Plan, make_plan
 from control_plane.engine.accept import Proposal, accept
 from control_plane.engine.loop import Engine, Pace, Progress
+from control_plane.engine.records import ShownPlan
 from control_plane.inventory.git import commit_of
 from control_plane.simulator.control import SOCKET, ControlClient
 from control_plane.simulator.serve import MAP
@@ -33,12 +34,12 @@ from control_plane.views.plan import render_plan
 SITE = "ga-macon"
 SCALE = 600.0
 """Device and policy seconds per second. Below it, six soaks of ten minutes would not fit a minute."""
-INTERVAL_S = 5.0
+INTERVAL_S = 8.0
 """Wire seconds between looks at a device."""
 SECRETS = {"GRIDPLANE_ANTMINER_PASSWORD": "root", "GRIDPLANE_WHATSMINER_PASSWORD": "admin"}
 """The simulated machines' factory passwords."""
 
-HIJACKED, LOWERED, HELD, REBOOTED = "ga-a1-r05", "ga-a4-r07", "ga-a3-r09", "ga-a10"
+HIJACKED, LOWERED, HELD, REBOOTED = "ga-a1-r05", "ga-a4-r07", "ga-a3-r09", "ga-a1"
 _START_S = 20.0
 _SETTLE_S = 25.0
 """Wire seconds that the site has to come to rest after the attacks; longer is a failure."""
@@ -83,10 +84,10 @@ def command(*, inventory: Path, floor: Path, state: Path | None) -> int:
             f"{SCALE:.0f} times faster, the wire does not, so no latency is quoted below",
         )
         place = Workplace(site=SITE, state=folder / "state", network_map=folder / "sim" / MAP)
-        plan = _first_plan(place, declared)
+        plan, record = _first_plan(place, declared)
         _say(began, "the plan, before anything is written:")
         click.echo(_indented(render_plan(plan)))
-        stage = run_async(_converge(place, declared, plan, control, inventory, began))
+        stage = run_async(_converge(place, declared, record, control, inventory, began))
         _say(began, "at rest; a second plan, from what was read back:")
         after = make_plan(declared.site, declared.digest, place.world(declared.site))
         click.echo(_indented(render_plan(after)))
@@ -130,17 +131,17 @@ def _simulator(inventory: Path, floor: Path, folder: Path) -> Iterator[ControlCl
             process.wait()
 
 
-def _first_plan(place: Workplace, declared: Declared) -> Plan:
+def _first_plan(place: Workplace, declared: Declared) -> tuple[Plan, ShownPlan]:
     look_at(place, declared.site)
-    plan = make_plan(declared.site, declared.digest, place.world(declared.site))
-    place.store.put_shown_plan(shown(plan))
-    return plan
+    world = place.world(declared.site)
+    plan = make_plan(declared.site, declared.digest, world)
+    return plan, shown(plan, world)
 
 
 async def _converge(  # noqa: PLR0917 - one caller, each once
     place: Workplace,
     declared: Declared,
-    plan: Plan,
+    plan: ShownPlan,
     control: ControlClient,
     inventory: Path,
     began: float,
@@ -153,7 +154,7 @@ async def _converge(  # noqa: PLR0917 - one caller, each once
         site=declared.site,
         digest=declared.digest,
         files=declared.files,
-        plan=shown(plan),
+        plan=plan,
         by="demo",
         commit=commit_of(inventory),
     )
@@ -197,7 +198,7 @@ async def _nearly_there(engine: Engine) -> None:
     """Until all canaries have passed their gates and the last wave is on its way."""
     progress = engine.progress()
     while not progress.waves or (progress.rollout != "done" and progress.wave < progress.waves):
-        await asyncio.sleep(0.1)  # noqa: ASYNC110 - the engine tells nobody; it is looked at
+        await asyncio.sleep(0.1)
         progress = engine.progress()
 
 

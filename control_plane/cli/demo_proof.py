@@ -103,7 +103,8 @@ def prove(
     back = [a for a in stage.rebooted if machines[a]["hashrate_ths"] > 0 and not touched[a]]
     rebooted = [a for a in stage.rebooted if devices[a].is_managed]
     drawn_mw = sum(m["drawn_w"] for m in machines.values()) / 1e6
-    tightest = min(after.headroom, key=lambda node: node.after_w)
+    tightest = min(after.headroom, key=lambda node: node.usable_w - node.after_w)
+    left_w = tightest.usable_w - tightest.after_w
     records, broken = place.audit.verify()
     return [
         Proof(
@@ -148,8 +149,8 @@ def prove(
         ),
         Proof(
             "no feed is over its cap by nameplate",
-            tightest.after_w >= 0,
-            f"{tightest.node} has {tightest.after_w / 1e3:,.1f} kW left; {drawn_mw:.2f} MW are drawn",
+            left_w >= 0,
+            f"{tightest.node} has {left_w / 1e3:,.2f} kW left; {drawn_mw:.2f} MW are drawn",
         ),
         Proof(
             "the audit's chain is whole",

@@ -13,8 +13,8 @@ from control_plane.cli.looking import seen_world
 from control_plane.cli.workplace import Workplace, load_declared, pick_site
 from control_plane.core.against import compare
 from control_plane.core.errors import DeclarationError
-from control_plane.core.observation import Settings
-from control_plane.core.plan import Plan, make_plan
+from control_plane.core.observation import Observation, Settings
+from control_plane.core.plan import Plan, World, make_plan
 from control_plane.engine.records import ShownPlan
 from control_plane.inventory.git import files_at
 from control_plane.inventory.load import load_files
@@ -56,17 +56,25 @@ def command(
     place = Workplace(site=name, state=state, network_map=network_map)
     world = seen_world(place, declared.site, look=not no_look)
     plan = make_plan(declared.site, declared.digest, world)
-    place.store.put_shown_plan(shown(plan))
+    place.store.put_shown_plan(shown(plan, world))
     how = f"gridplane apply --site {name} {plan.digest[:12]}"
     emit(output, plan, table=render_plan(plan, command=how), names=[plan.digest])
     return Exit.ACTIONABLE if exit_code and plan.actionable else Exit.OK
 
 
-def shown(plan: Plan) -> ShownPlan:
-    """The record by which `apply` knows the plan again."""
+def shown(plan: Plan, world: World) -> ShownPlan:
+    """The record by which `apply` knows the plan again.
+
+    What a device had when the plan was shown is kept of those that it writes to and of those that it
+    holds: whoever moves one of them later is noticed.
+    """
     expected: dict[str, Settings] = {}
     for step in plan.steps:
         expected.setdefault(step.asset, step.before)
+    for held in plan.held:
+        sighting = world.sightings.get(held.asset)
+        if isinstance(sighting, Observation):
+            expected.setdefault(held.asset, sighting.settings)
     return ShownPlan(digest=plan.digest, revision=plan.revision, at_s=plan.at_s, expected=expected)
 
 

@@ -392,6 +392,8 @@ def _rollout_verdict(ctx: Context, difference: Difference) -> Why | Held:
     if expected is not None:
         planned = getattr(expected, field.value)
         if planned is not None and planned != difference.observed and not _lowers(difference):
+            if _is_hijack(ctx, difference):
+                return Why.DRIFT  # A thief does not win by being faster than the rollout.
             return _held(ctx, Reason.MOVED, "it changed after the plan was shown", field)
     approvers = ctx.owner.approvals.get(field, ())
     if approvers and field not in ctx.approved and not _lowers(difference):
@@ -399,6 +401,14 @@ def _rollout_verdict(ctx: Context, difference: Difference) -> Why | Held:
     if not ctx.assigned and not _lowers(difference):
         return _held(ctx, Reason.ROLLOUT_WAVE, field=field)
     return Why.ROLLOUT
+
+
+def _is_hijack(ctx: Context, difference: Difference) -> bool:
+    """Whether the device works for a pool that is not its owner's."""
+    if difference.field is not Field.POOLS or not isinstance(difference.observed, tuple):
+        return False
+    owned = {pool.url for pool in ctx.owner.pools}
+    return any(pool.url not in owned for pool in difference.observed)
 
 
 def _lowers(difference: Difference) -> bool:

@@ -55,7 +55,7 @@ POLL_CONCURRENCY: Final = _limit(
     "asic-devices §5: 14,000 devices in 7.4 s without errors at 500",
 )
 POOLS_EVERY_POLLS: Final = _limit(
-    "POOLS_EVERY_POLLS", 3, "polls", "control S2: a hijack is contained within 30 s"
+    "POOLS_EVERY_POLLS", 1, "polls", "control S2: a hijack is seen within 10 s, contained within 30"
 )
 FULL_EVERY_POLLS: Final = _limit(
     "FULL_EVERY_POLLS", 360, "polls", "asic-devices §5: identity and config hourly or on change"

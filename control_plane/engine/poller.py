@@ -93,7 +93,7 @@ class Poller:
         self._concurrency = concurrency
         self._heap: list[tuple[float, int, Slot]] = []
         self._numbers = itertools.count()
-        self._ready: asyncio.Queue[Slot] = asyncio.Queue()
+        self._ready: asyncio.PriorityQueue[tuple[bool, int, Slot]] = asyncio.PriorityQueue()
         self._watched: set[str] = set()
 
     def watch(self, slots: Iterable[Slot]) -> None:
@@ -112,6 +112,7 @@ class Poller:
     def hurry(self, slot: Slot, after_s: float = 0.0, *, full: bool = True) -> None:
         """Look sooner: at the latest after so many wire seconds."""
         slot.full_wanted = slot.full_wanted or full
+        slot.hurried = True
         due = self._clock.wire_s() + after_s
         if due < slot.due_s:
             self._push(slot, due)
@@ -131,13 +132,14 @@ class Poller:
                     due, _, slot = heapq.heappop(self._heap)
                     if slot.due_s == due and slot.asset in self._watched:
                         slot.due_s = float("inf")
-                        self._ready.put_nowait(slot)
+                        # Somebody waits for a hurried look; a routine one may be late.
+                        self._ready.put_nowait((not slot.hurried, next(self._numbers), slot))
                 wait = self._heap[0][0] - now if self._heap else _TICK_S
                 await self._clock.wire_sleep(min(max(wait, 0.0), _TICK_S))
 
     async def _work(self) -> None:
         while True:
-            slot = await self._ready.get()
+            _, _, slot = await self._ready.get()
             if slot.busy:
                 self._push(slot, self._clock.wire_s() + 1.0)
                 continue
@@ -149,6 +151,7 @@ class Poller:
 
     async def _look(self, slot: Slot) -> None:
         began = self._clock.wire_s()
+        slot.hurried = False
         depth = slot.next_depth(
             pools_every=limits.POOLS_EVERY_POLLS, full_every=limits.FULL_EVERY_POLLS
         )

@@ -41,6 +41,8 @@ class Slot:
     seen_wire_s: float = NEVER
     full_at_s: float = NEVER
     full_wanted: bool = True
+    hurried: bool = False
+    """Somebody waits for its next look."""
     polls: int = 0
     failures: int = 0
     due_s: float = NEVER

@@ -388,3 +388,17 @@ def test_a_sleeping_device_has_no_limit_to_compare() -> None:
         sighting=seen(asleep),
     )
     assert not decision.differences
+
+
+def test_a_hijack_between_plan_and_wave_is_repaired_at_once() -> None:
+    memory = fresh_memory(expected=settings(pools=(pool("a.example.com", "old.d1"),)))
+    decision = decided(memory=memory, assigned=False, sighting=seen(settings(pools=FOREIGN_POOLS)))
+    assert [step.why for step in decision.steps] == [Why.DRIFT]
+
+
+def test_another_worker_between_plan_and_wave_is_held() -> None:
+    memory = fresh_memory(expected=settings(pools=(pool("a.example.com", "old.d1"),)))
+    moved = settings(pools=(pool("a.example.com", "other.d1"),))
+    decision = decided(memory=memory, sighting=seen(moved))
+    assert not decision.steps
+    assert {held.reason for held in decision.held} == {Reason.MOVED}
