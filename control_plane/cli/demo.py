@@ -218,7 +218,9 @@ def _attack(place: Workplace, control: ControlClient, began: float) -> Stage:
         wire_s=time.monotonic(),
         held=fault("hijack", rack=HELD),
         hijacked=fault("hijack", rack=HIJACKED),
-        lowered=fault("lower", rack=LOWERED),
+        lowered=tuple(
+            asset for asset in _awake(control, LOWERED) for _ in fault("lower", asset=asset)
+        ),
         rebooted=fault("reboot", node=REBOOTED, share=20, seed=7),
     )
     _say(
@@ -227,6 +229,12 @@ def _attack(place: Workplace, control: ControlClient, began: float) -> Stage:
         f"{len(stage.rebooted)} machines of {REBOOTED} reboot",
     )
     return stage
+
+
+def _awake(control: ControlClient, rack: str) -> list[str]:
+    """Who hashes in a rack: lowering a sleeping Antminer would wake it, as both are one setting."""
+    machines = control.request({"do": "truth", "target": {"rack": rack}})["machines"]
+    return [m["asset"] for m in machines if m["mining"] and m["hashrate_ths"] > 0]
 
 
 def _hold(place: Workplace) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -143,7 +143,9 @@ class RolloutRunner:
         )
 
     def _judge(self, trial: _Trial, poller: Poller, now_s: float) -> bool:
-        watched = [s for s in (*trial.treated, *trial.control) if s.asset in trial.baseline_ths]
+        # Devices of the wave that already were as declared would only thin the failures out.
+        treated = [s for s in trial.treated if s.asset in self._written]
+        watched = [s for s in (*treated, *trial.control) if s.asset in trial.baseline_ths]
         wire_s = self._clock.wire_s()
         if trial.looked_wire_s is None:
             trial.looked_wire_s = wire_s
@@ -156,7 +158,7 @@ class RolloutRunner:
         gate = judge_gate(
             self.rollout,
             at_s=now_s,
-            treated=[s.asset for s in trial.treated if s.asset in trial.baseline_ths],
+            treated=[s.asset for s in treated if s.asset in trial.baseline_ths],
             control=[s.asset for s in trial.control],
             failed=[s.asset for s in watched if _has_failed(s, trial.baseline_ths[s.asset])],
             max_new_failure_share=self._max_failures,
@@ -234,12 +236,3 @@ def _has_failed(slot: Slot, baseline_ths: float) -> bool:
     if baseline_ths <= 0.0:
         return _hashrate(slot) < nameplate * limits.HASH_EVIDENCE_SHARE
     return _hashrate(slot) < min(baseline_ths, nameplate) * limits.FAILURE_HASH_SHARE
-
-
-def counts_by_reason(slots: Iterable[Slot]) -> dict[Reason, int]:
-    """How many devices are held for which reason."""
-    counts: dict[Reason, int] = {}
-    for slot in slots:
-        for reason in {held.reason for held in slot.decision.held} if slot.decision else set():
-            counts[reason] = counts.get(reason, 0) + 1
-    return counts

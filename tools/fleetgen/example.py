@@ -91,10 +91,10 @@ WA = tuple(
 
 PADS_PER_FEEDER = 3
 OUTDATED = (
-    *(f"ga-a2-r{n:02d}" for n in range(11, 16)),
-    *(f"ga-a9-r{n:02d}" for n in range(1, 5)),
-    *(f"ga-a13-r{n:02d}" for n in range(5, 8)),
-    *(f"ga-i1-r{n:02d}" for n in range(2, 4)),
+    *(f"ga-a2-r{n:02d}" for n in range(11, 15)),
+    *(f"ga-a9-r{n:02d}" for n in range(1, 3)),
+    "ga-a13-r05",
+    "ga-i1-r02",
 )
 """Racks that the last change of worker names never reached."""
 SWAPPED = (("ga-a1", 7), ("ga-a5", 3), ("ga-a9", 12))
