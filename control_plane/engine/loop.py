@@ -362,7 +362,7 @@ class Engine:
     def is_quiet(self) -> bool:
         """Whether nothing is left to do: the end of `apply`."""
         reconciler = self.reconciler
-        if reconciler.open or len(reconciler.queue) or reconciler.queue.parked:
+        if reconciler.open or reconciler.queue.has_news or reconciler.queue.parked:
             return False
         if not reconciler.admits or (
             self._roster.rollout is not None and self._roster.rollout.is_open

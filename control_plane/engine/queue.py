@@ -35,6 +35,11 @@ class KeyedQueue(Generic[T]):
         return len(self._waiting)
 
     @property
+    def has_news(self) -> bool:
+        """Whether anything waits but the routine turn of the slow hand."""
+        return any(priority < Priority.FIRST_SYNC for priority, _ in self._waiting.values())
+
+    @property
     def parked(self) -> int:
         """Keys that wait for a budget."""
         return len(self._parked)

@@ -88,3 +88,11 @@ def test_what_an_earlier_process_left_in_flight_counts_even_beyond_the_limit() -
         budgets.take(slot)
     assert budgets.total == 8
     assert not budgets.acquire(SLOTS[20])
+
+
+def test_the_routine_turn_is_no_news() -> None:
+    queue: KeyedQueue[str] = KeyedQueue()
+    queue.push("a", "a", Priority.FIRST_SYNC)
+    assert not queue.has_news
+    queue.push("b", "b", Priority.DRIFT)
+    assert queue.has_news
