@@ -33,7 +33,7 @@ from control_plane.views.plan import render_plan
 
 SITE = "ga-macon"
 SCALE = 600.0
-"""Device and policy seconds per second. Below it, six soaks of ten minutes would not fit a minute."""
+"""Device and policy seconds per second. Below it, six soaks of twenty minutes would not fit a minute."""
 INTERVAL_S = 8.0
 """Wire seconds between looks at a device."""
 SECRETS = {"GRIDPLANE_ANTMINER_PASSWORD": "root", "GRIDPLANE_WHATSMINER_PASSWORD": "admin"}
@@ -41,7 +41,7 @@ SECRETS = {"GRIDPLANE_ANTMINER_PASSWORD": "root", "GRIDPLANE_WHATSMINER_PASSWORD
 
 HIJACKED, LOWERED, HELD, REBOOTED = "ga-a1-r05", "ga-a4-r07", "ga-a3-r09", "ga-a1"
 _START_S = 20.0
-_SETTLE_S = 25.0
+_SETTLE_S = 60.0
 """Wire seconds that the site has to come to rest after the attacks; longer is a failure."""
 
 
@@ -195,9 +195,9 @@ async def _converge(  # noqa: PLR0917 - one caller, each once
 
 
 async def _nearly_there(engine: Engine) -> None:
-    """Until all canaries have passed their gates and the last wave is on its way."""
+    """Until all canaries have passed their gates and the two large waves are left."""
     progress = engine.progress()
-    while not progress.waves or (progress.rollout != "done" and progress.wave < progress.waves):
+    while not progress.waves or (progress.rollout != "done" and progress.wave < progress.waves - 1):
         await asyncio.sleep(0.1)
         progress = engine.progress()
 
@@ -205,7 +205,8 @@ async def _nearly_there(engine: Engine) -> None:
 def _attack(place: Workplace, control: ControlClient, began: float) -> Stage:
     """A thief, a brown-out, a technician, and hands in a machine: all at once."""
     _say(
-        began, f"the last wave is out. Somebody points racks {HELD} and {HIJACKED} at his own pool;"
+        began,
+        f"the canaries have passed. Somebody points racks {HELD} and {HIJACKED} at his own pool;",
     )
     _hold(place)
     since_s = float(control.request({"do": "status"})["device_s"])

@@ -37,7 +37,7 @@ from control_plane.engine.store import Store
 from control_plane.engine.world import approvals_of
 
 _TICK_S = 0.25
-_WATCH_S = 1.0
+_WATCH_S = 0.4
 _HEARTBEAT_S = 2.0
 _TELEMETRY_FLUSH_S = 30.0
 """Telemetry of every device reaches the Store within that; changed settings within a second."""
