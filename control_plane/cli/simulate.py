@@ -24,6 +24,7 @@ from control_plane.simulator.faults import FaultKind
 from control_plane.simulator.floor import Floor, load_floor
 from control_plane.simulator.network import Trouble
 from control_plane.simulator.serve import Serving, serving
+from control_plane.simulator.server import TRUE_PORTS
 from control_plane.views.table import table
 
 _CHOSEN = {"rack": "rack", "node": "node", "asset": "asset", "family": "family"}
@@ -76,6 +77,11 @@ def command() -> None:
     show_default=True,
     help="Device and policy seconds per second: boot, ramp, soak. The wire is never scaled.",
 )
+@click.option(
+    "--true-ports",
+    is_flag=True,
+    help="Listen on the devices' own ports (80, 4028), for clients that know no map.",
+)
 def serve_command(
     *,
     inventory: Path,
@@ -85,6 +91,7 @@ def serve_command(
     start: Start,
     floor: Path | None,
     time_scale: float,
+    true_ports: bool,
 ) -> int:
     r"""Serve until Ctrl-C or `gridplane simulate stop`.
 
@@ -106,6 +113,7 @@ def serve_command(
             start=start,
             floor=known,
             passwords=passwords,
+            ports={port: port for port in TRUE_PORTS} if true_ports else TRUE_PORTS,
         ) as running:
             _say(running, hints)
             loop = asyncio.get_running_loop()
