@@ -48,10 +48,18 @@ def _keep_located(place: Workplace, slots: list[Slot]) -> None:
 
 
 def seen_world(place: Workplace, site: Site, *, look: bool) -> World:
-    """The world, after a look at whatever nobody has seen lately."""
-    world = place.world(site)
+    """The world, after a look at it.
+
+    What a running engine sees reaches the Store within a second, so that only those that it has not
+    seen lately are asked again. Without one every device is asked: what was true at the last look
+    may not be true any more.
+    """
     if not look:
-        return world
+        return place.world(site)
+    if place.engine_status() is None:
+        look_at(place, site)
+        return place.world(site)
+    world = place.world(site)
     blind = [
         device.asset
         for device in site.devices
