@@ -90,11 +90,10 @@ def command(
     place = Workplace(site=name, state=state, network_map=network_map)
     plan = _plan_of(place, declared, digest, yes=yes)
     fence = place.fence()
-    current = place.store.accepted()
-    revisions = place.revisions()
     record = accept(
         place.store,
         place.audit,
+        place.revisions(),
         Proposal(
             site=declared.site,
             digest=declared.digest,
@@ -105,7 +104,6 @@ def command(
             approvals=tuple(_approval(text, by) for text in approve),
             acknowledged_removals=acknowledge_removals,
         ),
-        revisions.site(current.digest) if current else None,
         place.clock.wall_s(),
     )
     click.echo(f"accepted revision {short(record.digest)} as number {record.seq}", err=True)
@@ -172,7 +170,7 @@ def _follow(place: Workplace, digest: str, *, wait: bool) -> int:
                     "start `gridplane run`, or `gridplane apply` again",
                     Exit.REFUSED,
                 )
-            rollout = next((r for r in place.store.rollouts()[::-1] if r.to == digest), None)
+            rollout = place.store.rollout_to(digest)
             wave = (
                 f"wave {rollout.wave + 1} of {len(rollout.waves)} {rollout.state}, "
                 if rollout

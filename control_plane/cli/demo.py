@@ -158,7 +158,7 @@ async def _converge(  # noqa: PLR0917 - one caller, each once
         by="demo",
         commit=commit_of(inventory),
     )
-    accept(place.store, place.audit, proposal, None, place.clock.wall_s())
+    accept(place.store, place.audit, place.revisions(), proposal, place.clock.wall_s())
     engine = Engine(
         site=SITE,
         store=place.store,

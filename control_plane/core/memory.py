@@ -55,6 +55,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Latched after `MAX_ATTEMPTS` writes that did not stick."""
     attempts: int = 0
     """Writes since the last one that was verified."""
+    written_at_s: float | None = None
+    """Time of the last write that was intended."""
     persistent_writes_s: tuple[float, ...] = ()
     """Times of persistent writes in the last day."""
     overridden_since_s: float | None = None
@@ -101,4 +103,20 @@ def note_converged(memory: Memory, digest: str, observed: Settings) -> Memory:
         attempts=0,
         stuck=frozenset(),
         overridden_since_s=None,
+    )
+
+
+def note_write(memory: Memory, at_s: float, *, persistent: bool) -> Memory:
+    """Remember a write that was intended; twice for the same write changes nothing.
+
+    A process that was killed may have kept the intent and not this: the next one notes it again.
+    """
+    if at_s == memory.written_at_s:
+        return memory
+    writes = (*memory.persistent_writes_s, at_s) if persistent else memory.persistent_writes_s
+    return msgspec.structs.replace(
+        memory,
+        written_at_s=at_s,
+        attempts=memory.attempts + 1,
+        persistent_writes_s=tuple(w for w in writes if at_s - w < limits.REDRIFT_WINDOW_S),
     )

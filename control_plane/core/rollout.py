@@ -44,14 +44,18 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     to: str
     """Revision digest."""
     origin: str | None
-    """Revision that devices of later waves stay on; `None` at adoption."""
+    """Revision that devices of later waves stay on, but those in `behind`; `None` at adoption."""
     waves: tuple[int, ...]
     """Cumulative counts over the cohort order; the last equals the number of subjects."""
     wave: int = 0
     """Index of the open wave."""
+    since_s: float = 0.0
+    """Policy time at which the open wave opened: writes since then are the wave's."""
     state: RolloutState = RolloutState.RUNNING
     soak_until_s: float | None = None
     gates: tuple[GateResult, ...] = ()
+    behind: dict[str, str | None] = {}
+    """Subjects that a superseded rollout had not reached: the revision each of them still stands on."""
 
 
 def cohort_order(revision: str, assets: Iterable[str]) -> tuple[str, ...]:
@@ -153,5 +157,10 @@ def after_gate(rollout: Rollout, gate: GateResult) -> Rollout:
             rollout, state=RolloutState.DONE, gates=gates, soak_until_s=None
         )
     return msgspec.structs.replace(
-        rollout, state=RolloutState.RUNNING, wave=rollout.wave + 1, gates=gates, soak_until_s=None
+        rollout,
+        state=RolloutState.RUNNING,
+        wave=rollout.wave + 1,
+        since_s=gate.at_s,
+        gates=gates,
+        soak_until_s=None,
     )

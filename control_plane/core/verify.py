@@ -54,8 +54,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Policy time of the intent: the write left after it, if it left at all."""
     answered_at_s: float | None = None
     """Policy time at which the call came back: graces run from here, so that a slow accept costs none."""
-    uptime_before_s: float | None = None
-    mining_uptime_before_s: float | None = None
+    hashrate_before_ths: float | None = None
+    """By the fresh look that the write was decided from: what a gate compares with."""
     cost: SettingClass
     stage: Stage = Stage.SENT
     why: str = ""

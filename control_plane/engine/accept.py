@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from control_plane.core import limits
-from control_plane.core.digest import digest_of, short
+from control_plane.core.digest import short
 from control_plane.core.errors import ControlPlaneError
-from control_plane.core.fleet import Device, Site
+from control_plane.core.fleet import Site
 from control_plane.core.memory import Memory
 from control_plane.core.power import counted_w
-from control_plane.core.rollout import Rollout, RolloutState, wave_sizes
+from control_plane.engine.assignment import make_rollout
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.records import Approval, Event, Released, RevisionRecord, ShownPlan
+from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
 from control_plane.engine.world import removed_assets
 
@@ -38,7 +39,7 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def accept(
-    store: Store, audit: AuditFile, proposal: Proposal, before: Site | None, now_s: float
+    store: Store, audit: AuditFile, revisions: Revisions, proposal: Proposal, now_s: float
 ) -> RevisionRecord:
     """Put a proposal in force, atomically: record, expectations, rollout and releases, or nothing.
 
@@ -54,9 +55,10 @@ def accept(
             f"{short(proposal.plan.revision)}, the inventory "
             f"is now {short(proposal.digest)}: run `gridplane plan` again"
         )
+    current = store.accepted()
+    before = revisions.site(current.digest) if current else None
     removed = removed_assets(before, proposal.site)
     _check_shrink(before, removed, proposal.acknowledged_removals)
-    current = store.accepted()
     same = current is not None and current.digest == proposal.digest
     record = RevisionRecord(
         digest=proposal.digest,
@@ -82,9 +84,8 @@ def accept(
         store.put_revision(record, proposal.files)
         _expect(store, proposal.plan)
         if not same:
-            store.put_rollout(
-                make_rollout(before, current.digest if current else None, proposal.site, record)
-            )
+            previous = store.rollout_to(current.digest) if current else None
+            store.put_rollout(make_rollout(previous, proposal.site, record, revisions.site))
             _release(store, before, removed, now_s)
             store.drop_released(device.asset for device in proposal.site.devices)
         store.put_events(
@@ -133,31 +134,4 @@ def _release(store: Store, before: Site | None, removed: Iterable[str], now_s: f
         Released(asset=d.asset, feed=d.feed, power_w=counted_w(d, None), since_s=now_s)
         for d in before.devices
         if d.asset in gone
-    )
-
-
-def subjects(before: Site | None, after: Site) -> tuple[str, ...]:
-    """The devices that a revision changes; at adoption every managed device."""
-    known = {device.asset: _wanted(device) for device in before.devices} if before else {}
-    return tuple(
-        d.asset for d in after.devices if d.is_managed and known.get(d.asset) != _wanted(d)
-    )
-
-
-def _wanted(device: Device) -> str:
-    return digest_of(device.desired(), device.intent.family)
-
-
-def make_rollout(
-    before: Site | None, origin: str | None, after: Site, record: RevisionRecord
-) -> Rollout:
-    """The rollout of a newly accepted revision."""
-    count = len(subjects(before, after))
-    waves = wave_sizes(count, after.strategy.cohorts)
-    return Rollout(
-        id=f"{record.seq:06d}-{short(record.digest)}",
-        to=record.digest,
-        origin=origin,
-        waves=waves,
-        state=RolloutState.RUNNING if waves else RolloutState.DONE,
     )

@@ -16,7 +16,7 @@ from control_plane.core.change import Failed, InProgress, Outcome, RefusedByDevi
 from control_plane.core.decide import Context, Decision, Held, Reason, Step, Why, decide
 from control_plane.core.errors import FenceLost, StoreError
 from control_plane.core.fleet import Site
-from control_plane.core.memory import note_converged, note_drift
+from control_plane.core.memory import note_converged, note_drift, note_write
 from control_plane.core.observation import Depth, Field, Observation, Sighting, merged
 from control_plane.core.overlay import Overlay, covering
 from control_plane.core.plan import raise_wish
@@ -79,7 +79,9 @@ class Reconciler:
         self.failure: Exception | None = None
         """Why it drains, if not by a person's wish."""
         self.written: set[str] = set()
-        """Devices written to since the set was last cleared (by the rollout)."""
+        """Devices that this process has written to."""
+        self.opened: Callable[[Operation], None] | None = None
+        """Told of every operation that begins: the rollout judges its wave by them."""
         self.acts: asyncio.TaskGroup | None = None
         """Where writes run; set before the first judgement."""
         self._pending: list[tuple[Intent, asyncio.Future[Operation | str]]] = []
@@ -306,18 +308,16 @@ class Reconciler:
         slot.op, slot.sending = op, True
         self.open[slot.asset] = slot
         self.written.add(slot.asset)
-        memory = slot.memory
-        writes = (
-            (*memory.persistent_writes_s, op.sent_at_s)
-            if op.cost.persistent
-            else memory.persistent_writes_s
-        )
-        recent = tuple(at for at in writes if op.sent_at_s - at < limits.REDRIFT_WINDOW_S)
-        slot.memory = msgspec.structs.replace(
-            memory, persistent_writes_s=recent, attempts=memory.attempts + 1
-        )
-        self._journal.memory(slot.memory)
+        if self.opened is not None:
+            self.opened(op)
+        self._spend(slot, op)
         self.recount(slot)
+
+    def _spend(self, slot: Slot, op: Operation) -> None:
+        memory = note_write(slot.memory, op.sent_at_s, persistent=op.cost.persistent)
+        if memory is not slot.memory:
+            slot.memory = memory
+            self._journal.memory(memory)
 
     def _ended(self, slot: Slot, op: Operation, outcome: Outcome) -> None:
         """The call came back. Only a clear refusal closes the operation now; the rest is looked at."""
@@ -344,6 +344,7 @@ class Reconciler:
         """Take over an operation that an earlier process left open: it is looked at, never sent again."""
         slot.op = op
         self.open[slot.asset] = slot
+        self._spend(slot, op)
         if op.stage is Stage.SENT:
             self.budgets.take(slot)
         self.recount(slot)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import msgspec
 
@@ -16,16 +17,17 @@ from control_plane.core.rollout import (
     Rollout,
     RolloutState,
     after_gate,
-    cohort_order,
     is_assigned,
     judge_gate,
-    wave_of,
 )
-from control_plane.engine.accept import subjects
+from control_plane.core.verify import Operation
+from control_plane.engine.assignment import cohorts
 from control_plane.engine.journal import Journal
 from control_plane.engine.poller import Poller
 from control_plane.engine.slots import Slot
 
+_UNSETTLED = PENDING - {Reason.STARTING}
+"""Whether a machine that starts comes up is for its gate to judge, not for its wave to wait for."""
 _CONTROL_MAX = 500
 """Devices of a control group: enough to know a site's own failure rate to half a per cent."""
 _LOOK_WAIT_S = 30.0
@@ -33,40 +35,44 @@ _LOOK_WAIT_S = 30.0
 
 
 @dataclass(slots=True)
-class _Trial:
-    """What a wave is compared with: taken when it opens."""
+class _Control:
+    """Devices that no wave has touched, and what each hashed when the wave opened."""
 
-    treated: tuple[Slot, ...]
-    control: tuple[Slot, ...]
     baseline_ths: Mapping[str, float]
     looked_wire_s: float | None = None
     """When the gate asked for fresh looks."""
 
 
 class RolloutRunner:
-    """Owns the state of one rollout while the engine runs."""
+    """Owns the state of one rollout while the engine runs.
+
+    What a wave wrote, and how its devices hashed before, stands in the operations: a crash loses none of
+    it, so a gate judges the same devices after a restart.
+    """
 
     def __init__(
         self,
         *,
         rollout: Rollout,
-        before: Site | None,
+        before: Mapping[str, Device],
         after: Site,
         clock: Clock,
         journal: Journal,
-        written: set[str],
     ) -> None:
         self.rollout = rollout
-        self._before = {d.asset: d for d in before.devices} if before else {}
-        self._order = {
-            asset: index
-            for index, asset in enumerate(cohort_order(rollout.to, subjects(before, after)))
-        }
+        self._before = before
+        self._order = cohorts(rollout, before, after)
         self._max_failures = after.strategy.max_new_failure_share
         self._clock = clock
         self._journal = journal
-        self._written = written
-        self._trial: _Trial | None = None
+        self._written: dict[str, Operation] = {}
+        """The first operation on each device since the wave opened."""
+        self._control: _Control | None = None
+
+    def note(self, operation: Operation) -> None:
+        """A write begins: if it belongs to the open wave, its gate will judge the device."""
+        if operation.sent_at_s >= self.rollout.since_s:
+            self._written.setdefault(operation.asset, operation)
 
     def place(self, device: Device) -> tuple[Device, bool]:
         """What a device is compared with now, and whether a wave has reached it.
@@ -91,22 +97,24 @@ class RolloutRunner:
         """
         if not self.is_open:
             return False
-        if self._trial is None:
-            self._trial = self._open(slots)
-        trial = self._trial
+        treated = self._members(slots, self.rollout.wave)
+        if self._control is None:
+            self._control = self._take_control(slots)
         now_s = self._clock.wall_s()
         if self.rollout.state is RolloutState.RUNNING:
-            if not all(map(_is_settled, trial.treated)):
+            if not all(map(_is_settled, treated)):
                 return False
-            touched = [slot for slot in trial.treated if slot.asset in self._written]
+            touched = [slot for slot in treated if slot.asset in self._written]
             if not touched:
-                return self._pass(self._untouched(len(trial.treated), now_s))
+                return self._pass(self._untouched(len(treated), now_s))
             settle_s = max(s.capabilities.settle_s for s in touched if s.capabilities)
             self.rollout = msgspec.structs.replace(
                 self.rollout, state=RolloutState.SOAKING, soak_until_s=now_s + settle_s
             )
             return True
-        return now_s >= (self.rollout.soak_until_s or 0.0) and self._judge(trial, poller, now_s)
+        if now_s < (self.rollout.soak_until_s or 0.0):
+            return False
+        return self._judge(treated, self._control, slots, poller)
 
     def proceed(self, by: str) -> bool:
         """A person wants a halted rollout to go on."""
@@ -120,47 +128,45 @@ class RolloutRunner:
         )
         return self._pass(gate)
 
-    def _open(self, slots: Mapping[str, Slot]) -> _Trial:
-        """Who is treated, who is not touched by any wave yet, and how much each hashes now."""
-        treated: list[Slot] = []
-        later: list[Slot] = []
-        for asset in self._order:
-            slot = slots.get(asset)
-            if slot is None:
-                continue
-            wave = wave_of(self._order, self.rollout, asset)
-            if wave == self.rollout.wave:
-                treated.append(slot)
-            elif wave is not None and wave > self.rollout.wave:
-                later.append(slot)
-        unchanged = [slot for asset, slot in slots.items() if asset not in self._order]
-        healthy = [s for s in (*later, *unchanged) if s.unseen is None and s.seen is not None]
-        control = tuple(healthy[-_CONTROL_MAX:])
-        return _Trial(
-            treated=tuple(treated),
-            control=control,
-            baseline_ths={s.asset: _hashrate(s) for s in (*treated, *control) if _is_seen(s)},
-        )
+    def _members(self, slots: Mapping[str, Slot], wave: int) -> list[Slot]:
+        first = self.rollout.waves[wave - 1] if wave else 0
+        assets = islice(self._order, first, self.rollout.waves[wave])
+        return [slots[asset] for asset in assets if asset in slots]
 
-    def _judge(self, trial: _Trial, poller: Poller, now_s: float) -> bool:
-        # Devices of the wave that already were as declared would only thin the failures out.
-        treated = [s for s in trial.treated if s.asset in self._written]
-        watched = [s for s in (*treated, *trial.control) if s.asset in trial.baseline_ths]
+    def _take_control(self, slots: Mapping[str, Slot]) -> _Control:
+        """Who is touched by no wave yet, nearest to its turn last, and hashes as it should."""
+        reached = frozenset(islice(self._order, self.rollout.waves[self.rollout.wave]))
+        healthy = [
+            slot for asset, slot in slots.items() if asset not in reached and _is_healthy(slot)
+        ]
+        return _Control(baseline_ths={s.asset: _hashrate(s) for s in healthy[-_CONTROL_MAX:]})
+
+    def _judge(
+        self, treated: list[Slot], control: _Control, slots: Mapping[str, Slot], poller: Poller
+    ) -> bool:
+        # Devices of the wave that already were as declared, or already failed, would thin the failures out.
+        judged = {
+            slot.asset: self._written[slot.asset].hashrate_before_ths or 0.0
+            for slot in treated
+            if slot.asset in self._written and _was_healthy(self._written[slot.asset])
+        }
+        baseline_ths = {**control.baseline_ths, **judged}
+        watched = [slots[asset] for asset in baseline_ths if asset in slots]
         wire_s = self._clock.wire_s()
-        if trial.looked_wire_s is None:
-            trial.looked_wire_s = wire_s
+        if control.looked_wire_s is None:
+            control.looked_wire_s = wire_s
             for slot in watched:
                 poller.hurry(slot, full=False)
             return False
-        since = trial.looked_wire_s
+        since = control.looked_wire_s
         if wire_s - since < _LOOK_WAIT_S and not all(_is_looked_at(s, since) for s in watched):
             return False
         gate = judge_gate(
             self.rollout,
-            at_s=now_s,
-            treated=[s.asset for s in treated if s.asset in trial.baseline_ths],
-            control=[s.asset for s in trial.control],
-            failed=[s.asset for s in watched if _has_failed(s, trial.baseline_ths[s.asset])],
+            at_s=self._clock.wall_s(),
+            treated=judged,
+            control=[asset for asset in control.baseline_ths if asset in slots],
+            failed=[s.asset for s in watched if _has_failed(s, baseline_ths[s.asset])],
             max_new_failure_share=self._max_failures,
         )
         return self._pass(gate)
@@ -179,7 +185,7 @@ class RolloutRunner:
 
     def _pass(self, gate: GateResult) -> bool:
         self.rollout = after_gate(self.rollout, gate)
-        self._trial = None
+        self._control, self._written = None, {}
         name = f"wave {gate.wave + 1} of {len(self.rollout.waves)} of rollout {self.rollout.id}"
         if gate.passed:
             self._journal.event("gate", f"{name} passed: {_counts(gate)}")
@@ -210,7 +216,18 @@ def _is_settled(slot: Slot) -> bool:
     decision = slot.decision
     if decision is None or slot.op is not None or slot.sending or is_actionable(slot):
         return False
-    return not any(held.reason in PENDING for held in decision.held)
+    return not any(held.reason in _UNSETTLED for held in decision.held)
+
+
+def _was_healthy(operation: Operation) -> bool:
+    """Whether the device did before the write what its settings said: a sleeping one did."""
+    return operation.before.mining is False or bool(operation.hashrate_before_ths)
+
+
+def _is_healthy(slot: Slot) -> bool:
+    if not _is_seen(slot) or slot.seen is None:
+        return False
+    return slot.seen.settings.mining is False or bool(slot.seen.telemetry.hashrate_ths)
 
 
 def _is_seen(slot: Slot) -> bool:

@@ -13,6 +13,7 @@ from control_plane.core.observation import Depth, Observation
 from control_plane.core.plan import pinned
 from control_plane.core.power import Loads, counted_w
 from control_plane.core.verify import Stage
+from control_plane.engine.assignment import standing
 from control_plane.engine.edges import Edges
 from control_plane.engine.gate import Gate
 from control_plane.engine.journal import Journal
@@ -54,16 +55,18 @@ class Roster:
     def put_in_force(self, record: RevisionRecord) -> None:
         """Compare devices with a revision from now on, as its rollout assigns it."""
         self.site = self._revisions.site(record.digest)
-        rollout = next(r for r in reversed(self._store.rollouts()) if r.to == record.digest)
-        before = self._revisions.site(rollout.origin) if rollout.origin else None
+        rollout = self._store.rollout_to(record.digest)
+        assert rollout is not None  # noqa: S101 - accepted in the same transaction as its revision
         self.rollout = RolloutRunner(
             rollout=rollout,
-            before=before,
+            before=standing(rollout, self._revisions.site),
             after=self.site,
             clock=self._clock,
             journal=self._journal,
-            written=self._reconciler.written,
         )
+        for operation in self._store.operations_since(rollout.since_s):
+            self.rollout.note(operation)
+        self._reconciler.opened = self.rollout.note
         self._gate.learn_pools(self.site)
         self._reconciler.approved = approvals_of(record)
         self._place(self._store.memories())

@@ -10,6 +10,7 @@ import contextlib
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -352,6 +353,18 @@ class Store:
             args,
         )
 
+    def operations_since(self, at_s: float) -> list[Operation]:
+        """Operations intended at or after a policy time, oldest first."""
+        decoder = msgspec.json.Decoder(Operation)
+        try:
+            newest_first = map(
+                decoder.decode,
+                (row[0] for row in self._db.execute("SELECT doc FROM operation ORDER BY id DESC")),
+            )
+            return [*takewhile(lambda o: o.sent_at_s >= at_s, newest_first)][::-1]
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+
     # --- rollouts, incidents, events, status -----------------------------------------------------
 
     def put_rollout(self, rollout: Rollout) -> None:
@@ -366,6 +379,10 @@ class Store:
     def rollouts(self) -> list[Rollout]:
         """Rollouts, the newest last."""
         return self._docs(Rollout, "SELECT doc FROM rollout ORDER BY seq")
+
+    def rollout_to(self, digest: str) -> Rollout | None:
+        """The last rollout to a revision."""
+        return next((r for r in reversed(self.rollouts()) if r.to == digest), None)
 
     def put_incident(self, incident: Incident) -> None:
         """Keep an incident."""

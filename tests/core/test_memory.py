@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from control_plane.core import limits
-from control_plane.core.memory import Memory, Pin, note_converged, note_drift
+from control_plane.core.memory import Memory, Pin, note_converged, note_drift, note_write
 from control_plane.core.observation import Field, Identity
 from tests.core.builders import NOW_S, PIN, settings
 
@@ -49,6 +49,14 @@ def test_the_day_s_budget_of_persistent_writes() -> None:
     spent = Memory(asset="d1", persistent_writes_s=(NOW_S,) * limits.PERSISTENT_WRITES_PER_DAY)
     assert spent.writes_left(NOW_S + 1) == 0
     assert spent.writes_left(NOW_S + limits.REDRIFT_WINDOW_S) == limits.PERSISTENT_WRITES_PER_DAY
+
+
+def test_a_write_that_a_killed_process_intended_is_spent_once() -> None:
+    once = note_write(Memory(asset="d1"), NOW_S, persistent=True)
+    assert (once.attempts, once.persistent_writes_s) == (1, (NOW_S,))
+    assert note_write(once, NOW_S, persistent=True) is once
+    later = note_write(once, NOW_S + limits.REDRIFT_WINDOW_S, persistent=False)
+    assert (later.attempts, later.persistent_writes_s) == (2, ())
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,6 @@ def operation(change: Change, before: Settings) -> Operation:
         after=settings_after(before, change),
         sent_at_s=NOW_S,
         answered_at_s=NOW_S + 5,
-        uptime_before_s=5_000.0,
         cost=WRITES[ChangeKind.SET_POOLS],
     )
 
