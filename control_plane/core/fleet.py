@@ -147,7 +147,7 @@ class FeedNode(msgspec.Struct, frozen=True, kw_only=True):
     derate: float
     """0–1; continuous load on ordinary breakers: 0.8 (NEC 210.20), 1.0 where listed for 100 %."""
     unmanaged_w: float = 0.0
-    """Fans, pumps and other load that gridplane does not manage."""
+    """Fans, pumps and other load on this node that gridplane does not manage; above it, it is load."""
     meter: str | None = None
     pair: str | None = None
     """The other side of an A/B pair."""
@@ -155,7 +155,7 @@ class FeedNode(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def usable_w(self) -> float:
-        """What managed devices may draw below this node."""
+        """What everything below this node may draw together."""
         return self.rating_w * self.derate - self.unmanaged_w
 
 

@@ -49,6 +49,10 @@ class Loads:
         self._usable = {node.id: node.usable_w for node in site.feeds.values()}
         self._paths = {feed: tuple(node.id for node in site.path(feed)) for feed in site.feeds}
         self._sums = dict.fromkeys(site.feeds, 0.0)
+        for node in site.feeds.values():
+            # Its own node has less to give for it (`usable_w`); for all nodes above it is load.
+            for above in self._paths[node.id][1:]:
+                self._sums[above] += node.unmanaged_w
         self._counted: dict[str, float] = {}
         for host in site.hosts:
             self.count(f"host:{host.name}", host.feed, host.power_w)

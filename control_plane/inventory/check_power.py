@@ -175,6 +175,9 @@ def check_loads(
         for node in _above(nodes, feed):
             sums[node.id] += watts
     for node in nodes.values():
+        for above in list(_above(nodes, node.id))[1:]:
+            sums[above.id] += node.unmanaged_w
+    for node in nodes.values():
         load = sums[node.id]
         if _LEVEL[node.kind] > _TRIMMED_ABOVE and load > node.usable_w + _SLACK_W:
             what = f"{node.kind} {quoted(node.id)} carries {load / W_PER_KW:,.1f} kW as declared; "

@@ -53,6 +53,7 @@ def test_derate_and_unmanaged_load_come_off_the_rating() -> None:
     node = msgspec.structs.replace(plain.feeds["pdu"], derate=0.8, unmanaged_w=10_000.0)
     loads = Loads(msgspec.structs.replace(plain, feeds={**plain.feeds, "pdu": node}))
     assert loads.headroom_w("pdu") == 390_000.0
+    assert loads.at("grid") == 10_000.0, "fans below a node are load of every node above it"
 
 
 def test_refusal_names_the_binding_node() -> None:

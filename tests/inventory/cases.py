@@ -113,6 +113,11 @@ EDITS: tuple[tuple[str, str, str, str], ...] = (
      "  - {id: hall, kind: hall, parent: grid, rating_kw: 100}",
      ("  - {id: hall, kind: hall, parent: grid, rating_kw: 30, pair: hall-b}\n"
      "  - {id: hall-b, kind: hall, parent: grid, rating_kw: 20, pair: hall}")),
+    ("pair that does not survive the fans below it", POWER,
+     "  - {id: hall, kind: hall, parent: grid, rating_kw: 100}",
+     ("  - {id: pad-a, kind: pad, parent: grid, rating_kw: 40, pair: pad-b}\n"
+     "  - {id: pad-b, kind: pad, parent: grid, rating_kw: 40, pair: pad-a}\n"
+     "  - {id: hall, kind: hall, parent: pad-a, rating_kw: 100, unmanaged_kw: 30}")),
     ("nothing left for devices", POWER, "unmanaged_kw: 5", "unmanaged_kw: 120"),
     ("rack over the rating of its PDU", POWER, "rating_kw: 40}", "rating_kw: 12}"),
     ("hall over its rating", POWER, "parent: grid, rating_kw: 100}", "parent: grid, rating_kw: 20}"),
