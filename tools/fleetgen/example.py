@@ -79,7 +79,7 @@ IMMERSION = (
     ),
 )  # fmt: skip
 MACON = (*AIR, *HYDRO, *IMMERSION)
-GPU_HALLS = (("ga-g1", 64), ("ga-g2", 64))
+GPU_HALL, GPU_RACKS = "ga-g1", 128
 NODES_PER_RACK = 4
 WA = tuple(
     Building(
@@ -99,32 +99,44 @@ OUTDATED = (
 """Racks that the last change of worker names never reached."""
 SWAPPED = (("ga-a1", 7), ("ga-a5", 3), ("ga-a9", 12))
 """Building and rack in which two machines stand in each other's slot."""
+OTHERS = (("ga-a2", 9), ("ga-a4", 2))
+"""Two racks of two owners: a machine of each stands in the other's."""
 STRANGERS = (("ga-a2", 4), ("ga-a7", 9), ("ga-a10", 15), ("ga-h2", 1))
 """Building and rack in which a machine works for somebody who is not its owner."""
 
 
 def files(seed: int) -> dict[str, str]:
     """Path → content, below the repository's root."""
-    out: dict[str, str] = {"inventory/sites/ga-macon/power.yaml": _power()}
+    out: dict[str, str] = {"inventory/sites/ga-macon/power.yaml": for_editors("power") + _power()}
     placed: dict[str, Placed] = {}
     for building, first in numbered(MACON):
         placed[building.id] = one = place(building, prefix="m", first=first, seed=seed)
-        out[f"inventory/sites/ga-macon/racks/{building.id}.yaml"] = one.racks_yaml
+        racks = for_editors("racks", below=1) + one.racks_yaml
+        out[f"inventory/sites/ga-macon/racks/{building.id}.yaml"] = racks
         out[f"inventory/sites/ga-macon/placement/{building.id}.csv"] = one.placement_csv
-    for number, (hall, racks) in enumerate(GPU_HALLS):
-        out[f"inventory/sites/ga-macon/gpu/{hall}.yaml"] = _gpu(hall, racks, number)
+    gpu = for_editors("gpu-racks", below=1) + _gpu()
+    out[f"inventory/sites/ga-macon/gpu/{GPU_HALL}.yaml"] = gpu
     for building, first in numbered(WA):
         one = place(building, prefix="w", first=first, seed=seed)
-        out[f"inventory/sites/wa-hosted/racks/{building.id}.yaml"] = one.racks_yaml
+        racks = for_editors("racks", below=1) + one.racks_yaml
+        out[f"inventory/sites/wa-hosted/racks/{building.id}.yaml"] = racks
         out[f"inventory/sites/wa-hosted/placement/{building.id}.csv"] = one.placement_csv
     out["examples/floor/ga-macon.yaml"] = _floor(placed)
     return out
 
 
+def for_editors(kind: str, *, below: int = 0) -> str:
+    """The line by which editors find the schema of a file in a site's folder, or `below` it."""
+    up = "../" * (3 + below)
+    return f"# yaml-language-server: $schema={up}docs/reference/schema/v1alpha1/{kind}.json\n"
+
+
 # --- power -----------------------------------------------------------------------------------
 
-_HALL_KW = {"a": 4000, "h": 1250, "i": 4300, "g": 3600}
-_FANS_KW = {"a": 60, "h": 25, "i": 40, "g": 150}
+_HALL_KW = {"a": 4000, "h": 1250, "i": 4300, "g": 7200}
+_FANS_KW = {"a": 60, "h": 25, "i": 40, "g": 300}
+_PAD_KW = {"ga-i1": 3600, GPU_HALL: 7200}
+"""Where it is not the common size: the GPU hall's pad is two units in parallel."""
 _PDU_KW = {"a": 200, "h": 300, "i": 300, "g": 60}
 
 
@@ -137,7 +149,7 @@ def _power() -> str:
     hydro = [(b.id, b.racks) for b in HYDRO]
     pads += [hydro[:2], hydro[2:4], [hydro[4]]]
     pads += [[(b.id, b.racks)] for b in IMMERSION]
-    pads += [[hall] for hall in GPU_HALLS]
+    pads += [[(GPU_HALL, GPU_RACKS)]]
     # Alternately on either transformer, so that each carries a mix of old, new, theirs and ours.
     for number in range(1, len(pads) // PADS_PER_FEEDER + 2):
         parent = f"ga-t{(number - 1) % 2 + 1}"
@@ -145,7 +157,7 @@ def _power() -> str:
         nodes.append(flow(id=f"ga-f{number}", **feeder, meter=f"ga-mf{number}"))
     for number, halls in enumerate(pads, 1):
         pad, above = f"ga-pad-{number}", f"ga-f{(number - 1) // PADS_PER_FEEDER + 1}"
-        rating = 3600 if any(hall[0] in {"ga-i1", "ga-g1", "ga-g2"} for hall in halls) else 3150
+        rating = _PAD_KW.get(halls[0][0], 3150)
         nodes.append(
             flow(
                 id=pad,
@@ -175,16 +187,15 @@ def _power() -> str:
 # --- GPU racks and the floor -----------------------------------------------------------------
 
 
-def _gpu(hall: str, racks: int, index: int) -> str:
-    lines = [f"# GPU hall {index + 1}. {MADE}", "racks:"]
-    node = IPv4Address("10.24.0.0") + 1024 * index + 10
-    bmc = IPv4Address("10.25.4.0") + 1024 * index + 10
-    for number in range(1, racks + 1):
+def _gpu() -> str:
+    lines = [f"# The GPU hall. {MADE}", "racks:"]
+    node, bmc = IPv4Address("10.24.0.10"), IPv4Address("10.25.4.10")
+    for number in range(1, GPU_RACKS + 1):
         offset = (number - 1) * NODES_PER_RACK
         lines += [
-            f"  - id: {hall}-r{number:02d}",
-            f"    feed: {hall}-p{number}",
-            f"    switch: {hall}-sw{(number + 7) // 8}",
+            f"  - id: {GPU_HALL}-r{number:03d}",
+            f"    feed: {GPU_HALL}-p{number}",
+            f"    switch: {GPU_HALL}-sw{(number + 7) // 8}",
             f"    nodes: {NODES_PER_RACK}",
             "    owner: house",
             "    type: gpu-hgx-h200",
@@ -203,6 +214,8 @@ def _floor(placed: dict[str, Placed]) -> str:
     for building, rack in SWAPPED:
         one, other = _in_service(placed[building], f"{building}-r{rack:02d}")[4:6]
         lines.append(f"  - [{one}, {other}]")
+    one, other = (_in_service(placed[b], f"{b}-r{rack:02d}")[7] for b, rack in OTHERS)
+    lines.append(f"  - [{one}, {other}]  # of two owners")
     lines.append("foreign_pools:  # machines that work for somebody who is not their owner")
     for number, (building, rack) in enumerate(STRANGERS, 1):
         asset = _in_service(placed[building], f"{building}-r{rack:02d}")[10]
