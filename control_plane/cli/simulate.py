@@ -25,7 +25,7 @@ from control_plane.simulator.floor import Floor, load_floor
 from control_plane.simulator.network import Trouble
 from control_plane.simulator.serve import Serving, serving
 from control_plane.simulator.server import TRUE_PORTS
-from control_plane.views.table import table
+from control_plane.views.table import counted, table
 
 _CHOSEN = {"rack": "rack", "node": "node", "asset": "asset", "family": "family"}
 
@@ -174,7 +174,7 @@ def _say(running: Serving, hints: list[str]) -> None:
     site = running.site
     absent = ", ".join(f"{count:,} {why}" for why, count in sorted(site.absent.items()))
     click.echo(
-        f"serving {len(site.stations):,} devices of {site.id}; not there: {absent or 'none'}"
+        f"serving {counted(len(site.stations), 'device')} of {site.id}; not there: {absent or 'none'}"
     )
     click.echo("in another shell:")
     for line in (f"export GRIDPLANE_NETWORK_MAP={running.map_path}", *hints):
@@ -261,7 +261,7 @@ def fault_command(
     request |= {name: value for name, value in details.items() if value is not None}
     hit = _ask(_client(site, inventory, simulation), request)["assets"]
     shown = ", ".join(hit[:8]) + (", ..." if len(hit) > 8 else "")  # noqa: PLR2004 - fits a line
-    click.echo(f"{kind}: {len(hit):,} devices: {shown}")
+    click.echo(f"{kind}: {counted(len(hit), 'device')}: {shown}")
     return Exit.OK
 
 

@@ -13,6 +13,7 @@ from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, colored
 from control_plane.inventory.load import load
 from control_plane.views.findings import findings_data, render_findings
+from control_plane.views.table import counted
 
 
 @click.command("validate")
@@ -36,8 +37,8 @@ def command(inventory: Path, site: str | None, output: str) -> int:
         sites = loaded.fleet.sites.values()
         devices = sum(len(one.devices) for one in sites)
         lines.append(
-            f"{inventory}: valid; {len(loaded.fleet.sites)} sites, {devices:,} slots, "
-            f"checked in {seconds:.2f} s"
+            f"{inventory}: valid; {counted(len(loaded.fleet.sites), 'site')}, "
+            f"{counted(devices, 'slot')}, checked in {seconds:.2f} s"
         )
     emit(
         output,

@@ -106,14 +106,20 @@ class Why(StrEnum):
 
 
 class Danger(StrEnum):
-    """Danger classes (reliability §4)."""
+    """How much a plan could harm; of its worst step, its megawatts, and what it takes away."""
 
     D0 = "D0"
+    """Nothing is written."""
     D1 = "D1"
+    """Reversible settings of single devices."""
     D2 = "D2"
+    """Pools: whom machines work for."""
     D3 = "D3"
+    """More than `D3_SHARE` of the site's permitted watts move."""
     D4 = "D4"
+    """Firmware, BMC."""
     D5 = "D5"
+    """More than `MASS_SHARE` of the site's devices leave the declaration."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

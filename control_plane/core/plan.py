@@ -58,7 +58,13 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     before_w: float
     after_w: float
     before_ths: float
+    """Of the devices that told their settings."""
     after_ths: float
+    seen_before_w: float
+    """Permitted watts of the same devices: what stands against their hash."""
+    seen_after_w: float
+    unknown: int
+    """Managed devices of which no settings are known: they count at nameplate."""
     measured_ths: float
     """Sum of what devices reported."""
     lost_ths_h: float
@@ -135,7 +141,9 @@ def make_plan(site: Site, revision: str, world: World) -> Plan:
     loads = _loads(site, world)
     before = {node: loads.at(node) for node in site.feeds}
     decisions = _decide_all(site, world, _over(site, loads))
-    admitted, held = _admitted(site, decisions, loads)
+    _admit(site, decisions, loads)
+    held = tuple(h for decision in decisions.values() for h in decision.held)
+    admitted = [step for decision in decisions.values() for step in decision.steps]
     steps, waves = _ordered(revision, admitted, site.strategy.cohorts)
     effect = _effect(site, world, steps, waves, held)
     headroom = tuple(
@@ -165,8 +173,14 @@ def make_plan(site: Site, revision: str, world: World) -> Plan:
 
 
 def decide_all(site: Site, world: World) -> dict[str, Decision]:
-    """A decision for every device of a site, by asset id: what `get` and `explain` show."""
-    return _decide_all(site, world, _over(site, _loads(site, world)))
+    """A decision for every device of a site, by asset id: what `get` and `explain` show.
+
+    As in the plan: a raise that does not fit is held.
+    """
+    loads = _loads(site, world)
+    decisions = _decide_all(site, world, _over(site, loads))
+    _admit(site, decisions, loads)
+    return decisions
 
 
 def _loads(site: Site, world: World) -> Loads:
@@ -218,12 +232,8 @@ def _decide_all(site: Site, world: World, over: frozenset[str]) -> dict[str, Dec
     return decisions
 
 
-def _admitted(
-    site: Site, decisions: Mapping[str, Decision], loads: Loads
-) -> tuple[list[Step], tuple[Held, ...]]:
-    """All decreases first, then raises while they fit; the others are held as `no_headroom`."""
-    held = [h for decision in decisions.values() for h in decision.held]
-    steps: list[Step] = []
+def _admit(site: Site, decisions: dict[str, Decision], loads: Loads) -> None:
+    """All decreases first, then raises while they fit; the others become held as `no_headroom`."""
     wishes: list[Raise] = []
     for device in site.devices:
         chain = decisions[device.asset].steps
@@ -235,19 +245,18 @@ def _admitted(
             loads.count(
                 device.asset, device.feed, min(loads.counted(device.asset), chain[-1].after_w)
             )
-    admission = admit(loads, wishes)
-    for asset, decision in decisions.items():
-        node = admission.refused.get(asset)
-        if node is None:
-            steps += decision.steps
-            continue
-        steps += [step for step in decision.steps if not step.raises]
-        held += [
+    for asset, node in admit(loads, wishes).refused.items():
+        decision = decisions[asset]
+        refused = [
             Held(asset=asset, reason=Reason.NO_HEADROOM, detail=f"{node} is full", field=step.field)
             for step in decision.steps
             if step.raises
         ]
-    return steps, tuple(held)
+        decisions[asset] = msgspec.structs.replace(
+            decision,
+            steps=tuple(step for step in decision.steps if not step.raises),
+            held=(*decision.held, *refused),
+        )
 
 
 def raise_wish(device: Device, step: Step) -> Raise:
@@ -285,26 +294,35 @@ def _effect(
     held: tuple[Held, ...],
 ) -> Effect:
     exceptions = {h.asset for h in held if h.reason not in PENDING}
-    before_w = before_ths = measured = missing_ths = 0.0
+    before_w = before_ths = seen_w = measured = missing_ths = 0.0
+    unknown = 0
     for device in site.devices:
         sighting = world.sightings.get(device.asset)
         settings = known_settings(sighting)
-        before_w += counted_w(device, settings)
+        counted = counted_w(device, settings)
+        before_w += counted
         hashes = 0.0
         if isinstance(sighting, Observation):
+            seen_w += counted
             before_ths += nameplate_ths(device, sighting.settings)
             hashes = sighting.telemetry.hashrate_ths or 0.0
             measured += hashes
+        elif device.is_managed:
+            unknown += 1
         if device.asset in exceptions and device.state is not SlotState.VACANT:
             intended = device.hashrate_at(device.intent.power_mode) if device.intent.mining else 0.0
             missing_ths += max(0.0, intended - hashes)
     rollout = [step for step in steps if step.why is Why.ROLLOUT]
     first = _first_assets(rollout, waves[0] if waves else 0)
+    moved_w = sum(s.after_w - s.before_w for s in steps)
     return Effect(
         before_w=before_w,
-        after_w=before_w + sum(s.after_w - s.before_w for s in steps),
+        after_w=before_w + moved_w,
         before_ths=before_ths,
         after_ths=before_ths + sum(s.after_ths - s.before_ths for s in steps),
+        unknown=unknown,
+        seen_before_w=seen_w,
+        seen_after_w=seen_w + moved_w,
         measured_ths=measured,
         lost_ths_h=sum(s.lost_ths_s for s in steps) / 3600,
         worst_first_w=sum(max(s.before_w, s.after_w) for s in rollout if s.asset in first),

@@ -17,14 +17,22 @@ from control_plane.core.change import (
     StopMining,
     kind_of,
 )
-from control_plane.core.decide import PENDING, Held, Step, Why
+from control_plane.core.decide import PENDING, Danger, Held, Step, Why
 from control_plane.core.digest import short
 from control_plane.core.plan import NodeHeadroom, Plan
 from control_plane.core.units import j_per_th
-from control_plane.views.table import hashrate, listed, power
+from control_plane.views.table import counted, hashrate, listed, power
 
 _STEP_LINES = 14
 _HEADROOM_NODES = 3
+_DANGER = {
+    Danger.D0: "nothing is written",
+    Danger.D1: "reversible settings",
+    Danger.D2: "pools",
+    Danger.D3: "a large share of the site's power",
+    Danger.D4: "firmware",
+    Danger.D5: "mass removal",
+}
 
 
 def render_plan(plan: Plan, *, command: str | None = None) -> str:
@@ -34,28 +42,37 @@ def render_plan(plan: Plan, *, command: str | None = None) -> str:
         plan: to show.
         command: what accepts it, as the last line; left out where nothing is to be done.
     """
-    lines = [_title(plan), "", *_effect(plan), *_steps(plan), ""]
-    lines += [*exceptions_line(plan), *waiting_line(plan)]
-    if plan.removed:
-        lines.append(
-            f"Removed     {len(plan.removed):,} devices leave the declaration: released, left "
-            "running, still counted"
+    lines = [_title(plan), "", *_effect(plan), *_steps(plan)]
+    left = [*exceptions_line(plan), *waiting_line(plan), *_removed(plan)]
+    if command and plan.effect.exceptions:
+        left.append(
+            f"            which: gridplane get devices --site {plan.site} --reason REASON; "
+            "why: gridplane explain DEVICE"
         )
-    lines.append("")
+    lines += ["", *left, ""] if left else [""]
     if plan.actionable:
         devices = len({step.asset for step in plan.steps})
         lines.append(
-            f"Plan {short(plan.digest)}: {plan.actionable:,} steps on {devices:,} devices, "
-            f"danger {plan.danger}."
+            f"Plan {short(plan.digest)}: {counted(plan.actionable, 'step')} on "
+            f"{counted(devices, 'device')}, danger {plan.danger} ({_DANGER[plan.danger]})."
         )
         if command:
             lines.append(f"Accept it:  {command}")
+    elif plan.managed and not plan.fresh:
+        lines.append("Nothing can be said: no managed device was seen just now.")
     else:
         lines.append(
             f"Nothing to do: zero actionable steps; {plan.converged:,} of {plan.managed:,} managed "
-            "devices read as declared."
+            "are as declared."
         )
     return "\n".join(lines)
+
+
+def _removed(plan: Plan) -> list[str]:
+    if not plan.removed:
+        return []
+    devices = counted(len(plan.removed), "device")
+    return [f"Removed     {devices} from the declaration: released, left running, still counted"]
 
 
 def _title(plan: Plan) -> str:
@@ -66,39 +83,41 @@ def _title(plan: Plan) -> str:
     else:
         standing = f"accepted is {short(plan.accepted)}"
     return (
-        f"{plan.site}: revision {short(plan.revision)} ({standing}); {plan.devices:,} slots, "
+        f"{plan.site}: revision {short(plan.revision)} ({standing}); {counted(plan.devices, 'slot')}, "
         f"{plan.managed:,} managed, {plan.fresh:,} seen just now"
     )
 
 
 def _effect(plan: Plan) -> list[str]:
     effect = plan.effect
-    before = j_per_th(power_w=effect.before_w, hashrate_ths=effect.before_ths)
-    after = j_per_th(power_w=effect.after_w, hashrate_ths=effect.after_ths)
+    before = j_per_th(power_w=effect.seen_before_w, hashrate_ths=effect.before_ths)
+    after = j_per_th(power_w=effect.seen_after_w, hashrate_ths=effect.after_ths)
+    unknown = counted(effect.unknown, "unknown device")
+    nameplate = f"; {unknown} at nameplate" if effect.unknown else ""
     lines = [
-        (
-            f"Power       {power(effect.before_w)} -> {power(effect.after_w)} permitted, unknown "
-            "devices at nameplate"
-        ),
+        f"Power       {power(effect.before_w)} -> {power(effect.after_w)} permitted{nameplate}",
         (
             f"Hash        {hashrate(effect.before_ths)} -> {hashrate(effect.after_ths)} by nameplate; "
             f"{hashrate(effect.measured_ths)} measured now"
         ),
-        f"Efficiency  {_joules(before)} -> {_joules(after)} J/TH, whole site",
-        f"Restarts    {hashrate(effect.lost_ths_h)} for an hour is what restarts and ramps cost",
+        f"Efficiency  {_joules(before)} -> {_joules(after)} J/TH, of the miners that were seen",
     ]
+    if effect.lost_ths_h:
+        lines.append(
+            f"Lost        {hashrate(effect.lost_ths_h)} for an hour, to restarts and ramps"
+        )
     if plan.waves:
         sizes = " -> ".join(f"{size:,}" for size in plan.waves)
         lines += [
             f"Waves       {sizes} devices, a gate after each",
             (
-                f"At worst    {effect.worst_first_devices:,} devices, {power(effect.worst_first_w)}, "
-                "are lost before the first gate"
+                f"At worst    {counted(effect.worst_first_devices, 'device')}, "
+                f"{power(effect.worst_first_w)}, lost before the first gate"
             ),
         ]
     tight = sorted(plan.headroom, key=_relative)[:_HEADROOM_NODES]
     if tight:
-        lines.append(f"Headroom    {'; '.join(map(_headroom, tight))}")
+        lines.append(f"Headroom    after: {'; '.join(map(_headroom, tight))}")
     return lines
 
 
@@ -167,7 +186,8 @@ def exceptions_line(plan: Plan) -> list[str]:
     if not known:
         return []
     cost = hashrate(plan.effect.exceptions_ths)
-    return [f"Exceptions  {plan.effect.exceptions:,} devices cost {cost}: {listed(known.items())}"]
+    devices = counted(plan.effect.exceptions, "device")
+    return [f"Exceptions  {devices}, {cost} not hashed: {listed(known.items())}"]
 
 
 def waiting_line(plan: Plan) -> list[str]:
@@ -175,7 +195,8 @@ def waiting_line(plan: Plan) -> list[str]:
     pending = _per_device(h for h in plan.held if h.reason in PENDING)
     if not pending:
         return []
-    return [f"Waiting     {sum(pending.values()):,} devices: {listed(pending.items())}"]
+    devices = counted(sum(pending.values()), "device")
+    return [f"Waiting     {devices}: {listed(pending.items())}"]
 
 
 def _per_device(held: Iterable[Held]) -> Counter[str]:

@@ -62,6 +62,11 @@ def hashrate(ths: float) -> str:
     return f"{ths:,.0f} TH/s"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 device`, `3,364 devices`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def span(seconds: float) -> str:
     """`42 s`, `3 min`, `5 h`, `2 d`."""
     for size, unit in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):

@@ -87,6 +87,26 @@ def test_raises_beyond_the_rating_are_known_exceptions_the_best_goes_first() -> 
     assert plan.danger is Danger.D3
 
 
+def test_what_get_and_explain_show_of_a_raise_that_does_not_fit_is_what_the_plan_says() -> None:
+    worse = msgspec.structs.replace(miner(1), missing_boards=1)
+    miners = (worse, miner(2), miner(3))
+    asleep = [sighted(m, settings(pools=own_pools(m.asset), mining=False)) for m in miners]
+    decisions = decide_all(site(miners, pdu_kw=7.5), world(*asleep))
+    assert {asset: len(d.steps) for asset, d in decisions.items()} == {
+        "d001": 0, "d002": 1, "d003": 1,
+    }  # fmt: skip
+    assert [held.reason for held in decisions["d001"].held] == [Reason.NO_HEADROOM]
+
+
+def test_efficiency_is_of_those_that_told_their_settings() -> None:
+    miners = (miner(1), miner(2))
+    effect = plan_of(site(miners), world(sighted(miners[0]))).effect
+    assert effect.unknown == 1
+    assert effect.before_w == 2 * 3_500.0
+    assert effect.seen_before_w / effect.before_ths == effect.seen_after_w / effect.after_ths
+    assert effect.seen_before_w / effect.before_ths == pytest.approx(17.5)
+
+
 def test_vacant_and_broken_slots_are_exceptions_with_their_cost() -> None:
     miners = (
         miner(1),
