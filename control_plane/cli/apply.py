@@ -87,7 +87,9 @@ def command(
     name = pick_site(inventory, site)
     declared = load_declared(inventory, name)
     refuse_second_raiser(declared.site, take_over=take_over)
-    place = Workplace(site=name, state=state, network_map=network_map)
+    place = Workplace(
+        site=name, state=state, inventory=inventory, network_map=network_map, creates=True
+    )
     plan = _plan_of(place, declared, digest, yes=yes)
     fence = place.fence()
     record = accept(

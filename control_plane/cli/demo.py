@@ -83,7 +83,9 @@ def command(*, inventory: Path, floor: Path, state: Path | None) -> int:
             f"{status['machines']:,} simulated machines answer on loopback; device and policy time run "
             f"{SCALE:.0f} times faster, the wire does not, so no latency is quoted below",
         )
-        place = Workplace(site=SITE, state=folder / "state", network_map=folder / "sim" / MAP)
+        place = Workplace(
+            site=SITE, state=folder / "state", network_map=folder / "sim" / MAP, creates=True
+        )
         plan, record = _first_plan(place, declared)
         _say(began, "the plan, before anything is written:")
         click.echo(_indented(render_plan(plan)))
@@ -242,7 +244,7 @@ def _hold(place: Workplace) -> None:
     """As a technician does it: with the verb, from another process."""
     arguments = [
         "hold", HELD, "--kind", "safety", "--by", "technician", "--reason", "hands in the rack",
-        "--site", SITE, "--state", str(place.state),
+        "--site", SITE, "--state", str(place.state), "--network-map", str(place.network_map),
     ]  # fmt: skip
     subprocess.run(  # noqa: S603 - this program itself
         [sys.executable, "-m", "control_plane.cli", *arguments], check=True, capture_output=True

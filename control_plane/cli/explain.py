@@ -37,7 +37,7 @@ def command(
     gridplane explain ga-a1-r07-s03 --site ga-macon
     """
     name = pick_site(inventory, site)
-    place = Workplace(site=name, state=state, network_map=network_map)
+    place = Workplace(site=name, state=state, inventory=inventory, network_map=network_map)
     store = place.store
     record = store.accepted()
     declared = (

@@ -237,7 +237,7 @@ def command(
     gridplane get operations ga-a1-r07-s03 --site ga-macon -o json
     """
     name = pick_site(inventory, site)
-    place = Workplace(site=name, state=state, network_map=network_map)
+    place = Workplace(site=name, state=state, inventory=inventory, network_map=network_map)
     record = place.store.accepted()
     declared = (
         place.revisions().site(record.digest) if record else load_declared(inventory, name).site

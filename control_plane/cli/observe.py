@@ -43,7 +43,9 @@ def command(
     for node in nodes:
         check_node(declared.site, node)
     assets = {d.asset for node in nodes for d in below(declared.site, node)} if nodes else None
-    place = Workplace(site=name, state=state, network_map=network_map)
+    place = Workplace(
+        site=name, state=state, inventory=inventory, network_map=network_map, creates=True
+    )
     seen = look_at(place, declared.site, assets)
     good = [s for s in seen.values() if isinstance(s, Observation)]
     silent = Counter(s.reason.value for s in seen.values() if not isinstance(s, Observation))

@@ -48,7 +48,7 @@ state = click.option(
     "--state",
     type=_DIRECTORY,
     envvar="GRIDPLANE_STATE",
-    help="Folder of the site's durable state.  [default: .gridplane/<site>]",
+    help="Folder of the site's durable state.  [default: .gridplane/<site> beside the inventory]",
 )
 network_map = click.option(
     "--network-map",

@@ -53,7 +53,9 @@ def command(
         return _against(inventory, name, against, output, exit_code=exit_code)
 
     declared = load_declared(inventory, name)
-    place = Workplace(site=name, state=state, network_map=network_map)
+    place = Workplace(
+        site=name, state=state, inventory=inventory, network_map=network_map, creates=True
+    )
     world = seen_world(place, declared.site, look=not no_look)
     plan = make_plan(declared.site, declared.digest, world)
     place.store.put_shown_plan(shown(plan, world))

@@ -43,7 +43,9 @@ def command(
     systemd-run gridplane run --site ga-macon --state /var/lib/gridplane/ga-macon
     """
     name = pick_site(inventory, site)
-    place = Workplace(site=name, state=state, network_map=network_map)
+    place = Workplace(
+        site=name, state=state, inventory=inventory, network_map=network_map, creates=True
+    )
     record = place.store.accepted() if place.has_state() else None
     if record is None:
         raise NothingAccepted(f"no revision of {name} was accepted yet: run `gridplane apply`")

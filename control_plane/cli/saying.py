@@ -20,10 +20,29 @@ class Saying:
     """One word of one person about one site."""
 
     def __init__(
-        self, inventory: Path, site: str | None, state: Path | None, network_map: Path | None
+        self,
+        inventory: Path,
+        site: str | None,
+        state: Path | None,
+        network_map: Path | None,
+        *,
+        creates: bool = False,
     ) -> None:
+        """Find the Store that the acting process reads.
+
+        Raises:
+            Stop: there is no Store, and the verb does not begin one.
+            ActsElsewhere: whoever acts on the site now reads another one.
+        """
         self.site = site or pick_site(inventory, None)
-        self.place = Workplace(site=self.site, state=state, network_map=network_map)
+        self.place = Workplace(
+            site=self.site,
+            state=state,
+            inventory=inventory,
+            network_map=network_map,
+            creates=creates,
+        )
+        self.place.refuse_elsewhere()
         self._inventory = inventory
         self.declared = self._find_declared()
 

@@ -36,7 +36,7 @@ def command(
     gridplane status --site ga-macon -o json | jq .plan.effect
     """
     name = site or pick_site(inventory, None)
-    place = Workplace(site=name, state=state, network_map=network_map)
+    place = Workplace(site=name, state=state, inventory=inventory, network_map=network_map)
     status = read_status(place)
     emit(output, status, table=render_status(status), names=[name])
     return Exit.OK

@@ -50,7 +50,7 @@ def command(
     gridplane trust lab-r01 --site lab
     gridplane trust ga-a1-r07-s03 --replace --by j.ortiz --site ga-macon
     """
-    saying = Saying(inventory, site, state, network_map)
+    saying = Saying(inventory, site, state, network_map, creates=True)
     if saying.declared is None:
         raise Stop("without a declaration there is nothing to pin", Exit.INVALID)
     declared = saying.declared

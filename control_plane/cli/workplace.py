@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import os
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
@@ -22,7 +24,7 @@ from control_plane.core.plan import World
 from control_plane.engine.adapters import SystemClock, SystemSecrets
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.edges import Edges
-from control_plane.engine.fence import Fence, try_fence
+from control_plane.engine.fence import Fence, refuse_elsewhere, try_fence
 from control_plane.engine.records import EngineStatus
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
@@ -45,10 +47,29 @@ class MapTimes(msgspec.Struct, frozen=True):
 class Workplace:
     """Paths and adapters of one site; opened lazily, so that a verb pays for what it uses."""
 
-    def __init__(self, *, site: str, state: Path | None, network_map: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        site: str,
+        state: Path | None,
+        inventory: Path = Path("inventory"),
+        network_map: Path | None = None,
+        creates: bool = False,
+    ) -> None:
+        """Name the folders; nothing is opened yet.
+
+        Args:
+            site: its id.
+            state: its state folder; by default one beside the inventory, from wherever it is called.
+            inventory: the folder that holds fleet.yaml.
+            network_map: where a simulation's devices answer.
+            creates: whether the verb may begin a state folder. Who only says or asks something may not:
+                nobody would hear a hold in a folder that no engine reads.
+        """
         self.site = site
-        self.state = state or Path(".gridplane") / site
+        self.state = state or inventory.resolve().parent / ".gridplane" / site
         self.network_map = network_map
+        self._creates = creates
         times = MapTimes()
         if network_map is not None:
             times = msgspec.json.decode(network_map.read_bytes(), type=MapTimes)
@@ -63,9 +84,23 @@ class Workplace:
 
     @property
     def store(self) -> Store:
-        """The Store, opened once."""
+        """The Store, opened once.
+
+        Raises:
+            Stop: there is none, and this verb does not begin one.
+            StoreError: it cannot be used.
+        """
         if self._store is None:
+            new = not self.has_state()
+            if new and not self._creates:
+                raise Stop(
+                    f"nothing was ever planned or applied for {self.site} in {self.state}: say "
+                    "--state FOLDER (or --inventory) as the process does that acts on the site",
+                    Exit.REFUSED,
+                )
             self._store = Store(self.state / "state.sqlite")
+            if new:
+                click.echo(f"gridplane: new state folder of {self.site}: {self.state}", err=True)
         return self._store
 
     def has_state(self) -> bool:
@@ -73,8 +108,31 @@ class Workplace:
         return (self.state / "state.sqlite").exists()
 
     def fence(self) -> Fence | None:
-        """The fence, or `None` where another process holds it."""
-        return try_fence(self.state / "fence.lock", self.store)
+        """The fence, or `None` where another process holds it.
+
+        Raises:
+            ActsElsewhere: a process with another state folder acts on the site.
+        """
+        return try_fence(self._lock, self.store, site_lock=self._site_lock)
+
+    def refuse_elsewhere(self) -> None:
+        """Nothing, unless whoever acts on the site now does not read this state folder.
+
+        Raises:
+            ActsElsewhere: naming the folder that it reads.
+        """
+        refuse_elsewhere(self._lock, self._site_lock)
+
+    @property
+    def _lock(self) -> Path:
+        return self.state / "fence.lock"
+
+    @property
+    def _site_lock(self) -> Path:
+        """One for all state folders of the site; each simulation is a world of its own."""
+        if self.network_map is not None:
+            return self.network_map.resolve().with_suffix(".lock")
+        return lock_folder() / f"gridplane-{self.site}.lock"
 
     def revisions(self) -> Revisions:
         """The accepted revisions."""
@@ -116,6 +174,12 @@ class Workplace:
             return world
         before = self.revisions().site(world.accepted)
         return msgspec.structs.replace(world, removed=removed_assets(before, site))
+
+
+def lock_folder() -> Path:
+    """Where locks stand that all users of this machine share; gone after a restart, as locks are."""
+    shared = Path("/run/lock")
+    return shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
 
 
 class Declared(msgspec.Struct, frozen=True, kw_only=True):
