@@ -67,7 +67,7 @@ def slot(**changes: Any) -> Slot:
 
 def gate(store: Store, audit: AuditFile | None = None) -> Gate:
     made = Gate(store=store, audit=audit, epoch=store.take_over())
-    made.learn_pools(SITE)
+    made.learn(SITE)
     return made
 
 
