@@ -36,13 +36,15 @@ class Overlay(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     kind: OverlayKind
     node: str
-    """Id of an asset, rack, feed node, host name or site; covers everything below it."""
+    """Id of an asset, rack, switch, feed node or site; covers everything below it."""
     owner: str
     """Who set it; only the owner releases a safety hold."""
     reason: str
     since_s: float
     expires_s: float | None = None
     """Policy time; a maintenance hold past it stays in force and pages."""
+    assets: frozenset[str] = frozenset()
+    """What it covered when it was set, and covers from then on, whatever it is declared under."""
     fields: Settings = Settings()
     """What it overrides; only settings that lower may stand here."""
 
@@ -59,9 +61,30 @@ def nodes_above(site: Site, device: Device) -> frozenset[str]:
     return frozenset({device.asset, device.rack, site.id} | path | switch)
 
 
-def covering(overlays: Iterable[Overlay], nodes: Collection[str]) -> tuple[Overlay, ...]:
-    """The overlays whose node is among `nodes`, in order of their ids."""
-    return tuple(sorted((o for o in overlays if o.node in nodes), key=lambda o: o.id))
+def covering(overlays: Iterable[Overlay], nodes: frozenset[str]) -> tuple[Overlay, ...]:
+    """The overlays on a device, in order of their ids; `nodes` are those above it and itself."""
+    return tuple(
+        sorted(
+            (o for o in overlays if o.node in nodes or not nodes.isdisjoint(o.assets)),
+            key=lambda o: o.id,
+        )
+    )
+
+
+def assets_below(site: Site, nodes: Collection[str]) -> dict[str, frozenset[str]]:
+    """The assets that each of the nodes covers; one that covers none, or is unknown, has none."""
+    found: dict[str, set[str]] = {node: set() for node in nodes}
+    for device in site.devices:
+        for node in found.keys() & nodes_above(site, device):
+            found[node].add(device.asset)
+    return {node: frozenset(assets) for node, assets in found.items()}
+
+
+def node_names(site: Site) -> frozenset[str]:
+    """Every name that covers something on a site, or may once something stands there."""
+    switches = {rack.switch for rack in site.racks.values() if rack.switch}
+    assets = {device.asset for device in site.devices}
+    return frozenset({site.id} | set(site.feeds) | set(site.racks) | switches | assets)
 
 
 def resolve(device: Device, overlays: Iterable[Overlay], now_s: float) -> Settings:
