@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from control_plane.cli.nodes import check_node
+from control_plane.cli.nodes import below, check_node
 from control_plane.cli.workplace import Workplace, load_declared, pick_site
 from control_plane.core.errors import ControlPlaneError
 from control_plane.core.fleet import Site
-from control_plane.core.overlay import Overlay, OverlayKind, assets_below
+from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.engine.records import Event, Order
 from control_plane.engine.store import Store
 
@@ -70,15 +70,11 @@ class Saying:
         if self.declared is not None:
             check_node(self.declared, node)
 
-    def covered(self, node: str) -> frozenset[str]:
-        """The assets that a node covers, as far as that can be known."""
+    def covered(self, node: str) -> str:
+        """How much a node covers, in words."""
         if self.declared is None:
-            return frozenset()
-        return assets_below(self.declared, {node})[node]
-
-    def size_of(self, overlay: Overlay) -> str:
-        """How much an overlay covers, in words."""
-        return f", {len(overlay.assets):,} slots" if self.declared is not None else ""
+            return ""
+        return f", {len(below(self.declared, node)):,} slots"
 
     def set_overlay(
         self, kind: OverlayKind, *, node: str, owner: str, reason: str, ttl_s: float | None
@@ -98,7 +94,6 @@ class Saying:
                 owner=owner,
                 reason=reason,
                 since_s=now_s,
-                assets=self.covered(node),
                 expires_s=None if ttl_s is None else now_s + ttl_s,
             )
             self.store.put_overlay(overlay)
@@ -125,9 +120,9 @@ class Saying:
     def _note(self, kind: str, node: str, by: str, text: str) -> None:
         now_s = self.place.clock.wall_s()
         record = {"at_s": now_s, "kind": kind, "node": node, "by": by, "text": text}
-        self.place.audit.append([record])
         asset = (
             node if self.declared and any(d.asset == node for d in self.declared.devices) else None
         )
         event = Event(at_s=now_s, kind=kind, text=text, node=node)
         self.store.put_events([msgspec.structs.replace(event, asset=asset)])
+        self.place.audit.append([record])

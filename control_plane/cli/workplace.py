@@ -80,7 +80,7 @@ class Workplace:
     @property
     def audit(self) -> AuditFile:
         """The audit file."""
-        return AuditFile(self.state / "audit.jsonl")
+        return AuditFile(self.state / "audit.jsonl", self.store)
 
     @property
     def store(self) -> Store:
@@ -112,8 +112,16 @@ class Workplace:
 
         Raises:
             ActsElsewhere: a process with another state folder acts on the site.
+            StoreError: what is kept of the site was damaged; nothing may be written to devices.
         """
-        return try_fence(self._lock, self.store, site_lock=self._site_lock)
+        fence = try_fence(self._lock, self.store, site_lock=self._site_lock)
+        if fence is not None:
+            try:
+                self.audit.take_over()
+            except BaseException:
+                fence.release()
+                raise
+        return fence
 
     def refuse_elsewhere(self) -> None:
         """Nothing, unless whoever acts on the site now does not read this state folder.

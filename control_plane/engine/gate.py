@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import msgspec
 
 from control_plane.core.change import ChangeKind, SetPools, StopMining, kind_of
-from control_plane.core.decide import Step, Why, fields_written
+from control_plane.core.decide import Step, Why
 from control_plane.core.errors import FenceLost
 from control_plane.core.fleet import Site
-from control_plane.core.observation import Field, Observation, PoolSetting
+from control_plane.core.observation import Observation, PoolSetting
 from control_plane.core.overlay import Overlay, covering, freeze_on, hold_on
 from control_plane.core.verify import Operation
 from control_plane.engine.audit import AuditFile
+from control_plane.engine.journal import Journal
 from control_plane.engine.records import Event
 from control_plane.engine.slots import Slot
 from control_plane.engine.store import Store
@@ -38,18 +39,19 @@ class Intent:
 class Gate:
     """One per engine process; closed once its fence is lost."""
 
-    def __init__(self, *, store: Store, audit: AuditFile | None, epoch: int) -> None:
+    def __init__(
+        self, *, store: Store, audit: AuditFile | None, epoch: int, journal: Journal
+    ) -> None:
         self._store = store
         self._audit = audit
         self._epoch = epoch
+        self._journal = journal
         self._pools: Mapping[str, frozenset[tuple[str, str]]] = {}
-        self._host_actions: frozenset[Field] = frozenset()
         self._sequence = 0
         self.is_open = True
 
-    def learn(self, site: Site) -> None:
-        """Take over what an accepted revision allows: each owner's pools, and what is the host's to do."""
-        self._host_actions = site.tenure.host_actions
+    def learn_pools(self, site: Site) -> None:
+        """Take over the owners' pool lists of an accepted revision: (url, worker pattern) per owner."""
         self._pools = {
             owner.id: frozenset((pool.url, pool.worker) for pool in owner.pools)
             for owner in site.owners.values()
@@ -61,6 +63,8 @@ class Gate:
 
     def intend(self, intents: Sequence[Intent], now_s: float) -> list[Operation | str]:
         """Make intents durable, all in one transaction.
+
+        The ends of earlier writes become durable with them: of a device at most one is ever open.
 
         Returns:
             For each intent its operation, which must now be sent at most once; or why it may not pass.
@@ -74,13 +78,14 @@ class Gate:
         try:
             with self._store.transaction():
                 self._store.check_fence(self._epoch)
+                self._journal.flush()
                 overlays = self._store.overlays()
                 answers = [self._judge(intent, overlays, now_s) for intent in intents]
                 operations = [answer for answer in answers if isinstance(answer, Operation)]
-                if self._audit is not None and operations:
-                    self._audit.append(_audit_record(o, now_s) for o in operations)
                 self._store.put_operations(operations)
                 self._store.put_events(_event(o, now_s) for o in operations)
+                if self._audit is not None and operations:
+                    self._audit.append(_audit_record(o, now_s) for o in operations)
         except FenceLost:
             self.close()
             raise
@@ -127,8 +132,6 @@ class Gate:
             return "a repair may not raise power"
         if slot.op is not None:
             return "another write is open"
-        if self._host_actions & fields_written(step.change, intent.seen.settings):
-            return "only the host may change it"
         if isinstance(step.change, SetPools):
             return self._pool_refusal(slot, step.change.pools)
         return None

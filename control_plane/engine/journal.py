@@ -78,14 +78,16 @@ class Journal:
         Raises:
             StoreError: nothing was written; the engine stops.
         """
-        if self._records and self._audit is not None:
-            self._audit.append(self._records)
-        self._records = []
-        if not (self._memories or self._operations or self._sightings or self._events):
+        if not (
+            self._memories or self._operations or self._sightings or self._events or self._records
+        ):
             return
         with self._store.transaction():
             self._store.put_memories(self._memories.values())
             self._store.put_operations(self._operations.values())
             self._store.put_sightings(self._sightings.values())
             self._store.put_events(self._events)
+            if self._records and self._audit is not None:
+                self._audit.append(self._records)
         self._memories, self._operations, self._sightings, self._events = {}, {}, {}, []
+        self._records = []

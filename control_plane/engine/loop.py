@@ -111,7 +111,7 @@ class Engine:
         self._started_s = self._clock.wall_s()
         self._stop = asyncio.Event()
         self.journal = Journal(store=store, audit=audit, clock=edges.clock)
-        gate = Gate(store=store, audit=audit, epoch=epoch)
+        gate = Gate(store=store, audit=audit, epoch=epoch, journal=self.journal)
         self.incidents = Incidents(site=site, store=store, clock=edges.clock, journal=self.journal)
         declared = revisions.site(record.digest)
         self.reconciler = Reconciler(
@@ -304,11 +304,7 @@ class Engine:
             self.reconciler.admits = all(s.sighting is not None for s in self.slots.values())
         self._roster.push_below(self.incidents.watch(self.slots))
         runner = self._roster.rollout
-        if (
-            runner is not None
-            and self.reconciler.admits
-            and runner.advance(self.slots, self._poller)
-        ):
+        if runner is not None and runner.advance(self.slots, self._poller):
             self._roster.keep_rollout(runner)
         now_s = self._clock.wall_s()
         for overlay in self.reconciler.overlays:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from control_plane.core.memory import Memory
-from control_plane.core.observation import Settings
 from control_plane.engine.records import Order, OrderKind
 
 
@@ -24,13 +23,13 @@ def obey(memory: Memory, order: Order) -> Memory:
         case OrderKind.OVERRIDE | OrderKind.CONTESTED | OrderKind.STUCK:
             return msgspec.structs.replace(
                 memory,
-                equalled=Settings(),
+                converged="",
                 expected=None,
                 contested=frozenset(),
                 drifts=(),
                 drifting=frozenset(),
                 stuck=frozenset(),
-                attempts={},
+                attempts=0,
                 overridden_since_s=None,
             )
         case OrderKind.ROLLOUT | OrderKind.INCIDENT:

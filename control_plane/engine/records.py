@@ -50,6 +50,15 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
     since_s: float
 
 
+class AuditMark(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the audit file had come when the Store last heard of it."""
+
+    size: int
+    """Bytes."""
+    head: str
+    """Hash of its last line."""
+
+
 class OrderKind(StrEnum):
     """What a person may order about one device, one rollout or one incident."""
 

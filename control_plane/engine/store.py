@@ -24,6 +24,7 @@ from control_plane.core.overlay import Overlay
 from control_plane.core.rollout import Rollout
 from control_plane.core.verify import OPEN_STAGES, Operation
 from control_plane.engine.records import (
+    AuditMark,
     EngineStatus,
     Event,
     Order,
@@ -191,6 +192,16 @@ class Store:
         current = self.epoch()
         if current != epoch:
             raise FenceLost(f"epoch {epoch} was taken over by epoch {current}")
+
+    def audit_mark(self) -> AuditMark | None:
+        """How far the audit file had come; `None` before its first record."""
+        found = self._docs(AuditMark, "SELECT value FROM meta WHERE key = 'audit'")
+        return found[0] if found else None
+
+    def put_audit_mark(self, mark: AuditMark) -> None:
+        """Remember it; in the transaction that the records belong to."""
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('audit', ?)", (_encode(mark),))
 
     # --- revisions -----------------------------------------------------------------------------
 

@@ -17,9 +17,11 @@ from control_plane.core.errors import FenceLost, StoreError
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Field, Identity, PoolSetting, Settings
 from control_plane.core.overlay import Overlay, OverlayKind
-from control_plane.core.verify import Operation
+from control_plane.core.verify import Operation, Stage
+from control_plane.engine.adapters import SystemClock
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.gate import Gate, Intent
+from control_plane.engine.journal import Journal
 from control_plane.engine.slots import Slot, make_slot
 from control_plane.engine.store import Store
 from tests.core.builders import (
@@ -66,8 +68,9 @@ def slot(**changes: Any) -> Slot:
 
 
 def gate(store: Store, audit: AuditFile | None = None) -> Gate:
-    made = Gate(store=store, audit=audit, epoch=store.take_over())
-    made.learn(SITE)
+    journal = Journal(store=store, audit=audit, clock=SystemClock())
+    made = Gate(store=store, audit=audit, epoch=store.take_over(), journal=journal)
+    made.learn_pools(SITE)
     return made
 
 
@@ -93,6 +96,20 @@ def test_what_passes_is_durable_before_it_is_returned() -> None:
     operation = answer(SET, store=store)
     assert isinstance(operation, Operation)
     assert store.open_operations() == [operation]
+
+
+def test_the_end_of_the_write_before_is_durable_with_the_next() -> None:
+    """Or a process killed in between leaves two writes of one device open, and the next follows one."""
+    store = Store(None)
+    journal = Journal(store=store, audit=None, clock=SystemClock())
+    made = Gate(store=store, audit=None, epoch=store.take_over(), journal=journal)
+    made.learn_pools(SITE)
+    first, second = (Intent(slot=slot(), step=step_of(SET), seen=seen()) for _ in range(2))
+    ended = made.intend([first], NOW_S)[0]
+    assert isinstance(ended, Operation)
+    journal.operation(msgspec.structs.replace(ended, stage=Stage.CONFIRMED))
+    passed = made.intend([second], NOW_S)
+    assert store.open_operations() == passed
 
 
 @pytest.mark.parametrize("node", ["d1", "r1", "pdu", "pad", "grid", "t"])
