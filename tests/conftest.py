@@ -25,6 +25,7 @@ BUDGET_S: Mapping[str, float] = {
     "api": 20,
     "cli": 180,
     "core": 90,
+    "docs": 60,
     "drivers": 120,
     "engine": 150,
     "inventory": 60,

@@ -1,4 +1,4 @@
-"""Write what is derived from code: JSON Schemas and the reference pages of schema, errors and limits.
+"""Write what is derived from code: JSON Schemas and the reference pages.
 
 `--check` writes nothing, and fails where a file differs from what would be written.
 """
@@ -16,6 +16,8 @@ from control_plane.api.schema import file_name, schema_of
 from control_plane.api.v1alpha1 import DOCUMENTS, PLACEMENT_COLUMNS
 from control_plane.core import limits
 from control_plane.inventory import errors
+from tools.cli_page import cli_page
+from tools.drivers_page import drivers_page
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS = "docs/reference/schema/v1alpha1"
@@ -44,6 +46,8 @@ def files() -> Iterator[tuple[str, str]]:
     yield "docs/reference/schema.md", _schema_page()
     yield "docs/reference/errors.md", _errors_page()
     yield "docs/reference/limits.md", _limits_page()
+    yield "docs/reference/cli.md", cli_page(MADE)
+    yield "docs/reference/drivers.md", drivers_page(MADE)
 
 
 # --- pages -----------------------------------------------------------------------------------

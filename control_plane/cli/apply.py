@@ -74,7 +74,7 @@ def command(
     no_wait: bool,
     interval_s: float,
 ) -> int:
-    r"""Accept the inventory of a site, and converge the site to it wave by wave.
+    """Accept the inventory of a site, and converge the site to it wave by wave.
 
     DIGEST is the first letters of a plan that was shown. Without it the plan is made and shown now,
     and accepted on a yes. A device that moved since its plan was shown is held; the rest goes on.

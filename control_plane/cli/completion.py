@@ -11,7 +11,7 @@ from control_plane.cli.main import root
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
-    r"""Print the completion script of a shell.
+    """Print the completion script of a shell.
 
     \b
     gridplane completion bash > ~/.local/share/bash-completion/completions/gridplane

@@ -58,7 +58,7 @@ _SETTLE_S = 60.0
     "--state", type=click.Path(path_type=Path, file_okay=False), help="Keep the state here."
 )
 def command(*, inventory: Path, floor: Path, state: Path | None) -> int:
-    r"""Converge a simulated 50 MW site to its declaration, attack it, and prove what held.
+    """Converge a simulated 50 MW site to its declaration, attack it, and prove what held.
 
     Everything is real but the machines: their protocols on loopback sockets, the Store, the gate, the
     audit. Exit code 8 if anything that is claimed at the end did not hold.

@@ -21,9 +21,11 @@ class Exit(IntEnum):
     """What the shell is told."""
 
     OK = 0
+    """Done, or there was nothing to do."""
     FAILED = 1
     """Something that gridplane did not expect: a bug of ours."""
     USAGE = 2
+    """The command line is wrong, or names something that does not exist."""
     INVALID = 3
     """The inventory has errors; nothing was done."""
     ACTIONABLE = 4
@@ -37,6 +39,7 @@ class Exit(IntEnum):
     UNPROVEN = 8
     """`demo`: something that it shows did not hold."""
     INTERRUPTED = 130
+    """Ctrl-C: what was under way is finished or recorded."""
 
 
 class Stop(click.ClickException):

@@ -31,7 +31,7 @@ def command(
     network_map: Path | None,
     output: str,
 ) -> int:
-    r"""Say why DEVICE is as it is: what declares each field, what was seen, done and held, what is next.
+    """Say why DEVICE is as it is: what declares each field, what was seen, done and held, what is next.
 
     \b
     gridplane explain ga-a1-r07-s03 --site ga-macon

@@ -32,7 +32,7 @@ def command(
     reason: str,
     ttl: float | None,
 ) -> int:
-    r"""Suspend configuration writes below NODE (default: the whole site). Lowering goes on.
+    """Suspend configuration writes below NODE (default: the whole site). Lowering goes on.
 
     \b
     gridplane freeze --site ga-macon --reason "grid emergency, nobody touches anything" --ttl 6h

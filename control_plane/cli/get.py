@@ -229,7 +229,7 @@ def command(
     reason: str | None,
     limit: int,
 ) -> int:
-    r"""List what is known of a site; NODE narrows devices, events and operations. Asks no device.
+    """List what is known of a site; NODE narrows devices, events and operations. Asks no device.
 
     \b
     gridplane get devices --site ga-macon --reason manual_override

@@ -37,7 +37,7 @@ def command(
     reason: str,
     ttl: float | None,
 ) -> int:
-    r"""Forbid every write but a stop to NODE and all below it. Works with nothing else up.
+    """Forbid every write but a stop to NODE and all below it. Works with nothing else up.
 
     NODE is a device, rack, switch, feed node or the site. In force at once in the gate that every
     write passes, and until it is released: an expired maintenance hold pages and goes on holding.

@@ -101,7 +101,7 @@ FILES = {
 @click.command("init")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default="inventory")
 def command(*, folder: Path) -> int:
-    r"""Start an inventory: one owner, one model, one site with one rack of eight. Overwrites nothing.
+    """Start an inventory: one owner, one model, one site with one rack of eight. Overwrites nothing.
 
     \b
     gridplane init

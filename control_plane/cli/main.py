@@ -67,7 +67,7 @@ class _Verbs(click.Group):
     epilog="A first look, with nothing but this machine:  gridplane demo",
 )
 def root() -> None:
-    r"""Declare sites, feeds, racks, miners and GPU nodes in Git; converge the hardware to it.
+    """Declare sites, feeds, racks, miners and GPU nodes in Git; converge the hardware to it.
 
     \b
     gridplane validate                      check ./inventory

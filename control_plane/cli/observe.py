@@ -30,7 +30,7 @@ def command(
     network_map: Path | None,
     output: str,
 ) -> int:
-    r"""Look at devices once, at full depth, and remember what they say. Writes to no device.
+    """Look at devices once, at full depth, and remember what they say. Writes to no device.
 
     NODES are devices, racks, switches or feed nodes; without any the whole site is looked at.
 

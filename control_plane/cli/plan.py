@@ -41,7 +41,7 @@ def command(
     no_look: bool,
     exit_code: bool,
 ) -> int:
-    r"""Show what would be done to the hardware; physical effect first. Writes to no device.
+    """Show what would be done to the hardware; physical effect first. Writes to no device.
 
     \b
     gridplane plan --site ga-macon

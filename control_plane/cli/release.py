@@ -28,7 +28,7 @@ def command(
     network_map: Path | None,
     by: str,
 ) -> int:
-    r"""End what keeps TARGET from its declaration: a hold, a freeze, an override, a latch, a stop.
+    """End what keeps TARGET from its declaration: a hold, a freeze, an override, a latch, a stop.
 
     TARGET is the id of a hold, incident or rollout, or a node (then: all holds on exactly that
     node), or a device that is overridden, contested or stuck. A safety hold is released by its

@@ -33,7 +33,7 @@ def command(
     take_over: bool,
     interval_s: float,
 ) -> int:
-    r"""Keep a site converged to its accepted revision until stopped.
+    """Keep a site converged to its accepted revision until stopped.
 
     One process acts on a site at a time. Holds, releases, trust and newly applied revisions of other
     processes on this host reach it through the state folder, within a second.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,9 @@ from control_plane.simulator.serve import Serving, serving
 from control_plane.simulator.server import TRUE_PORTS
 from control_plane.views.table import counted, table
 
+ENV = "env"
+"""Beside the network map: what a shell has to export for the other verbs to find the simulation."""
+
 _CHOSEN = {"rack": "rack", "node": "node", "asset": "asset", "family": "family"}
 
 simulation = click.option(
@@ -39,13 +43,15 @@ simulation = click.option(
 
 @click.group("simulate")
 def command() -> None:
-    r"""Serve a declared site's devices on loopback, and let things go wrong with them.
+    """Serve a declared site's devices on loopback, and let things go wrong with them.
 
     Each device answers its firmware's own protocols at an address of its own in 127.0.0.0/8; nothing
-    but loopback is bound. The network map that `serve` writes leads every other verb there.
+    but loopback is bound. The network map that `serve` writes leads every other verb there; the file
+    `env` beside it, read into a shell with `.`, names it and the factory's passwords.
 
     \b
     gridplane simulate serve --site lab --start stock
+    . .gridplane/sim/lab/env && gridplane observe --site lab
     gridplane simulate fault hijack rack:lab-r1 --site lab
     gridplane simulate truth rack:lab-r1 --site lab
     """
@@ -93,7 +99,7 @@ def serve_command(
     time_scale: float,
     true_ports: bool,
 ) -> int:
-    r"""Serve until Ctrl-C or `gridplane simulate stop`.
+    """Serve until Ctrl-C or `gridplane simulate stop`.
 
     \b
     gridplane simulate serve --site ga-macon --start stock --floor examples/floor/ga-macon.yaml
@@ -115,11 +121,17 @@ def serve_command(
             passwords=passwords,
             ports={port: port for port in TRUE_PORTS} if true_ports else TRUE_PORTS,
         ) as running:
-            _say(running, hints)
+            env = running.map_path.with_name(ENV)
+            exports = [
+                f"export GRIDPLANE_NETWORK_MAP={shlex.quote(str(running.map_path.resolve()))}"
+            ]
+            env.write_text("".join(f"{line}\n" for line in (*exports, *hints)), encoding="utf-8")
+            _say(running, env)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, running.control.stopped.set)
             await running.control.stopped.wait()
+            env.unlink(missing_ok=True)
 
     try:
         run_async(main())
@@ -170,16 +182,13 @@ def _passwords(site: Site) -> tuple[Mapping[str, str], list[str]]:
     return known, list(hints)
 
 
-def _say(running: Serving, hints: list[str]) -> None:
+def _say(running: Serving, env: Path) -> None:
     site = running.site
     absent = ", ".join(f"{count:,} {why}" for why, count in sorted(site.absent.items()))
     click.echo(
         f"serving {counted(len(site.stations), 'device')} of {site.id}; not there: {absent or 'none'}"
     )
-    click.echo("in another shell:")
-    for line in (f"export GRIDPLANE_NETWORK_MAP={running.map_path}", *hints):
-        click.echo(f"  {line}")
-    click.echo(f"  gridplane plan --site {site.id}")
+    click.echo(f"in another shell:  . {env}  (where it answers, and the factory's passwords)")
 
 
 # --- the hand --------------------------------------------------------------------------------
@@ -248,7 +257,7 @@ def fault_command(
     seed: int,
     **details: Any,
 ) -> int:
-    r"""Let KIND happen to TARGET: rack:NAME, node:NAME, family:NAME, an asset, or everything.
+    """Let KIND happen to TARGET: rack:NAME, node:NAME, family:NAME, an asset, or everything.
 
     \b
     gridplane simulate fault hijack rack:ga-a1-r07 --site ga-macon

@@ -28,7 +28,7 @@ def command(
     network_map: Path | None,
     output: str,
 ) -> int:
-    r"""Show where a site stands. Asks no device: reads what the engine keeps.
+    """Show where a site stands. Asks no device: reads what the engine keeps.
 
     \b
     gridplane status --site ga-macon

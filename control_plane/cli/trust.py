@@ -41,7 +41,7 @@ def command(
     output: str,
     replace: bool,
 ) -> int:
-    r"""Pin the machines that answer now as the assets declared there, by MAC and serial.
+    """Pin the machines that answer now as the assets declared there, by MAC and serial.
 
     Nothing is written to a device whose identity is not pinned. A device that has a pin already is
     left alone, unless --replace says that the machine in its slot was exchanged.

@@ -21,7 +21,7 @@ from control_plane.views.table import counted
 @options.site
 @options.output
 def command(inventory: Path, site: str | None, output: str) -> int:
-    r"""Check the inventory; every finding at once, with line, column and fix.
+    """Check the inventory; every finding at once, with line, column and fix.
 
     \b
     gridplane validate
