@@ -109,7 +109,7 @@ def _effect(plan: Plan) -> list[str]:
     if plan.waves:
         sizes = " -> ".join(f"{size:,}" for size in plan.waves)
         lines += [
-            f"Waves       {sizes} devices, a gate after each",
+            f"Waves       {sizes} {'device' if sizes == '1' else 'devices'}, a gate after each",
             (
                 f"At worst    {counted(effect.worst_first_devices, 'device')}, "
                 f"{power(effect.worst_first_w)}, lost before the first gate"
