@@ -41,10 +41,9 @@ def command(
     saying = Saying(inventory, site, state, network_map)
     target = node or saying.site
     saying.check(target)
-    covered = saying.covered(target)
     overlay = saying.set_overlay(
         OverlayKind.FREEZE, node=target, owner=by, reason=reason, ttl_s=ttl
     )
-    click.echo(f"{overlay.id}: {target} is frozen{covered}")
+    click.echo(f"{overlay.id}: {target} is frozen{saying.size_of(overlay)}")
     click.echo(f"release it:  gridplane release {overlay.id} --site {saying.site} --by {by}")
     return Exit.OK

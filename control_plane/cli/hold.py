@@ -53,8 +53,8 @@ def command(
         raise Stop("a safety hold has no --ttl: it ends when its owner releases it", Exit.USAGE)
     saying = Saying(inventory, site, state, network_map)
     saying.check(node)
-    covered = saying.covered(node)
     overlay = saying.set_overlay(OverlayKind(kind), node=node, owner=by, reason=reason, ttl_s=ttl)
-    click.echo(f"{overlay.id}: {kind} hold on {node} of {saying.site}{covered}, in force now")
+    size = saying.size_of(overlay)
+    click.echo(f"{overlay.id}: {kind} hold on {node} of {saying.site}{size}, in force now")
     click.echo(f"release it:  gridplane release {overlay.id} --site {saying.site} --by {by}")
     return Exit.OK

@@ -6,15 +6,7 @@ import difflib
 
 from control_plane.cli.exits import Exit, Stop
 from control_plane.core.fleet import Device, Site
-from control_plane.core.overlay import nodes_above
-
-
-def names_of(site: Site) -> frozenset[str]:
-    """Every name that covers something on a site."""
-    switches = {rack.switch for rack in site.racks.values() if rack.switch}
-    hosts = {host.name for host in site.hosts}
-    assets = {device.asset for device in site.devices}
-    return frozenset({site.id} | set(site.feeds) | set(site.racks) | switches | hosts | assets)
+from control_plane.core.overlay import node_names, nodes_above
 
 
 def check_node(site: Site, node: str) -> None:
@@ -23,9 +15,15 @@ def check_node(site: Site, node: str) -> None:
     Raises:
         Stop: with the nearest names.
     """
-    names = names_of(site)
+    names = node_names(site)
     if node in names:
         return
+    if any(host.name == node for host in site.hosts):
+        raise Stop(
+            f"{node} is a host of {site.id}: nothing is written to hosts, and it covers no device. "
+            "Name a device, rack, switch, feed node or the site",
+            Exit.USAGE,
+        )
     near = difflib.get_close_matches(node, names, n=3)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise Stop(f"{site.id} has no device, rack, switch or feed node '{node}'.{hint}", Exit.USAGE)

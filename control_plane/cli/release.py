@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
 from control_plane.cli import options
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.saying import Saying
+from control_plane.core.correlate import Incident
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay, OverlayKind
-from control_plane.core.rollout import RolloutState
+from control_plane.core.rollout import Rollout, RolloutState
 from control_plane.engine.records import Order, OrderKind
+
+
+class _Thing(NamedTuple):
+    """One thing that keeps a node from its declaration."""
+
+    id: str
+    words: str
+    release: Callable[[], str]
+    """Ends it; what was done, in words."""
+    refusal: str = ""
+    """Why whoever asks may not."""
 
 
 @click.command("release")
@@ -30,58 +44,92 @@ def command(
 ) -> int:
     """End what keeps TARGET from its declaration: a hold, a freeze, an override, a latch, a stop.
 
-    TARGET is the id of a hold, incident or rollout, or a node (then: all holds on exactly that
-    node), or a device that is overridden, contested or stuck. A safety hold is released by its
-    owner alone. A device that is released from an override comes back as a rollout would bring
-    it: inside its headroom, through the gate.
+    TARGET is the id of a hold, incident or rollout; or a node, if exactly one such thing is on it; or
+    a device that is overridden, contested or stuck. A safety hold is released by its owner alone. A
+    device that is released from an override comes back as a rollout would bring it: inside its
+    headroom, through the gate.
 
     \b
     gridplane release h0007 --by j.ortiz --site ga-macon
     gridplane release ga-a1-r07-s03 --site ga-macon
     """
     saying = Saying(inventory, site, state, network_map)
-    overlays = [o for o in saying.store.overlays() if target in {o.id, o.node}]
-    done = [_release_overlay(saying, overlay, by) for overlay in overlays]
-    done += _release_records(saying, target, by)
-    memory = saying.store.memories().get(target)
-    if memory is not None:
-        done += _release_latches(saying, memory, by)
-    if not done:
+    things = _things(saying, target, by)
+    if not things:
         raise Stop(
             f"nothing holds '{target}' on {saying.site}: see `gridplane get holds`, "
             "`gridplane get incidents`, `gridplane explain DEVICE`",
             Exit.USAGE,
         )
-    for text in done:
-        click.echo(text)
+    if len(things) > 1:
+        found = "".join(f"\n  {thing.id:<8} {thing.words}" for thing in things)
+        raise Stop(
+            f"{len(things)} things are on {target}, so nothing was released. "
+            f"Name the one that is meant:{found}",
+            Exit.REFUSED,
+        )
+    (thing,) = things
+    if thing.refusal:
+        raise Stop(thing.refusal, Exit.REFUSED)
+    click.echo(thing.release())
     return Exit.OK
 
 
-def _release_overlay(saying: Saying, overlay: Overlay, by: str) -> str:
+def _things(saying: Saying, target: str, by: str) -> list[_Thing]:
+    """What has the target as its id; else all that is on the node of that name."""
+    store = saying.store
+    overlays, incidents = store.overlays(), store.incidents()
+    named = [_overlay(saying, o, by) for o in overlays if o.id == target]
+    named += [_incident(saying, i, by) for i in incidents if i.id == target]
+    named += [
+        _rollout(saying, r, by)
+        for r in store.rollouts()
+        if r.id == target and r.state is RolloutState.HALTED
+    ]
+    if named:
+        return named
+    things = [_overlay(saying, o, by) for o in overlays if o.node == target]
+    things += [_incident(saying, i, by) for i in incidents if i.node == target]
+    memory = store.memories().get(target)
+    if memory is not None:
+        things += _latches(saying, memory, by)
+    return things
+
+
+def _overlay(saying: Saying, overlay: Overlay, by: str) -> _Thing:
+    words = f"{overlay.kind} of {overlay.owner} on {overlay.node} ({overlay.reason})"
+    refusal = ""
     if overlay.kind is OverlayKind.SAFETY_HOLD and overlay.owner != by:
-        raise Stop(
+        refusal = (
             f"{overlay.id} is a safety hold of {overlay.owner} on {overlay.node}: only "
-            f"{overlay.owner} releases it ({overlay.reason})",
-            Exit.REFUSED,
+            f"{overlay.owner} releases it ({overlay.reason})"
         )
-    saying.drop_overlay(overlay, by)
-    return f"{overlay.id}: {overlay.kind} on {overlay.node} released"
+
+    def release() -> str:
+        saying.drop_overlay(overlay, by)
+        return f"{overlay.id}: {overlay.kind} on {overlay.node} released"
+
+    return _Thing(overlay.id, words, release, refusal)
 
 
-def _release_records(saying: Saying, target: str, by: str) -> list[str]:
-    done = []
-    for incident in saying.store.incidents():
-        if target in {incident.id, incident.node}:
-            _order(saying, OrderKind.INCIDENT, incident.id, by)
-            done.append(f"{incident.id}: the engine is told to close it")
-    for rollout in saying.store.rollouts():
-        if rollout.id == target and rollout.state is RolloutState.HALTED:
-            _order(saying, OrderKind.ROLLOUT, rollout.id, by)
-            done.append(f"{rollout.id}: the engine is told to go on with the next wave")
-    return done
+def _incident(saying: Saying, incident: Incident, by: str) -> _Thing:
+    def release() -> str:
+        _order(saying, OrderKind.INCIDENT, incident.id, by)
+        return f"{incident.id}: the engine is told to close it"
+
+    return _Thing(incident.id, f"incident ({incident.cause}) on {incident.node}", release)
 
 
-def _release_latches(saying: Saying, memory: Memory, by: str) -> list[str]:
+def _rollout(saying: Saying, rollout: Rollout, by: str) -> _Thing:
+    def release() -> str:
+        _order(saying, OrderKind.ROLLOUT, rollout.id, by)
+        return f"{rollout.id}: the engine is told to go on with the next wave"
+
+    return _Thing(rollout.id, "halted rollout", release)
+
+
+def _latches(saying: Saying, memory: Memory, by: str) -> list[_Thing]:
+    """All latches of a device are one thing: any order about one starts the device afresh."""
     kinds = []
     if memory.contested:
         kinds.append(OrderKind.CONTESTED)
@@ -89,10 +137,15 @@ def _release_latches(saying: Saying, memory: Memory, by: str) -> list[str]:
         kinds.append(OrderKind.STUCK)
     if memory.overridden_since_s is not None:
         kinds.append(OrderKind.OVERRIDE)
-    for kind in kinds[:1]:
-        # Any one of them starts the device afresh.
-        _order(saying, kind, memory.asset, by)
-    return [f"{memory.asset}: {kind} released" for kind in kinds]
+    if not kinds:
+        return []
+    words = " and ".join(kinds)
+
+    def release() -> str:
+        _order(saying, kinds[0], memory.asset, by)
+        return f"{memory.asset}: {words} released"
+
+    return [_Thing("-", f"{memory.asset} is {words}: release the others first", release)]
 
 
 def _order(saying: Saying, kind: OrderKind, target: str, by: str) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from control_plane.cli.nodes import below, check_node
+from control_plane.cli.nodes import check_node
 from control_plane.cli.workplace import Workplace, load_declared, pick_site
 from control_plane.core.errors import ControlPlaneError
 from control_plane.core.fleet import Site
-from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.core.overlay import Overlay, OverlayKind, assets_below
 from control_plane.engine.records import Event, Order
 from control_plane.engine.store import Store
 
@@ -70,11 +70,15 @@ class Saying:
         if self.declared is not None:
             check_node(self.declared, node)
 
-    def covered(self, node: str) -> str:
-        """How much a node covers, in words."""
+    def covered(self, node: str) -> frozenset[str]:
+        """The assets that a node covers, as far as that can be known."""
         if self.declared is None:
-            return ""
-        return f", {len(below(self.declared, node)):,} slots"
+            return frozenset()
+        return assets_below(self.declared, {node})[node]
+
+    def size_of(self, overlay: Overlay) -> str:
+        """How much an overlay covers, in words."""
+        return f", {len(overlay.assets):,} slots" if self.declared is not None else ""
 
     def set_overlay(
         self, kind: OverlayKind, *, node: str, owner: str, reason: str, ttl_s: float | None
@@ -94,6 +98,7 @@ class Saying:
                 owner=owner,
                 reason=reason,
                 since_s=now_s,
+                assets=self.covered(node),
                 expires_s=None if ttl_s is None else now_s + ttl_s,
             )
             self.store.put_overlay(overlay)

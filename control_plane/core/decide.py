@@ -7,6 +7,7 @@ on what it just saw). The engine does the first step only: after each write the 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import assert_never
 
 import msgspec
 
@@ -16,6 +17,8 @@ from control_plane.core.change import (
     Change,
     ChangeKind,
     Disturbance,
+    Reboot,
+    RestartMining,
     SetPools,
     SetPowerLimit,
     SetPowerMode,
@@ -24,7 +27,6 @@ from control_plane.core.change import (
     kind_of,
 )
 from control_plane.core.diff import Difference, Direction, differences, permitted_w, unreadable
-from control_plane.core.digest import digest_of
 from control_plane.core.fleet import Device, DeviceKind, Owner, SlotState, Tenure
 from control_plane.core.memory import Memory
 from control_plane.core.observation import (
@@ -63,6 +65,7 @@ class Reason(StrEnum):
     UNREADABLE = "setting_unreadable"
     WRITE_API_DISABLED = "write_api_disabled"
     UNSUPPORTED = "unsupported_by_family"
+    UNKNOWN_MODE = "unknown_mode"
     HOST_ACTION = "host_action"
     OWNER_APPROVAL = "owner_approval"
     MANUAL_OVERRIDE = "manual_override"
@@ -167,8 +170,6 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     asset: str
     desired: Settings
-    desired_digest: str = ""
-    """Empty where nothing depends on it: a device that never converged is no matter of digests."""
     differences: tuple[Difference, ...] = ()
     steps: tuple[Step, ...] = ()
     """In order; the engine does the first and looks again, the plan shows all."""
@@ -209,7 +210,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
 def decide(ctx: Context) -> Decision:
     """Decide about one device. Total: every state of the world has a named answer."""
-    desired = resolve(ctx.device.desired(), ctx.overlays, ctx.now_s)
+    desired = resolve(ctx.device, ctx.overlays, ctx.now_s)
     base = Decision(asset=ctx.device.asset, desired=desired)
     gone = _not_judged(ctx)
     if gone is not None:
@@ -219,14 +220,7 @@ def decide(ctx: Context) -> Decision:
     found = differences(ctx.device, desired, seen)
     unknown = unreadable(desired, seen)
     converged = not found and not unknown
-    digest = digest_of(desired) if converged or ctx.memory.converged else ""
-    base = Decision(
-        asset=base.asset,
-        desired=desired,
-        desired_digest=digest,
-        differences=found,
-        converged=converged,
-    )
+    base = Decision(asset=base.asset, desired=desired, differences=found, converged=converged)
     untrusted = _identity(ctx, seen)
     if untrusted is not None:
         return msgspec.structs.replace(base, converged=False, held=(untrusted,))
@@ -325,21 +319,20 @@ def _judge(ctx: Context, base: Decision, seen: Observation, unknown: frozenset[F
     steps: list[Step] = []
     enforced: set[Field] = set()
     overridden = False
-    rollout = not ctx.memory.converged or ctx.memory.converged != base.desired_digest
     for difference in base.differences:
-        verdict = (
-            _rollout_verdict(ctx, difference) if rollout else _drift_verdict(ctx, difference, seen)
-        )
+        verdict = _verdict(ctx, difference)
         if isinstance(verdict, Held):
             held.append(verdict)
             overridden = overridden or verdict.reason is Reason.MANUAL_OVERRIDE
-            if not rollout and verdict.reason is Reason.CONTESTED:
+            if verdict.reason is Reason.CONTESTED and difference.field in ctx.memory.contested:
                 enforced.add(difference.field)
             continue
-        if not rollout:
+        if verdict is Why.DRIFT or _is_drift(ctx, difference):
             enforced.add(difference.field)
         change = _change_for(difference, base.desired)
-        step = _barred(ctx, difference, change) or _step(ctx, difference, change, verdict, seen)
+        step = _barred(ctx, difference, change, seen) or _step(
+            ctx, difference, change, verdict, seen
+        )
         if isinstance(step, Held):
             held.append(step)
         else:
@@ -392,6 +385,34 @@ def _urgency(step: Step) -> tuple[int, str]:
     return (3 if step.raises else 2, step.field)
 
 
+def _is_drift(ctx: Context, difference: Difference) -> bool:
+    """Whether the device left a value that it had: then a repair is judged, not a rollout.
+
+    Field by field: a new pool list is no reason to start a machine that somebody stopped.
+    """
+    return bool(getattr(ctx.memory.equalled, difference.field.value) == difference.declared)
+
+
+def _verdict(ctx: Context, difference: Difference) -> Why | Held:
+    field, contested = difference.field, ctx.memory.contested
+    if difference.direction is Direction.UNKNOWN:
+        return _held(
+            ctx,
+            Reason.UNKNOWN_MODE,
+            f"{difference.observed} is no mode of {ctx.device.type.id}: it may draw anything",
+            field,
+        )
+    if field in contested:
+        return _held(ctx, Reason.CONTESTED, "re-drifted twice within 24 h; a person decides", field)
+    if Field.POOLS in contested and not _lowers(difference):
+        return _held(ctx, Reason.CONTESTED, "its pools are contested: it stays stopped", field)
+    return (
+        _drift_verdict(ctx, difference)
+        if _is_drift(ctx, difference)
+        else _rollout_verdict(ctx, difference)
+    )
+
+
 def _rollout_verdict(ctx: Context, difference: Difference) -> Why | Held:
     field = difference.field
     expected = ctx.memory.expected
@@ -401,33 +422,51 @@ def _rollout_verdict(ctx: Context, difference: Difference) -> Why | Held:
             if _is_hijack(ctx, difference):
                 return Why.DRIFT  # A thief does not win by being faster than the rollout.
             return _held(ctx, Reason.MOVED, "it changed after the plan was shown", field)
-    approvers = ctx.owner.approvals.get(field, ())
-    if approvers and field not in ctx.approved and not _lowers(difference):
-        return _held(ctx, Reason.OWNER_APPROVAL, f"{ctx.owner.id}: {' or '.join(approvers)}", field)
-    if not ctx.assigned and not _lowers(difference):
+    unapproved = _unapproved(ctx, field)
+    if unapproved is not None and not _lowers(difference):
+        return unapproved
+    if not ctx.assigned and not _is_urgent(ctx, difference):
         return _held(ctx, Reason.ROLLOUT_WAVE, field=field)
     return Why.ROLLOUT
 
 
+def _is_urgent(ctx: Context, difference: Difference) -> bool:
+    """Whether a lowering cannot wait for its wave: a node is over its cap, or an overlay asserts it.
+
+    Any other lowering is a change like others: it restarts machines too.
+    """
+    return _lowers(difference) and (ctx.over_cap or _set_by_lowering_overlay(ctx, difference.field))
+
+
+def _unapproved(ctx: Context, field: Field) -> Held | None:
+    approvers = ctx.owner.approvals.get(field, ())
+    if not approvers or field in ctx.approved:
+        return None
+    return _held(ctx, Reason.OWNER_APPROVAL, f"{ctx.owner.id}: {' or '.join(approvers)}", field)
+
+
 def _is_hijack(ctx: Context, difference: Difference) -> bool:
-    """Whether the device works for a pool that is not its owner's."""
+    """Whether the device works for somebody else: a pool, or a worker, that is not its owner's."""
     if difference.field is not Field.POOLS or not isinstance(difference.observed, tuple):
         return False
-    owned = {pool.url for pool in ctx.owner.pools}
-    return any(pool.url not in owned for pool in difference.observed)
+    return not set(difference.observed) <= allowed_pools(ctx.device, ctx.owner)
 
 
 def _lowers(difference: Difference) -> bool:
     return difference.direction is Direction.MORE
 
 
-def _drift_verdict(ctx: Context, difference: Difference, seen: Observation) -> Why | Held:
+def _drift_verdict(ctx: Context, difference: Difference) -> Why | Held:
     """The drift policy, by field and direction (design §3)."""
     field = difference.field
-    if field in ctx.memory.contested:
-        return _held(ctx, Reason.CONTESTED, "re-drifted twice within 24 h; a person decides", field)
     match field:
         case Field.POOLS:
+            declared = difference.declared
+            if isinstance(declared, tuple) and not ctx.assigned:
+                gone = set(declared) - allowed_pools(ctx.device, ctx.owner)
+                if gone:
+                    # The older revision's pools are nobody's any more: its wave brings the new ones.
+                    return _held(ctx, Reason.ROLLOUT_WAVE, field=field)
             return Why.DRIFT
         case Field.FIRMWARE | Field.ADDRESSING:
             return _held(
@@ -474,7 +513,28 @@ def _change_for(difference: Difference, desired: Settings) -> Change | None:
             return None
 
 
-def _barred(ctx: Context, difference: Difference, change: Change | None) -> Held | None:
+def fields_written(change: Change, before: Settings) -> frozenset[Field]:
+    """The fields that a change writes: waking to another mode writes the mode too."""
+    match change:
+        case SetPools():
+            return frozenset({Field.POOLS})
+        case SetPowerMode():
+            return frozenset({Field.POWER_MODE})
+        case SetPowerLimit():
+            return frozenset({Field.POWER_LIMIT_W})
+        case StartMining(power_mode=mode) if mode is not None and mode != before.power_mode:
+            return frozenset({Field.MINING, Field.POWER_MODE})
+        case StartMining() | StopMining():
+            return frozenset({Field.MINING})
+        case RestartMining() | Reboot():
+            return frozenset()
+        case _:
+            assert_never(change)
+
+
+def _barred(
+    ctx: Context, difference: Difference, change: Change | None, seen: Observation
+) -> Held | None:
     """What forbids this write, from the strongest reason down."""
     field = difference.field
     stop = isinstance(change, StopMining)
@@ -488,8 +548,12 @@ def _barred(ctx: Context, difference: Difference, change: Change | None) -> Held
             f"{difference.observed} instead of {difference.declared}",
             field,
         )
-    if field in ctx.tenure.host_actions:
-        return _held(ctx, Reason.HOST_ACTION, f"only {ctx.tenure.host} may change it", field)
+    for written in sorted(fields_written(change, seen.settings)):
+        if written in ctx.tenure.host_actions:
+            return _held(ctx, Reason.HOST_ACTION, f"only {ctx.tenure.host} may change it", written)
+        unapproved = None if stop else _unapproved(ctx, written)
+        if unapproved is not None and written is not field:
+            return unapproved
     freeze = freeze_on(ctx.overlays, ctx.now_s)
     if freeze is not None and not _lowers(difference):
         return _held(ctx, Reason.FREEZE, f"{freeze.owner}: {freeze.reason}", field)
@@ -499,11 +563,11 @@ def _barred(ctx: Context, difference: Difference, change: Change | None) -> Held
     kind = kind_of(change)
     if capabilities is None or kind not in capabilities.writes:
         return _held(ctx, Reason.UNSUPPORTED, f"the family cannot {kind.replace('_', ' ')}", field)
-    seen = ctx.sighting
-    if isinstance(seen, Observation) and seen.write_enabled is False:
+    if seen.write_enabled is False:
         return _held(ctx, Reason.WRITE_API_DISABLED, "its write interface is switched off", field)
     if kind in ctx.memory.stuck:
-        return _held(ctx, Reason.STUCK, f"{ctx.memory.attempts} writes did not stick", field)
+        tries = ctx.memory.attempts.get(kind, 0)
+        return _held(ctx, Reason.STUCK, f"{tries} writes did not stick", field)
     if not stop and capabilities.writes[kind].persistent and ctx.memory.writes_left(ctx.now_s) <= 0:
         return _held(ctx, Reason.WRITE_BUDGET, "the day's persistent writes are spent", field)
     return None
@@ -567,10 +631,7 @@ def _stop_contested(ctx: Context, base: Decision, seen: Observation) -> list[Ste
     pools = next((d for d in base.differences if d.field is Field.POOLS), None)
     if pools is None or seen.settings.mining is not True or ctx.capabilities is None:
         return []
-    if (
-        ChangeKind.STOP_MINING not in ctx.capabilities.writes
-        or ChangeKind.STOP_MINING in ctx.memory.stuck
-    ):
+    if ChangeKind.STOP_MINING not in ctx.capabilities.writes:
         return []
     if Field.MINING in ctx.tenure.host_actions or seen.write_enabled is False:
         return []

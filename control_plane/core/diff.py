@@ -21,6 +21,8 @@ class Direction(StrEnum):
     LESS = "less"
     MORE = "more"
     SAME = "same"
+    UNKNOWN = "unknown"
+    """A step that the ladder does not have: it may draw anything, so nothing is written from it."""
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +61,8 @@ def differences(device: Device, desired: Settings, seen: Observation) -> tuple[D
         have = getattr(observed, field)
         if want is None or have is None or want == have:
             continue
-        if field in _OF_THE_AWAKE and (observed.mining is False or desired.mining is False):
-            continue  # A sleeping device has neither to compare; they are named when it is woken.
+        if not is_compared(field, desired, observed):
+            continue
         found.append(
             Difference(
                 field=field,
@@ -70,6 +72,28 @@ def differences(device: Device, desired: Settings, seen: Observation) -> tuple[D
             )
         )
     return tuple(found)
+
+
+def is_compared(field: Field, desired: Settings, observed: Settings) -> bool:
+    """Whether a field means anything now: of a device that is not known to be awake, mode and limit do not.
+
+    They are named when it is woken; written to a sleeping device, some families wake up.
+    """
+    if field not in _OF_THE_AWAKE:
+        return True
+    return observed.mining is True and desired.mining is not False
+
+
+def equal(desired: Settings, observed: Settings) -> Settings:
+    """The desired fields that were read and equal, the others unset."""
+    same = {
+        field.value: want
+        for field in FIELDS
+        if (want := getattr(desired, field.value)) is not None
+        and want == getattr(observed, field.value)
+        and is_compared(field, desired, observed)
+    }
+    return Settings(**same)
 
 
 def unreadable(desired: Settings, seen: Observation) -> frozenset[Field]:
@@ -92,9 +116,7 @@ def _direction(device: Device, field: Field, want: Value, have: Value) -> Direct
         case Field.POWER_MODE:
             declared, observed = device.type.mode(str(want)), device.type.mode(str(have))
             if observed is None:
-                return (
-                    Direction.MORE
-                )  # An unknown step may be anything: treat it as the dangerous one.
+                return Direction.UNKNOWN
             return _compare(declared.power_w if declared else 0.0, observed.power_w)
         case _:
             return Direction.SAME

@@ -10,7 +10,7 @@ import msgspec
 
 from control_plane.core import limits
 from control_plane.core.change import ChangeKind
-from control_plane.core.observation import Field, Identity, Settings
+from control_plane.core.observation import FIELDS, Field, Identity, Settings
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,8 +43,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     asset: str
     pin: Pin | None = None
-    converged: str = ""
-    """Digest of the desired settings that the device last equalled; a difference from *these* is drift."""
+    equalled: Settings = Settings()
+    """Field by field the desired value that the device last equalled: a difference from *it* is drift."""
     expected: Settings | None = None
     """As seen when the plan was shown, moved along by verified own writes: who else moved it is named."""
     drifting: frozenset[Field] = frozenset()
@@ -53,8 +53,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Latched: no more writes of these fields until a person releases them."""
     stuck: frozenset[ChangeKind] = frozenset()
     """Latched after `MAX_ATTEMPTS` writes that did not stick."""
-    attempts: int = 0
-    """Writes since the last one that was verified."""
+    attempts: dict[ChangeKind, int] = {}
+    """Writes of a kind since the last one that was verified."""
     written_at_s: float | None = None
     """Time of the last write that was intended."""
     persistent_writes_s: tuple[float, ...] = ()
@@ -87,26 +87,39 @@ def note_drift(memory: Memory, fields: frozenset[Field], now_s: float) -> Memory
     )
 
 
-def note_converged(memory: Memory, digest: str, observed: Settings) -> Memory:
-    """Remember that the device equals the desired settings of `digest`."""
-    if (
-        memory.converged == digest
-        and memory.expected == observed
-        and not (memory.drifting or memory.attempts or memory.stuck)
+def note_equal(memory: Memory, equal: Settings) -> Memory:
+    """Remember fields that were seen to equal what was desired of them."""
+    news = {
+        field.value: value
+        for field in FIELDS
+        if (value := getattr(equal, field.value)) is not None
+        and value != getattr(memory.equalled, field.value)
+    }
+    if not news:
+        return memory
+    return msgspec.structs.replace(
+        memory, equalled=msgspec.structs.replace(memory.equalled, **news)
+    )
+
+
+def note_converged(memory: Memory, desired: Settings, observed: Settings) -> Memory:
+    """Remember that the device equals all that is desired of it."""
+    memory = note_equal(memory, desired)
+    if memory.expected == observed and not (
+        memory.drifting or memory.attempts or memory.stuck or memory.overridden_since_s
     ):
         return memory
     return msgspec.structs.replace(
         memory,
-        converged=digest,
         expected=observed,
         drifting=frozenset(),
-        attempts=0,
+        attempts={},
         stuck=frozenset(),
         overridden_since_s=None,
     )
 
 
-def note_write(memory: Memory, at_s: float, *, persistent: bool) -> Memory:
+def note_write(memory: Memory, kind: ChangeKind, at_s: float, *, persistent: bool) -> Memory:
     """Remember a write that was intended; twice for the same write changes nothing.
 
     A process that was killed may have kept the intent and not this: the next one notes it again.
@@ -117,6 +130,15 @@ def note_write(memory: Memory, at_s: float, *, persistent: bool) -> Memory:
     return msgspec.structs.replace(
         memory,
         written_at_s=at_s,
-        attempts=memory.attempts + 1,
+        attempts={**memory.attempts, kind: memory.attempts.get(kind, 0) + 1},
         persistent_writes_s=tuple(w for w in writes if at_s - w < limits.REDRIFT_WINDOW_S),
+    )
+
+
+def note_unwritten(memory: Memory, kind: ChangeKind, at_s: float) -> Memory:
+    """Take back a write that never left: it cost the device nothing."""
+    return msgspec.structs.replace(
+        memory,
+        attempts={**memory.attempts, kind: max(0, memory.attempts.get(kind, 0) - 1)},
+        persistent_writes_s=tuple(w for w in memory.persistent_writes_s if w != at_s),
     )

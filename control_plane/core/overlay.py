@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
-from control_plane.core.fleet import Device, Site
+from control_plane.core.fleet import Device, DeviceType, Site
 from control_plane.core.observation import Settings
 
 
@@ -36,13 +36,15 @@ class Overlay(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     kind: OverlayKind
     node: str
-    """Id of an asset, rack, feed node, host name or site; covers everything below it."""
+    """Id of an asset, rack, switch, feed node or site; covers everything below it."""
     owner: str
     """Who set it; only the owner releases a safety hold."""
     reason: str
     since_s: float
     expires_s: float | None = None
     """Policy time; a maintenance hold past it stays in force and pages."""
+    assets: frozenset[str] = frozenset()
+    """What it covered when it was set, and covers from then on, whatever it is declared under."""
     fields: Settings = Settings()
     """What it overrides; only settings that lower may stand here."""
 
@@ -59,29 +61,55 @@ def nodes_above(site: Site, device: Device) -> frozenset[str]:
     return frozenset({device.asset, device.rack, site.id} | path | switch)
 
 
-def covering(overlays: Iterable[Overlay], nodes: Collection[str]) -> tuple[Overlay, ...]:
-    """The overlays whose node is among `nodes`, in order of their ids."""
-    return tuple(sorted((o for o in overlays if o.node in nodes), key=lambda o: o.id))
+def covering(overlays: Iterable[Overlay], nodes: frozenset[str]) -> tuple[Overlay, ...]:
+    """The overlays on a device, in order of their ids; `nodes` are those above it and itself."""
+    return tuple(
+        sorted(
+            (o for o in overlays if o.node in nodes or not nodes.isdisjoint(o.assets)),
+            key=lambda o: o.id,
+        )
+    )
 
 
-def resolve(declared: Settings, overlays: Iterable[Overlay], now_s: float) -> Settings:
+def assets_below(site: Site, nodes: Collection[str]) -> dict[str, frozenset[str]]:
+    """The assets that each of the nodes covers; one that covers none, or is unknown, has none."""
+    found: dict[str, set[str]] = {node: set() for node in nodes}
+    for device in site.devices:
+        for node in found.keys() & nodes_above(site, device):
+            found[node].add(device.asset)
+    return {node: frozenset(assets) for node, assets in found.items()}
+
+
+def node_names(site: Site) -> frozenset[str]:
+    """Every name that covers something on a site, or may once something stands there."""
+    switches = {rack.switch for rack in site.racks.values() if rack.switch}
+    assets = {device.asset for device in site.devices}
+    return frozenset({site.id} | set(site.feeds) | set(site.racks) | switches | assets)
+
+
+def resolve(device: Device, overlays: Iterable[Overlay], now_s: float) -> Settings:
     """`resolve(revision) ⊕ overlays`: the settings that a device is compared with.
 
     Overlays may only lower: a field that would raise is ignored here and refused where it is set.
     """
-    desired = declared
+    desired = device.desired()
     for overlay in overlays:
         if overlay.is_expired(now_s) or overlay.kind in HOLDS:
             continue
         fields = overlay.fields
         if fields.mining is False:
             desired = msgspec.structs.replace(desired, mining=False)
-        if fields.power_mode is not None:
+        if fields.power_mode is not None and _is_lower(device.type, fields.power_mode, desired):
             desired = msgspec.structs.replace(desired, power_mode=fields.power_mode)
         if fields.power_limit_w is not None:
             limit = min(fields.power_limit_w, desired.power_limit_w or fields.power_limit_w)
             desired = msgspec.structs.replace(desired, power_limit_w=limit)
     return desired
+
+
+def _is_lower(kind: DeviceType, mode: str, desired: Settings) -> bool:
+    step, now = kind.mode(mode), kind.mode(desired.power_mode or kind.nominal_mode)
+    return step is not None and now is not None and step.power_w <= now.power_w
 
 
 def hold_on(overlays: Iterable[Overlay]) -> Overlay | None:

@@ -93,6 +93,10 @@ def progress(
     stage = op.stage
     if stage is Stage.SENT and fresh is not None and reads_as_written(op, fresh):
         stage = Stage.READ_BACK
+    if stage is Stage.READ_BACK and fresh is not None and _is_reverted(op, fresh):
+        return msgspec.structs.replace(
+            op, stage=Stage.NOT_APPLIED, detail="it was changed again before it took effect"
+        )
     if stage is Stage.READ_BACK and fresh is not None and _shows_effect(op, device, fresh):
         return msgspec.structs.replace(op, stage=Stage.CONFIRMED)
     if stage is Stage.SENT:
@@ -125,6 +129,11 @@ def reads_as_written(op: Operation, seen: Observation) -> bool:
             return _rebooted(op, seen)
         case _:
             assert_never(op.change)
+
+
+def _is_reverted(op: Operation, seen: Observation) -> bool:
+    """Whether a look could read the setting, and it is not what was written (any more)."""
+    return _tells(op, seen) and not reads_as_written(op, seen)
 
 
 def _tells(op: Operation, seen: Observation) -> bool:

@@ -11,6 +11,7 @@ from control_plane.core.digest import short
 from control_plane.core.errors import ControlPlaneError
 from control_plane.core.fleet import Site
 from control_plane.core.memory import Memory
+from control_plane.core.overlay import HOLDS, Overlay, OverlayKind, assets_below, node_names
 from control_plane.core.power import counted_w
 from control_plane.engine.assignment import make_rollout
 from control_plane.engine.audit import AuditFile
@@ -18,6 +19,8 @@ from control_plane.engine.records import Approval, Event, Released, RevisionReco
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
 from control_plane.engine.world import removed_assets
+
+_LISTED = 3
 
 
 class NotAccepted(ControlPlaneError):
@@ -46,7 +49,8 @@ def accept(
     An equal digest makes no new rollout; it only brings approvals and expectations up to date.
 
     Raises:
-        NotAccepted: the plan was of another revision, or the site shrinks past its limit.
+        NotAccepted: the plan was of another revision, the site shrinks past its limit, or a hold
+            would lose what it covers.
         StoreError: it could not be made durable.
     """
     if proposal.plan.revision != proposal.digest:
@@ -59,6 +63,7 @@ def accept(
     before = revisions.site(current.digest) if current else None
     removed = removed_assets(before, proposal.site)
     _check_shrink(before, removed, proposal.acknowledged_removals)
+    _check_overlays(before, proposal.site, store.overlays(), now_s)
     same = current is not None and current.digest == proposal.digest
     record = RevisionRecord(
         digest=proposal.digest,
@@ -113,6 +118,40 @@ def _check_shrink(before: Site | None, removed: tuple[str, ...], acknowledged: i
             f"{len(removed)} of {managed} devices are gone from the declaration, more than "
             f"{limits.SHRINK_MAX_SHARE:.0%}: if that is meant, say `--acknowledge-removals {len(removed)}`"
         )
+
+
+def _check_overlays(
+    before: Site | None, after: Site, overlays: Iterable[Overlay], now_s: float
+) -> None:
+    """A declaration is no release: who holds or freezes a node has to do that first."""
+    said = [
+        o
+        for o in overlays
+        if o.kind in HOLDS or (o.kind is OverlayKind.FREEZE and not o.is_expired(now_s))
+    ]
+    if not said:
+        return
+    nodes = {o.node for o in said}
+    now_below = assets_below(before, nodes) if before else {}
+    then_below, names = assets_below(after, nodes), node_names(after)
+    for overlay in said:
+        leaving = (overlay.assets | now_below.get(overlay.node, frozenset())) - then_below[
+            overlay.node
+        ]
+        gone = f"has no {overlay.node} any more" if overlay.node not in names else ""
+        if leaving:
+            gone = gone or f"takes {_listed(leaving)} out of {overlay.node}"
+        if gone:
+            raise NotAccepted(
+                f"{overlay.id} ({overlay.kind} of {overlay.owner}: {overlay.reason}) is on "
+                f"{overlay.node}, and the new revision {gone}: let {overlay.owner} release it first"
+            )
+
+
+def _listed(assets: Iterable[str]) -> str:
+    ordered = sorted(assets)
+    more = len(ordered) - _LISTED
+    return ", ".join(ordered[:_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _all_approvals(

@@ -102,9 +102,13 @@ def _subjects(before: Mapping[str, Device], after: Site) -> tuple[str, ...]:
     return tuple(
         device.asset
         for device in after.devices
-        if device.is_managed
-        and (device.asset not in before or _wanted(before[device.asset]) != _wanted(device))
+        if device.is_managed and not _stands_on(before.get(device.asset), device)
     )
+
+
+def _stands_on(before: Device | None, device: Device) -> bool:
+    """Whether a device is managed already and has what is wanted of it."""
+    return before is not None and before.is_managed and _wanted(before) == _wanted(device)
 
 
 def _wanted(device: Device) -> str:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import msgspec
 
 from control_plane.core.change import ChangeKind, SetPools, StopMining, kind_of
-from control_plane.core.decide import Step, Why
+from control_plane.core.decide import Step, Why, fields_written
 from control_plane.core.errors import FenceLost
 from control_plane.core.fleet import Site
-from control_plane.core.observation import Observation, PoolSetting
+from control_plane.core.observation import Field, Observation, PoolSetting
 from control_plane.core.overlay import Overlay, covering, freeze_on, hold_on
 from control_plane.core.verify import Operation
 from control_plane.engine.audit import AuditFile
@@ -47,11 +47,13 @@ class Gate:
         self._epoch = epoch
         self._journal = journal
         self._pools: Mapping[str, frozenset[tuple[str, str]]] = {}
+        self._host_actions: frozenset[Field] = frozenset()
         self._sequence = 0
         self.is_open = True
 
-    def learn_pools(self, site: Site) -> None:
-        """Take over the owners' pool lists of an accepted revision: (url, worker pattern) per owner."""
+    def learn(self, site: Site) -> None:
+        """Take over what an accepted revision allows: each owner's pools, and what is the host's to do."""
+        self._host_actions = site.tenure.host_actions
         self._pools = {
             owner.id: frozenset((pool.url, pool.worker) for pool in owner.pools)
             for owner in site.owners.values()
@@ -132,6 +134,8 @@ class Gate:
             return "a repair may not raise power"
         if slot.op is not None:
             return "another write is open"
+        if self._host_actions & fields_written(step.change, intent.seen.settings):
+            return "only the host may change it"
         if isinstance(step.change, SetPools):
             return self._pool_refusal(slot, step.change.pools)
         return None

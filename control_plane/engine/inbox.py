@@ -39,11 +39,12 @@ class Inbox:
         self._reconciler.overlays = overlays
         self._roster.push_below(
             frozenset(
-                overlay.node
+                node
                 for key in before.keys() | after.keys()
                 if before.get(key) != after.get(key)
                 for overlay in (before.get(key), after.get(key))
                 if overlay is not None
+                for node in (overlay.node, *overlay.assets)
             )
         )
 

@@ -33,6 +33,8 @@ class Incidents:
         self._lost: dict[str, float] = {}
         """Asset → wire time at which it fell silent."""
         self._was_seen: set[str] = set()
+        self._storm_released = False
+        """A person released the storm: it is repaired now, and no new one until it has abated."""
         self.open: dict[str, Incident] = {i.node: i for i in store.incidents()}
         taken = store.incidents(open_only=False)
         self._numbers = count(len(taken) + 1)
@@ -62,6 +64,7 @@ class Incidents:
         """A person closes an incident; its node, or `None` where no such incident is open."""
         for node, incident in self.open.items():
             if incident.id == incident_id:
+                self._storm_released = self._storm_released or incident.cause == "pools"
                 self._close(incident, f"released by {by}")
                 return node
         return None
@@ -109,8 +112,11 @@ class Incidents:
         for node, incident in list(self.open.items()):
             if incident.cause != "lost":
                 continue
-            below = [asset for asset in self._lost if asset in slots and node in slots[asset].path]
-            if sum(1 for asset in below if asset in silent) <= _BACK_SHARE * incident.assets:
+            below = [slot for slot in slots.values() if node in slot.path]
+            if any(slot.sighting is None for slot in below):
+                continue  # A process that just started knows nothing yet.
+            quiet = sum(1 for slot in below if slot.asset in silent)
+            if quiet <= _BACK_SHARE * incident.assets:
                 self._close(incident, "its devices answer again")
                 closed.append(node)
         return closed
@@ -120,6 +126,9 @@ class Incidents:
             return []
         drifting = sum(1 for slot in slots.values() if Field.POOLS in slot.memory.drifting)
         if not is_storm(drifting, len(slots)):
+            self._storm_released = False
+            return []
+        if self._storm_released:
             return []
         self._open(
             self._site, "pools", drifting, f"pools of {drifting} devices left their declaration"

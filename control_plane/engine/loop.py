@@ -304,7 +304,11 @@ class Engine:
             self.reconciler.admits = all(s.sighting is not None for s in self.slots.values())
         self._roster.push_below(self.incidents.watch(self.slots))
         runner = self._roster.rollout
-        if runner is not None and runner.advance(self.slots, self._poller):
+        if (
+            runner is not None
+            and self.reconciler.admits
+            and runner.advance(self.slots, self._poller)
+        ):
             self._roster.keep_rollout(runner)
         now_s = self._clock.wall_s()
         for overlay in self.reconciler.overlays:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from control_plane.core.memory import Memory
+from control_plane.core.observation import Settings
 from control_plane.engine.records import Order, OrderKind
 
 
@@ -23,13 +24,13 @@ def obey(memory: Memory, order: Order) -> Memory:
         case OrderKind.OVERRIDE | OrderKind.CONTESTED | OrderKind.STUCK:
             return msgspec.structs.replace(
                 memory,
-                converged="",
+                equalled=Settings(),
                 expected=None,
                 contested=frozenset(),
                 drifts=(),
                 drifting=frozenset(),
                 stuck=frozenset(),
-                attempts=0,
+                attempts={},
                 overridden_since_s=None,
             )
         case OrderKind.ROLLOUT | OrderKind.INCIDENT:

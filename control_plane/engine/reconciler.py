@@ -12,17 +12,33 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from control_plane.core import limits
-from control_plane.core.change import Failed, InProgress, Outcome, RefusedByDevice, kind_of
+from control_plane.core.change import (
+    ChangeKind,
+    Disturbance,
+    Failed,
+    InProgress,
+    Outcome,
+    RefusedByDevice,
+    StopMining,
+    kind_of,
+)
 from control_plane.core.decide import Context, Decision, Held, Reason, Step, Why, decide
+from control_plane.core.diff import equal
 from control_plane.core.errors import FenceLost, StoreError
 from control_plane.core.fleet import Site
-from control_plane.core.memory import note_converged, note_drift, note_write
+from control_plane.core.memory import (
+    note_converged,
+    note_drift,
+    note_equal,
+    note_unwritten,
+    note_write,
+)
 from control_plane.core.observation import Depth, Field, Observation, Sighting, merged
 from control_plane.core.overlay import Overlay, covering
 from control_plane.core.plan import raise_wish
 from control_plane.core.ports import Clock, Secrets
 from control_plane.core.power import Loads, admit, counted_w
-from control_plane.core.verify import OPEN_STAGES, Operation, Stage, progress, reads_as_written
+from control_plane.core.verify import OPEN_STAGES, Operation, Stage, progress
 from control_plane.engine.gate import Gate, Intent, describe
 from control_plane.engine.journal import Journal
 from control_plane.engine.poller import Poller, look, target_of
@@ -93,6 +109,7 @@ class Reconciler:
         if not isinstance(sighting, Observation):
             news = slot.unseen is None or slot.unseen.reason is not sighting.reason
             slot.unseen = sighting
+            self.recount(slot)
             if news:
                 slot.full_wanted = True
                 self.news[slot.asset] = slot
@@ -117,9 +134,15 @@ class Reconciler:
             self.poller.hurry(slot, after_s, full=full)
 
     def recount(self, slot: Slot) -> None:
-        """Count the device by its settings; while a write is open, at the higher of before and after."""
-        known = slot.seen.settings if slot.seen and slot.unseen is None else None
-        watts = max(slot.reserved_w, counted_w(slot.device, known))
+        """Count the device by its settings; while a write is open, at the higher of before and after.
+
+        One that fell silent may have booted into more than it last told: sleep does not outlive a power
+        cut on every family. It counts at nameplate, or at its last settings where those permit more.
+        """
+        last = slot.seen.settings if slot.seen else None
+        watts = max(slot.reserved_w, counted_w(slot.device, last))
+        if slot.unseen is not None:
+            watts = max(watts, counted_w(slot.device, None))
         if slot.op is not None:
             watts = max(
                 watts, counted_w(slot.device, slot.op.after), counted_w(slot.device, slot.op.before)
@@ -185,10 +208,13 @@ class Reconciler:
         decision, memory = slot.decision, slot.memory
         if decision is None or slot.seen is None or slot.unseen is not None:
             return
+        if any(held.reason in _DOUBTS for held in decision.held):
+            return  # Another machine may have answered: nothing is learned of the asset from it.
         if decision.converged:
-            memory = note_converged(memory, decision.desired_digest, slot.seen.settings)
+            memory = note_converged(memory, decision.desired, slot.seen.settings)
         else:
             memory = note_drift(memory, decision.drifting, now_s)
+            memory = note_equal(memory, equal(decision.desired, slot.seen.settings))
             if decision.overridden and memory.overridden_since_s is None:
                 memory = msgspec.structs.replace(memory, overridden_since_s=now_s)
                 self._journal.event("override", _held_text(decision.held), asset=slot.asset)
@@ -235,7 +261,7 @@ class Reconciler:
     # --- writing -------------------------------------------------------------------------------------
 
     def _act(self, slot: Slot, step: Step) -> None:
-        if slot.busy or not self.budgets.acquire(slot):
+        if slot.busy or not self._has_budget(slot, step):
             slot.reserved_w = 0.0
             self.recount(slot)
             self.queue.park(slot.asset, slot, _priority(step))
@@ -244,18 +270,24 @@ class Reconciler:
         assert self.acts is not None  # noqa: S101 - set before the first judgement
         self.acts.create_task(self._write(slot, step))
 
+    def _has_budget(self, slot: Slot, step: Step) -> bool:
+        """Take a unit of budget; what saves a feed or stops a thief does not wait for one."""
+        if isinstance(step.change, StopMining) or step.why is Why.CAP:
+            self.budgets.take(slot)
+            return True
+        return self.budgets.acquire(slot)
+
     async def _write(self, slot: Slot, step: Step) -> None:
         """Look freshly, pass the gate, send once, note what came of it."""
         sent = False
         try:
-            if not await self._still_wanted(slot, step):
-                return
+            fresh = await self._looked_again(slot, step)
             seen = slot.seen
-            assert isinstance(seen, Observation)  # noqa: S101 - _still_wanted() saw it
-            answer = await self._pass_gate(Intent(slot=slot, step=step, seen=seen))
+            if fresh is None or seen is None:
+                return
+            answer = await self._pass_gate(Intent(slot=slot, step=fresh, seen=seen))
             if isinstance(answer, str):
-                self._journal.event("refused", f"{step.kind}: {answer}", asset=slot.asset)
-                slot.retry_wire_s = self._clock.wire_s() + self._clock.wire_of(_RETRY_S)
+                self._refused(slot, fresh, answer)
                 return
             sent = True
             self._opened(slot, answer)
@@ -273,15 +305,36 @@ class Reconciler:
             self.recount(slot)
             self.queue.push(slot.asset, slot, Priority.CHANGE)
 
-    async def _still_wanted(self, slot: Slot, step: Step) -> bool:
-        """A fresh FULL look, and whether the same step still follows from it."""
+    async def _looked_again(self, slot: Slot, step: Step) -> Step | None:
+        """A fresh FULL look, and the step as it follows from that; `None` if another one does.
+
+        The same write may mean something else by now: what lowered a machine a moment ago may raise it.
+        """
         sighting = await look(slot, Depth.FULL, secrets=self._secrets, clock=self._clock)
         self.sighted(slot, sighting, Depth.FULL)
         if not isinstance(sighting, Observation) or self.draining:
-            return False
+            return None
         decision = decide(self._context(slot, self._clock.wall_s()))
         slot.decision = decision
-        return bool(decision.steps) and decision.steps[0].change == step.change
+        fresh = decision.steps[0] if decision.steps else None
+        if fresh is None or (fresh.change, fresh.why) != (step.change, step.why):
+            return None
+        is_admitted = not fresh.raises or fresh.after_w <= slot.reserved_w
+        return fresh if is_admitted else None
+
+    def _refused(self, slot: Slot, step: Step, reason: str) -> None:
+        """The gate said no: once it is a hold that just came, again and again it is latched."""
+        self._journal.event("refused", f"{step.kind}: {reason}", asset=slot.asset)
+        slot.refusals += 1
+        slot.retry_wire_s = self._clock.wire_s() + self._clock.wire_of(_RETRY_S)
+        if slot.refusals >= limits.MAX_ATTEMPTS and step.kind is not ChangeKind.STOP_MINING:
+            self._latch(slot, step.kind, f"the gate refuses {step.kind}: {reason}")
+
+    def _latch(self, slot: Slot, kind: ChangeKind, text: str) -> None:
+        """No more writes of a kind until a person releases them."""
+        slot.memory = msgspec.structs.replace(slot.memory, stuck=slot.memory.stuck | {kind})
+        self._journal.memory(slot.memory)
+        self._journal.page(f"{slot.asset}: {text}", asset=slot.asset)
 
     async def _pass_gate(self, intent: Intent) -> Operation | str:
         """Intents of one moment share one durable transaction."""
@@ -305,7 +358,7 @@ class Reconciler:
                 future.set_result(answer)
 
     def _opened(self, slot: Slot, op: Operation) -> None:
-        slot.op, slot.sending = op, True
+        slot.op, slot.sending, slot.refusals = op, True, 0
         self.open[slot.asset] = slot
         self.written.add(slot.asset)
         if self.opened is not None:
@@ -314,7 +367,9 @@ class Reconciler:
         self.recount(slot)
 
     def _spend(self, slot: Slot, op: Operation) -> None:
-        memory = note_write(slot.memory, op.sent_at_s, persistent=op.cost.persistent)
+        memory = note_write(
+            slot.memory, kind_of(op.change), op.sent_at_s, persistent=op.cost.persistent
+        )
         if memory is not slot.memory:
             slot.memory = memory
             self._journal.memory(memory)
@@ -329,6 +384,7 @@ class Reconciler:
             case RefusedByDevice(reason=reason):
                 self._close(slot, _failed(answered, reason), latch=True)
             case Failed(reason=reason, retryable=retryable):
+                slot.memory = note_unwritten(slot.memory, kind_of(op.change), op.sent_at_s)
                 self._close(slot, _failed(answered, reason), latch=not retryable)
             case InProgress(check_after_s=after_s):
                 self._hurry(slot, self._soon(after_s))
@@ -342,11 +398,11 @@ class Reconciler:
 
     def adopt(self, slot: Slot, op: Operation) -> None:
         """Take over an operation that an earlier process left open: it is looked at, never sent again."""
-        slot.op = op
+        # Its graces run anew: nobody looked while no process ran.
+        slot.op = op = msgspec.structs.replace(op, answered_at_s=self._clock.wall_s())
         self.open[slot.asset] = slot
         self._spend(slot, op)
-        if op.stage is Stage.SENT:
-            self.budgets.take(slot)
+        self.budgets.take(slot)
         self.recount(slot)
         self._hurry(slot, 0.0)
 
@@ -362,53 +418,52 @@ class Reconciler:
             seen = msgspec.structs.replace(seen, at_s=slot.full_at_s)
         floor_s = limits.VERIFY_FLOOR_S / self._clock.wire_of(1.0)
         after = progress(op, slot.device, seen, now_s, floor_s=floor_s)
-        if (
-            after.stage is Stage.READ_BACK
-            and seen is not None
-            and not reads_as_written(after, seen)
-        ):
-            after = msgspec.structs.replace(
-                after, stage=Stage.CONFIRMED, detail="changed again before it took effect"
-            )
         if after.stage not in OPEN_STAGES:
             self._close(slot, after, latch=False)
             return
         if after is not op:
             slot.op = after
             self._journal.operation(after)
-            if after.stage is Stage.READ_BACK:
+            if after.stage is Stage.READ_BACK and op.cost.disturbance is Disturbance.HOT:
                 self.budgets.release(slot)
         age_s = now_s - op.sent_at_s
         gap_s = next((gap for gap in _FOLLOW_UP_S if age_s < gap * 4), _FOLLOW_UP_S[-1])
         self._hurry(slot, self._soon(gap_s), full=after.stage is Stage.SENT)
 
     def _close(self, slot: Slot, op: Operation, *, latch: bool) -> None:
-        if slot.op is not None and slot.op.stage is Stage.SENT:
-            self.budgets.release(slot)
+        self.budgets.release(slot)
         slot.op = None
         self.open.pop(slot.asset, None)
         memory = slot.memory
         if op.stage is Stage.NOT_APPLIED:
-            backoff_s = _RETRY_S * 2 ** min(memory.attempts, 6)
+            kind = kind_of(op.change)
+            slot.misses += 1
+            backoff_s = _RETRY_S * 2 ** min(slot.misses, 6)
             slot.retry_wire_s = self._clock.wire_s() + self._clock.wire_of(backoff_s)
-            if latch or memory.attempts >= limits.MAX_ATTEMPTS:
-                memory = msgspec.structs.replace(memory, stuck=memory.stuck | {kind_of(op.change)})
-                why = op.detail or "it does not read as written"
-                self._journal.page(
-                    f"{slot.asset}: {describe(op)} does not stick: {why}", asset=slot.asset
-                )
+            if latch or memory.attempts.get(kind, 0) >= limits.MAX_ATTEMPTS:
+                self._give_up(slot, op)
         else:
+            slot.misses = 0
             expected = slot.seen.settings if slot.seen else memory.expected
-            memory = msgspec.structs.replace(memory, attempts=0, expected=expected)
-        slot.memory = memory
+            attempts = {k: n for k, n in memory.attempts.items() if k is not kind_of(op.change)}
+            slot.memory = msgspec.structs.replace(memory, attempts=attempts, expected=expected)
+        memory = slot.memory
         self._journal.memory(memory)
         self._journal.operation(op)
-        kind = "verified" if op.stage is Stage.CONFIRMED else op.stage
+        what = "verified" if op.stage is Stage.CONFIRMED else op.stage
         self._journal.event(
-            kind, f"{describe(op)}{': ' + op.detail if op.detail else ''}", asset=slot.asset
+            what, f"{describe(op)}{': ' + op.detail if op.detail else ''}", asset=slot.asset
         )
         self.recount(slot)
         self.queue.push(slot.asset, slot, Priority.CHANGE)
+
+    def _give_up(self, slot: Slot, op: Operation) -> None:
+        """A write does not stick: a person is called. A stop is tried on, with growing gaps."""
+        text = f"{describe(op)} does not stick: {op.detail or 'it does not read as written'}"
+        if kind_of(op.change) is not ChangeKind.STOP_MINING:
+            self._latch(slot, kind_of(op.change), text)
+        elif slot.misses == limits.MAX_ATTEMPTS:
+            self._journal.page(f"{slot.asset}: {text}; it is tried on", asset=slot.asset)
 
     def tick(self) -> None:
         """What time alone moves: operations whose grace ends, writes whose turn has come."""
@@ -421,6 +476,9 @@ class Reconciler:
                 self.queue.push(slot.asset, slot, Priority.CHANGE)
         self.admit_raises()
         self.queue.unpark(2 * max(0, self.site.budgets.in_flight_per_site - self.budgets.total))
+
+
+_DOUBTS = frozenset({Reason.UNTRUSTED, Reason.WRONG_IDENTITY, Reason.WRONG_MODEL})
 
 
 def _failed(op: Operation, reason: str) -> Operation:

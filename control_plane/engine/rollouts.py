@@ -68,6 +68,8 @@ class RolloutRunner:
         self._written: dict[str, Operation] = {}
         """The first operation on each device since the wave opened."""
         self._control: _Control | None = None
+        self._waiting: dict[str, Device] = {}
+        """Devices of later waves as they are compared until then: always the same value of each."""
 
     def note(self, operation: Operation) -> None:
         """A write begins: if it belongs to the open wave, its gate will judge the device."""
@@ -78,11 +80,18 @@ class RolloutRunner:
         """What a device is compared with now, and whether a wave has reached it.
 
         A device of a later wave is compared with the revision that the rollout came from: its
-        drift from that is repaired, but what it never had it does not get before its wave.
+        drift from that is repaired, but what it never had it does not get before its wave. Facts (where it
+        stands and is reached, whose it is) are those of the new revision at once; only the intent waits.
         """
         if is_assigned(self._order, self.rollout, device.asset):
             return device, True
-        return self._before.get(device.asset, device), False
+        older = self._before.get(device.asset)
+        if older is None or not older.is_managed or older.intent.family != device.intent.family:
+            return device, False
+        if device.asset not in self._waiting:
+            intent = msgspec.structs.replace(older.intent, owner=device.intent.owner)
+            self._waiting[device.asset] = msgspec.structs.replace(device, intent=intent)
+        return self._waiting[device.asset], False
 
     @property
     def is_open(self) -> bool:
@@ -139,7 +148,9 @@ class RolloutRunner:
         healthy = [
             slot for asset, slot in slots.items() if asset not in reached and _is_healthy(slot)
         ]
-        return _Control(baseline_ths={s.asset: _hashrate(s) for s in healthy[-_CONTROL_MAX:]})
+        # Spread over the site: one building's power cut must not be the whole comparison.
+        stride = -(-len(healthy) // _CONTROL_MAX) or 1
+        return _Control(baseline_ths={s.asset: _hashrate(s) for s in healthy[::stride]})
 
     def _judge(
         self, treated: list[Slot], control: _Control, slots: Mapping[str, Slot], poller: Poller

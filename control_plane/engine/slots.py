@@ -57,6 +57,10 @@ class Slot:
     decision: Decision | None = None
     wish: Step | None = None
     """A raise that waits for admission."""
+    misses: int = 0
+    """Writes in a row that did not stick or did not leave: the next one waits longer."""
+    refusals: int = 0
+    """Times in a row that the gate said no."""
     retry_wire_s: float = NEVER
     """No write before that."""
 

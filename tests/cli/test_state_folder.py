@@ -15,19 +15,6 @@ SITE = "first-site"
 HOLD = ("hold", "r01", "--kind", "safety", "--by", "ann", "--reason", "hands in the rack")
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with an inventory and, once planned, a state folder; locks of its own."""
-    for name in ("INVENTORY", "SITE", "STATE", "NETWORK_MAP"):
-        monkeypatch.delenv(f"GRIDPLANE_{name}", raising=False)
-    monkeypatch.setattr("control_plane.cli.workplace.lock_folder", lambda: tmp_path)
-    folder = tmp_path / "company"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    assert main(["init"]) == Exit.OK
-    return folder
-
-
 def plan() -> None:
     assert main(["plan", "--no-look"]) == Exit.OK
 

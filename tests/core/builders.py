@@ -8,7 +8,6 @@ import msgspec
 
 from control_plane.core.change import Capabilities, ChangeKind, Disturbance, SettingClass
 from control_plane.core.decide import Context, Decision, decide
-from control_plane.core.digest import digest_of
 from control_plane.core.findings import SourceRef
 from control_plane.core.fleet import (
     Budgets,
@@ -149,7 +148,7 @@ def seen(
 
 def converged_memory(of: Device | None = None, **changes: Any) -> Memory:
     one = of or device()
-    base = Memory(asset=one.asset, pin=PIN, converged=digest_of(one.desired()))
+    base = Memory(asset=one.asset, pin=PIN, equalled=one.desired())
     return msgspec.structs.replace(base, **changes)
 
 

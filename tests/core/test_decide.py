@@ -18,9 +18,8 @@ from control_plane.core.change import (
     kind_of,
 )
 from control_plane.core.decide import Reason, Why, decide
-from control_plane.core.digest import digest_of
 from control_plane.core.fleet import SlotState, Tenure
-from control_plane.core.memory import Pin
+from control_plane.core.memory import Memory, Pin
 from control_plane.core.observation import (
     Activity,
     Field,
@@ -39,6 +38,7 @@ from tests.core.builders import (
     NOW_S,
     OWNER,
     PIN,
+    POOLS,
     WRITES,
     context,
     converged_memory,
@@ -210,10 +210,24 @@ def test_before_its_wave_a_device_is_not_changed() -> None:
     assert reasons(memory=fresh_memory(), sighting=low, assigned=False) == {Reason.ROLLOUT_WAVE}
 
 
-def test_lowering_does_not_wait_for_its_wave() -> None:
+@pytest.mark.parametrize(
+    ("world", "steps"),
+    [
+        pytest.param({}, [], id="a change like others: it restarts machines too"),
+        pytest.param({"over_cap": True}, [SetPowerMode("normal")], id="a node is over its cap"),
+        pytest.param(
+            {"overlays": (overlay(OverlayKind.CURTAILMENT, fields=Settings(power_mode="normal")),)},
+            [SetPowerMode("normal")],
+            id="a curtailment asserts it",
+        ),
+    ],
+)
+def test_only_a_lowering_that_is_urgent_does_not_wait_for_its_wave(
+    world: dict[str, Any], steps: list[SetPowerMode]
+) -> None:
     high = seen(settings(power_mode="high"))
-    decision = decided(memory=fresh_memory(), sighting=high, assigned=False)
-    assert [step.change for step in decision.steps] == [SetPowerMode("normal")]
+    decision = decided(memory=fresh_memory(), sighting=high, assigned=False, **world)
+    assert [step.change for step in decision.steps] == steps
 
 
 def test_what_moved_after_the_plan_was_shown_is_held() -> None:
@@ -348,9 +362,7 @@ def test_no_repair_raises_power_and_no_write_but_a_stop_passes_a_hold(
     first = context(device=one, sighting=seen(have), overlays=overlays, over_cap=over_cap,
                     assigned=assigned, memory=fresh_memory())  # fmt: skip
     if drift:
-        memory = fresh_memory(
-            converged=digest_of(decide(first).desired), contested=frozenset(contested)
-        )
+        memory = fresh_memory(equalled=decide(first).desired, contested=frozenset(contested))
         first = msgspec.structs.replace(first, memory=memory)
     decision = decide(first)
     holds = [
@@ -366,6 +378,7 @@ def test_no_repair_raises_power_and_no_write_but_a_stop_passes_a_hold(
             assert set(step.change.pools) <= set(DECLARED_POOLS)
         if not assigned and drift is False:
             assert step.after_w <= step.before_w
+            assert over_cap or any(o.fields != Settings() for o in overlays)
         assert kind_of(step.change) in WRITES
     if decision.converged:
         assert decision.steps == ()
@@ -396,9 +409,88 @@ def test_a_hijack_between_plan_and_wave_is_repaired_at_once() -> None:
     assert [step.why for step in decision.steps] == [Why.DRIFT]
 
 
-def test_another_worker_between_plan_and_wave_is_held() -> None:
+def test_a_thief_on_the_owners_own_pool_is_a_thief() -> None:
     memory = fresh_memory(expected=settings(pools=(pool("a.example.com", "old.d1"),)))
-    moved = settings(pools=(pool("a.example.com", "other.d1"),))
-    decision = decided(memory=memory, sighting=seen(moved))
-    assert not decision.steps
-    assert {held.reason for held in decision.held} == {Reason.MOVED}
+    moved = settings(pools=(pool("a.example.com", "thief.d1"),))
+    decision = decided(memory=memory, sighting=seen(moved), assigned=False)
+    assert [step.why for step in decision.steps] == [Why.DRIFT]
+    assert decision.drifting == {Field.POOLS}, "it counts towards a contest and a storm"
+
+
+def test_another_order_of_the_owners_pools_between_plan_and_wave_is_held() -> None:
+    memory = fresh_memory(expected=settings(pools=FOREIGN_POOLS))
+    moved = settings(pools=tuple(reversed(DECLARED_POOLS)))
+    assert reasons(memory=memory, sighting=seen(moved)) == {Reason.MOVED}
+
+
+# --- field by field: a new revision is no amnesty ----------------------------------------------------
+
+
+def test_a_new_pool_list_does_not_start_what_a_hand_stopped() -> None:
+    before = device(intent=intent(pools=POOLS[:1]))
+    decision = decided(memory=converged_memory(before), sighting=seen(settings(
+        pools=DECLARED_POOLS[:1], mining=False)))  # fmt: skip
+    assert [step.change for step in decision.steps] == [SetPools(DECLARED_POOLS)]
+    assert {(h.field, h.reason) for h in decision.held} == {(Field.MINING, Reason.MANUAL_OVERRIDE)}
+
+
+def test_a_new_mode_does_move_what_a_hand_lowered() -> None:
+    """The field itself is declared anew, and the plan showed the raise."""
+    high = device(intent=intent(power_mode="high"))
+    low = seen(settings(power_mode="low"))
+    decision = decided(device=high, memory=converged_memory(), sighting=low)
+    assert [(s.change, s.why) for s in decision.steps] == [(SetPowerMode("high"), Why.ROLLOUT)]
+
+
+@pytest.mark.parametrize("revision", ["normal", "high"])
+def test_a_machine_that_was_stopped_as_contested_stays_stopped(revision: str) -> None:
+    memory = converged_memory(contested=frozenset({Field.POOLS}))
+    decision = decided(
+        device=device(intent=intent(power_mode=revision, pools=POOLS[:1])),
+        memory=memory,
+        sighting=seen(settings(mining=False, pools=FOREIGN_POOLS)),
+    )
+    assert decision.steps == ()
+    assert {held.reason for held in decision.held} == {Reason.CONTESTED}
+
+
+# --- what is not known is not written from -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("over_cap", [False, True])
+@pytest.mark.parametrize("memory", [fresh_memory(), converged_memory()], ids=["rollout", "drift"])
+def test_a_mode_off_the_ladder_is_held(memory: Memory, over_cap: bool) -> None:
+    odd = seen(settings(power_mode="turbo"))
+    decision = decided(memory=memory, sighting=odd, over_cap=over_cap)
+    assert decision.steps == ()
+    assert {held.reason for held in decision.held} == {Reason.UNKNOWN_MODE}
+
+
+def test_a_mode_is_not_written_to_what_may_be_asleep() -> None:
+    doubtful = seen(settings(mining=None, power_mode="high"))
+    decision = decided(memory=fresh_memory(), sighting=doubtful)
+    assert decision.steps == ()
+    assert {held.reason for held in decision.held} == {Reason.UNREADABLE}
+
+
+# --- waking to another mode writes the mode ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wakes_to", "reason"),
+    [("normal", None), ("low", Reason.HOST_ACTION), (None, Reason.HOST_ACTION)],
+)
+def test_waking_does_not_carry_a_mode_that_only_the_host_may_set(
+    wakes_to: str | None, reason: Reason | None
+) -> None:
+    hosted = Tenure(kind="hosted_in", host="H", host_actions=frozenset({Field.POWER_MODE}))
+    asleep = seen(settings(mining=False, power_mode=wakes_to))
+    decision = decided(tenure=hosted, memory=fresh_memory(), sighting=asleep)
+    assert {held.reason for held in decision.held} == ({reason} if reason else set())
+    assert bool(decision.steps) is (reason is None)
+
+
+def test_waking_does_not_carry_a_mode_that_its_owner_did_not_approve() -> None:
+    strict = msgspec.structs.replace(OWNER, approvals={Field.POWER_MODE: ("cfo",)})
+    asleep = seen(settings(mining=False, power_mode="low"))
+    assert reasons(owner=strict, memory=fresh_memory(), sighting=asleep) == {Reason.OWNER_APPROVAL}

@@ -6,18 +6,28 @@ import msgspec
 import pytest
 
 from control_plane.core import limits
-from control_plane.core.memory import Memory, Pin, note_converged, note_drift, note_write
-from control_plane.core.observation import Field, Identity
+from control_plane.core.change import ChangeKind
+from control_plane.core.memory import (
+    Memory,
+    Pin,
+    note_converged,
+    note_drift,
+    note_equal,
+    note_unwritten,
+    note_write,
+)
+from control_plane.core.observation import Field, Identity, Settings
 from tests.core.builders import NOW_S, PIN, settings
 
 POOLS = frozenset({Field.POOLS})
+POOL_WRITE = ChangeKind.SET_POOLS
 NONE: frozenset[Field] = frozenset()
 
 
 def drift_times(memory: Memory, *times_s: float) -> Memory:
     for at_s in times_s:
         memory = note_drift(memory, POOLS, NOW_S + at_s)
-        memory = note_converged(memory, "digest", settings())
+        memory = note_converged(memory, settings(), settings())
     return memory
 
 
@@ -39,10 +49,10 @@ def test_one_long_drift_is_one_episode() -> None:
 
 
 def test_convergence_forgets_attempts_but_not_the_contest() -> None:
-    memory = Memory(asset="d1", attempts=2, contested=POOLS, overridden_since_s=5.0)
-    after = note_converged(memory, "digest", settings())
-    assert (after.attempts, after.contested, after.overridden_since_s) == (0, POOLS, None)
-    assert note_converged(after, "digest", settings()) is after
+    memory = Memory(asset="d1", attempts={POOL_WRITE: 2}, contested=POOLS, overridden_since_s=5.0)
+    after = note_converged(memory, settings(), settings())
+    assert (after.attempts, after.contested, after.overridden_since_s) == ({}, POOLS, None)
+    assert note_converged(after, settings(), settings()) is after
 
 
 def test_the_day_s_budget_of_persistent_writes() -> None:
@@ -52,11 +62,30 @@ def test_the_day_s_budget_of_persistent_writes() -> None:
 
 
 def test_a_write_that_a_killed_process_intended_is_spent_once() -> None:
-    once = note_write(Memory(asset="d1"), NOW_S, persistent=True)
-    assert (once.attempts, once.persistent_writes_s) == (1, (NOW_S,))
-    assert note_write(once, NOW_S, persistent=True) is once
-    later = note_write(once, NOW_S + limits.REDRIFT_WINDOW_S, persistent=False)
-    assert (later.attempts, later.persistent_writes_s) == (2, ())
+    once = note_write(Memory(asset="d1"), POOL_WRITE, NOW_S, persistent=True)
+    assert (once.attempts, once.persistent_writes_s) == ({POOL_WRITE: 1}, (NOW_S,))
+    assert note_write(once, POOL_WRITE, NOW_S, persistent=True) is once
+    later = note_write(once, POOL_WRITE, NOW_S + limits.REDRIFT_WINDOW_S, persistent=False)
+    assert (later.attempts, later.persistent_writes_s) == ({POOL_WRITE: 2}, ())
+
+
+def test_attempts_are_counted_by_kind() -> None:
+    memory = note_write(Memory(asset="d1"), POOL_WRITE, NOW_S, persistent=True)
+    memory = note_write(memory, ChangeKind.STOP_MINING, NOW_S + 1, persistent=False)
+    assert memory.attempts == {POOL_WRITE: 1, ChangeKind.STOP_MINING: 1}
+
+
+def test_a_write_that_never_left_costs_nothing() -> None:
+    memory = note_write(Memory(asset="d1"), POOL_WRITE, NOW_S, persistent=True)
+    after = note_unwritten(memory, POOL_WRITE, NOW_S)
+    assert (after.attempts[POOL_WRITE], after.persistent_writes_s) == (0, ())
+
+
+def test_fields_are_remembered_one_by_one() -> None:
+    memory = note_equal(Memory(asset="d1"), Settings(mining=True))
+    memory = note_equal(memory, Settings(power_mode="low"))
+    assert memory.equalled == Settings(mining=True, power_mode="low")
+    assert note_equal(memory, Settings(mining=True)) is memory
 
 
 @pytest.mark.parametrize(

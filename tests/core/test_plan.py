@@ -148,12 +148,11 @@ def test_placement_pins_identities_and_a_swap_is_not_written_to() -> None:
 
 def test_drift_and_lowering_come_before_every_wave() -> None:
     miners = tuple(miner(n) for n in range(4))
-    converged = decide_all(site(miners), world(*map(sighted, miners)))
     drifted = miners[3]
     memory = Memory(
         asset=drifted.asset,
         pin=Pin(mac=drifted.mac, serial=drifted.serial, source="x"),
-        converged=converged[drifted.asset].desired_digest,
+        equalled=drifted.desired(),
     )
     old = [sighted(m, settings(pools=FOREIGN_POOLS)) for m in miners]
     plan = plan_of(site(miners), world(*old, memories={drifted.asset: memory}))

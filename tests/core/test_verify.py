@@ -110,3 +110,15 @@ def test_a_reboot_is_seen_by_the_mining_uptime_where_no_other_is_told() -> None:
 def test_a_closed_operation_stays_as_it_is(stage: Stage) -> None:
     closed = msgspec.structs.replace(SET_POOLS, stage=stage)
     assert progress(closed, device(), seen(), NOW_S + 1) is closed
+
+
+def test_a_write_that_is_changed_back_before_it_took_effect_did_not_stick() -> None:
+    read_back = msgspec.structs.replace(SET_POOLS, stage=Stage.READ_BACK)
+    look = seen(settings(pools=FOREIGN_POOLS), at_s=NOW_S + 60)
+    assert progress(read_back, device(), look, NOW_S + 60).stage is Stage.NOT_APPLIED
+
+
+def test_a_look_that_cannot_read_the_setting_proves_nothing() -> None:
+    read_back = msgspec.structs.replace(STOP, stage=Stage.READ_BACK)
+    blind = seen(settings(mining=None), at_s=NOW_S + 60, hashrate_ths=190.0)
+    assert progress(read_back, device(), blind, NOW_S + 60).stage is Stage.READ_BACK

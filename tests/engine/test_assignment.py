@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from control_plane.core.fleet import Device, Site
+from control_plane.core.fleet import Device, Site, SlotState
 from control_plane.core.rollout import Rollout, RolloutState, is_assigned
 from control_plane.engine.assignment import cohorts, make_rollout, standing
 from control_plane.engine.records import RevisionRecord
@@ -120,3 +120,15 @@ def test_an_equal_revision_has_no_waves() -> None:
         follow(("normal", ALL)), SITES["normal"], record("normal", 9), SITES.__getitem__
     )
     assert (rollout.waves, rollout.state) == ((), RolloutState.DONE)
+
+
+def test_devices_that_enter_service_do_so_in_waves() -> None:
+    def out(one: Device) -> Device:
+        return msgspec.structs.replace(one, state=SlotState.OUT_OF_SERVICE)
+
+    idle = site(tuple(out(one) for one in SITES["normal"].devices))
+    sites = {**SITES, "idle": idle}
+    first = make_rollout(None, idle, record("idle", 1), sites.__getitem__)
+    assert first.state is RolloutState.DONE
+    rollout = make_rollout(first, SITES["normal"], record("normal", 2), sites.__getitem__)
+    assert rollout.waves == (1, 11, 16, 20)

@@ -70,7 +70,7 @@ def slot(**changes: Any) -> Slot:
 def gate(store: Store, audit: AuditFile | None = None) -> Gate:
     journal = Journal(store=store, audit=audit, clock=SystemClock())
     made = Gate(store=store, audit=audit, epoch=store.take_over(), journal=journal)
-    made.learn_pools(SITE)
+    made.learn(SITE)
     return made
 
 
@@ -103,7 +103,7 @@ def test_the_end_of_the_write_before_is_durable_with_the_next() -> None:
     store = Store(None)
     journal = Journal(store=store, audit=None, clock=SystemClock())
     made = Gate(store=store, audit=None, epoch=store.take_over(), journal=journal)
-    made.learn_pools(SITE)
+    made.learn(SITE)
     first, second = (Intent(slot=slot(), step=step_of(SET), seen=seen()) for _ in range(2))
     ended = made.intend([first], NOW_S)[0]
     assert isinstance(ended, Operation)

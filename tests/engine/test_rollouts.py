@@ -25,6 +25,7 @@ from tests.core.builders import (
     PIN,
     WRITES,
     device,
+    intent,
     seen,
     settings,
     site,
@@ -292,3 +293,26 @@ def test_a_write_before_the_wave_opened_is_not_the_waves() -> None:
     floor.clock.now_s += 1
     floor.advance()
     assert floor.runner.rollout.gates[-1].detail == "nothing was written"
+
+
+def test_until_its_wave_only_the_intent_of_a_device_is_old() -> None:
+    """Where it stands and how it is reached is as the new revision says, at once."""
+    floor = Floor(wave=0)
+    old = {
+        one.asset: msgspec.structs.replace(
+            one, feed="gone", address="10.9.9.9", intent=intent(power_mode="low", owner="former")
+        )
+        for one in SITE.devices
+    }
+    runner = RolloutRunner(
+        rollout=floor.rollout, before=old, after=SITE, clock=floor.clock,
+        journal=Journal(store=floor.store, audit=None, clock=floor.clock),
+    )  # fmt: skip
+    placed = {one.asset: runner.place(one) for one in SITE.devices}
+    waiting = [device for device, assigned in placed.values() if not assigned]
+    assert len(waiting) == 19
+    for device_ in waiting:
+        declared = next(d for d in SITE.devices if d.asset == device_.asset)
+        assert (device_.feed, device_.address) == (declared.feed, declared.address)
+        assert (device_.intent.power_mode, device_.intent.owner) == ("low", "own")
+        assert runner.place(declared)[0] is device_

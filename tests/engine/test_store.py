@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.core.change import StopMining
+from control_plane.core.change import ChangeKind, StopMining
 from control_plane.core.errors import FenceLost, StoreError
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay, OverlayKind
@@ -56,7 +56,7 @@ def store(tmp_path: Path) -> Store:
 def test_everything_survives_a_new_process(tmp_path: Path, store: Store) -> None:
     files = {"fleet.yaml": b"name: x\n", "sites/t/site.yaml": b"\xc3\xa9"}
     store.put_revision(record("aa", 1), files)
-    store.put_memories([Memory(asset="d1", pin=PIN, attempts=2)])
+    store.put_memories([Memory(asset="d1", pin=PIN, attempts={ChangeKind.REBOOT: 2})])
     store.put_operations([operation(1), operation(2, Stage.CONFIRMED)])
     store.put_overlay(hold())
     store.put_shown_plan(
@@ -66,7 +66,7 @@ def test_everything_survives_a_new_process(tmp_path: Path, store: Store) -> None
     again = Store(tmp_path / "state.sqlite")
     assert again.accepted() == record("aa", 1)
     assert again.revision_files("aa") == files
-    assert again.memories() == {"d1": Memory(asset="d1", pin=PIN, attempts=2)}
+    assert again.memories() == {"d1": Memory(asset="d1", pin=PIN, attempts={ChangeKind.REBOOT: 2})}
     assert [o.id for o in again.open_operations()] == [operation(1).id]
     assert again.overlays() == (hold(),)
     assert again.shown_plans("p")[0].expected == {"d1": settings()}

@@ -1,0 +1,94 @@
+"""`release` ends one thing, the one that was meant, or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from control_plane.cli.exits import Exit
+from control_plane.cli.main import main
+from control_plane.cli.workplace import Workplace
+from control_plane.core.correlate import Incident
+from control_plane.core.memory import Memory
+from control_plane.core.observation import Field
+from control_plane.engine.records import OrderKind
+from control_plane.engine.store import Store
+
+RACK, DEVICE = "r01", "r01-s1"
+
+
+@pytest.fixture
+def store(home: Path) -> Store:
+    assert main(["plan", "--no-look"]) == Exit.OK
+    return Workplace(site="first-site", state=None).store
+
+
+def hold(node: str, by: str, kind: str = "maintenance") -> None:
+    ttl = ("--ttl", "4h") if kind == "maintenance" else ()
+    words = ("hold", node, "--kind", kind, "--by", by, "--reason", "x", *ttl)
+    assert main(words) == Exit.OK
+
+
+def held(store: Store) -> list[str]:
+    return [overlay.id for overlay in store.overlays()]
+
+
+def test_a_node_with_several_holds_is_refused_and_all_are_named(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold(RACK, "ann")
+    hold(RACK, "bob")
+    assert main(["freeze", RACK, "--reason", "x", "--by", "cy"]) == Exit.OK
+    assert main(["release", RACK, "--by", "ann"]) == Exit.REFUSED
+    told = capsys.readouterr().err
+    for words in ("h0001", "ann", "h0002", "bob", "h0003", "cy"):
+        assert words in told
+    assert held(store) == ["h0001", "h0002", "h0003"]
+    assert main(["release", "h0002", "--by", "ann"]) == Exit.OK
+    assert held(store) == ["h0001", "h0003"]
+
+
+def test_a_node_with_one_hold_is_enough(store: Store) -> None:
+    hold(RACK, "ann")
+    hold(DEVICE, "bob")
+    assert main(["release", RACK]) == Exit.OK
+    assert held(store) == ["h0002"]
+
+
+def test_a_safety_hold_beside_another_loses_nobody_anything(store: Store) -> None:
+    hold(RACK, "ann", "safety")
+    hold(RACK, "bob")
+    for target in (RACK, "h0001"):
+        assert main(["release", target, "--by", "bob"]) == Exit.REFUSED
+    assert held(store) == ["h0001", "h0002"]
+    assert main(["release", "h0001", "--by", "ann"]) == Exit.OK
+
+
+def test_a_hold_and_a_latch_of_one_device_are_two_things(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.put_memories([Memory(asset=DEVICE, contested=frozenset({Field.POOLS}))])
+    hold(DEVICE, "ann")
+    assert main(["release", DEVICE]) == Exit.REFUSED
+    assert "contested" in capsys.readouterr().err
+    assert held(store) == ["h0001"]
+    assert store.orders() == []
+    assert main(["release", "h0001"]) == Exit.OK
+    assert main(["release", DEVICE]) == Exit.OK
+    assert [order.kind for _, order in store.orders()] == [OrderKind.CONTESTED]
+
+
+def test_an_incident_on_a_held_rack_is_released_by_its_id(store: Store) -> None:
+    store.put_incident(
+        Incident(id="i0001", node=RACK, cause="unreachable", since_s=0.0, assets=8, detail="")
+    )
+    hold(RACK, "ann")
+    assert main(["release", RACK]) == Exit.REFUSED
+    assert main(["release", "i0001"]) == Exit.OK
+    assert [order.target for _, order in store.orders()] == ["i0001"]
+    assert held(store) == ["h0001"]
+
+
+def test_what_nothing_holds_is_said(store: Store) -> None:
+    assert main(["release", RACK]) == Exit.USAGE

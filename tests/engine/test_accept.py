@@ -1,0 +1,128 @@
+"""What is accepted, what is refused, and that a refusal leaves everything as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from control_plane.core.fleet import Device, Site
+from control_plane.core.overlay import Overlay, OverlayKind, covering, nodes_above
+from control_plane.engine.accept import NotAccepted, Proposal, accept
+from control_plane.engine.audit import AuditFile
+from control_plane.engine.records import RevisionRecord, ShownPlan
+from control_plane.engine.revisions import Revisions
+from control_plane.engine.store import Store
+from tests.core.builders import NOW_S, device, site
+
+RACK = tuple(device(f"d{n}", slot=n) for n in range(1, 5))
+
+
+class Desk:
+    """A Store, and somebody who proposes revisions to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store(folder / "state.sqlite")
+        self.audit = AuditFile(folder / "audit.jsonl")
+        self.revisions = Revisions(self.store, "t")
+
+    def accept(self, digest: str, declared: Site, **changes: object) -> RevisionRecord:
+        self.revisions.learn(digest, declared)
+        plan = ShownPlan(digest=f"plan-{digest}", revision=digest, at_s=NOW_S, expected={})
+        proposal = Proposal(site=declared, digest=digest, files={}, plan=plan, by="ann")
+        return accept(
+            self.store,
+            self.audit,
+            self.revisions,
+            msgspec.structs.replace(proposal, **changes),
+            NOW_S,
+        )
+
+    def hold(self, node: str, *covered: Device, kind: str = "safety") -> Overlay:
+        overlay = Overlay(
+            id="h0001",
+            kind=OverlayKind(kind),
+            node=node,
+            owner="bob",
+            reason="hands in the rack",
+            since_s=NOW_S,
+            assets=frozenset(d.asset for d in covered),
+        )
+        self.store.put_overlay(overlay)
+        return overlay
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    desk = Desk(tmp_path)
+    desk.accept("one", site(RACK))
+    return desk
+
+
+# --- people under a hold ---------------------------------------------------------------------------
+
+
+def moved(*assets: str, to: str) -> Site:
+    return site(
+        tuple(
+            msgspec.structs.replace(d, rack=to) if not assets or d.asset in assets else d
+            for d in RACK
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("node", "after"),
+    [
+        ("r1", moved(to="r2")),
+        ("r1", moved("d2", to="r2")),
+        ("r1", site(RACK[:3])),
+        ("r1", site((*RACK[:3], device("spare", slot=4)))),
+        ("d2", site((RACK[0], *RACK[2:]))),
+        ("pdu", site(tuple(msgspec.structs.replace(d, feed="pdu2") for d in RACK))),
+    ],
+    ids=["renamed", "moved", "gone", "exchanged", "device gone", "other pdu"],
+)
+@pytest.mark.parametrize("kind", ["safety", "maintenance", "freeze"])
+def test_a_revision_does_not_take_devices_out_from_under_a_hold(
+    desk: Desk, node: str, after: Site, kind: str
+) -> None:
+    desk.hold(node, kind=kind)
+    with pytest.raises(NotAccepted, match=rf"h0001.*bob.*{node}"):
+        desk.accept("two", after, acknowledged_removals=1)
+    accepted = desk.store.accepted()
+    assert accepted is not None
+    assert accepted.digest == "one"
+    desk.store.drop_overlay("h0001")
+    desk.accept("two", after, acknowledged_removals=1)
+
+
+def test_a_held_rack_that_is_renamed_is_named_although_nothing_stands_in_it(desk: Desk) -> None:
+    declared = site(RACK)
+    empty = msgspec.structs.replace(declared.racks["r1"], id="r9")
+    desk.accept("more", msgspec.structs.replace(declared, racks={**declared.racks, "r9": empty}))
+    desk.hold("r9")
+    with pytest.raises(NotAccepted, match="r9"):
+        desk.accept("two", declared)
+
+
+def test_what_stays_under_its_hold_may_change(desk: Desk) -> None:
+    desk.hold("r1")
+    desk.hold("t")
+    desk.accept("two", site((*RACK, device("d5", slot=5), device("x", rack="r3"))))
+
+
+def test_an_expired_freeze_stops_no_revision(desk: Desk) -> None:
+    freeze = desk.hold("r1", kind="freeze")
+    desk.store.put_overlay(msgspec.structs.replace(freeze, expires_s=NOW_S - 1))
+    desk.accept("two", moved(to="r2"))
+
+
+def test_a_hold_covers_whom_it_covered_when_it_was_set_under_any_name(desk: Desk) -> None:
+    hold = desk.hold("old-name", *RACK[:2])
+    declared = moved(to="r2")
+    covered = [d.asset for d in declared.devices if covering([hold], nodes_above(declared, d))]
+    assert covered == ["d1", "d2"]
+    with pytest.raises(NotAccepted, match="h0001"):
+        desk.accept("two", site(RACK[2:]), acknowledged_removals=2)

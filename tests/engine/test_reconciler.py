@@ -1,0 +1,283 @@
+"""One device at a time: what it counts at, what a fresh look changes, what is latched and what never is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from control_plane.core import limits
+from control_plane.core.change import (
+    Applied,
+    Capabilities,
+    Change,
+    ChangeKind,
+    Failed,
+    Outcome,
+    SetPools,
+    SetPowerMode,
+    StopMining,
+)
+from control_plane.core.decide import Reason
+from control_plane.core.memory import Memory
+from control_plane.core.observation import (
+    Depth,
+    Field,
+    Identity,
+    Observation,
+    Settings,
+    Unseen,
+    UnseenReason,
+)
+from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.core.ports import Target
+from control_plane.core.power import Loads
+from control_plane.core.secret import Secret
+from control_plane.core.verify import Operation, Stage
+from control_plane.engine.gate import Gate
+from control_plane.engine.journal import Journal
+from control_plane.engine.reconciler import Reconciler
+from control_plane.engine.slots import Slot, make_slot
+from control_plane.engine.store import Store
+from tests.core.builders import (
+    CAPABILITIES,
+    FOREIGN_POOLS,
+    NOW_S,
+    PIN,
+    converged_memory,
+    device,
+    fresh_memory,
+    seen,
+    settings,
+    site,
+)
+from tests.engine.test_rollouts import StillClock
+
+
+class Machine:
+    """A driver of one machine that does as it is told, or as a test says."""
+
+    def __init__(self, have: Settings) -> None:
+        self.have = have
+        self.written: list[Change] = []
+        self.outcome: Outcome = Applied()
+        self.before_look: Callable[[], None] = lambda: None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return CAPABILITIES
+
+    async def identify(self, target: Target) -> Identity:
+        raise NotImplementedError
+
+    async def observe(self, target: Target, depth: Depth) -> Observation:
+        self.before_look()
+        return seen(self.have, at_s=NOW_S)
+
+    async def apply(self, target: Target, change: Change, *_permit: Any) -> Outcome:
+        self.written.append(change)
+        return self.outcome
+
+
+class NoSecrets:
+    def resolve(self, ref: str) -> Secret:
+        return Secret("")
+
+
+class Bench:
+    """One reconciler with one device on it."""
+
+    def __init__(self, have: Settings, memory: Memory, **changes: Any) -> None:
+        self.machine = Machine(have)
+        declared = device(**changes)
+        site_ = site((declared,))
+        self.store, self.clock = Store(None), StillClock()
+        self.loads = Loads(site_)
+        self.journal = Journal(store=self.store, audit=None, clock=self.clock)
+        gate = Gate(
+            store=self.store, audit=None, epoch=self.store.take_over(), journal=self.journal
+        )
+        gate.learn(site_)
+        self.reconciler = Reconciler(
+            site=site_,
+            clock=self.clock,
+            secrets=NoSecrets(),
+            gate=gate,
+            journal=self.journal,
+            loads=self.loads,
+            incident_of=lambda _slot: None,
+        )
+        self.reconciler.admits = True
+        self.slot: Slot = make_slot(site_, declared, memory, self.machine, CAPABILITIES)
+        self.sight(have)
+
+    def sight(self, have: Settings) -> None:
+        self.reconciler.sighted(self.slot, seen(have, at_s=self.clock.now_s), Depth.FULL)
+
+    def fall_silent(self) -> None:
+        lost = Unseen(asset="d1", at_s=NOW_S, reason=UnseenReason.UNREACHABLE, detail="")
+        self.reconciler.sighted(self.slot, lost, Depth.FULL)
+
+    def turn(self, *, raises: bool = False) -> None:
+        """Judge once, and let what it begins come to its end."""
+
+        async def go() -> None:
+            async with asyncio.TaskGroup() as acts:
+                self.reconciler.acts = acts
+                self.reconciler.judge(self.slot)
+                if raises:
+                    self.reconciler.admit_raises()
+
+        asyncio.run(go())
+
+    def retry(self) -> None:
+        """The next turn after whatever back-off."""
+        self.clock.now_s += 100_000.0
+        self.slot.seen_wire_s = self.clock.now_s
+        self.turn()
+
+    def operation(self) -> Operation | None:
+        return self.slot.op
+
+    @property
+    def counted_w(self) -> float:
+        return self.loads.counted("d1")
+
+
+@pytest.mark.parametrize(
+    ("last", "watts"),
+    [
+        pytest.param(settings(mining=False), 3_500.0, id="asleep: a boot may have woken it"),
+        pytest.param(settings(power_mode="low"), 3_500.0, id="low: the same"),
+        pytest.param(
+            settings(power_mode="high"), 4_100.0, id="high: its settings still permit that"
+        ),
+    ],
+)
+def test_a_device_that_falls_silent_counts_at_what_it_may_draw(
+    last: Settings, watts: float
+) -> None:
+    bench = Bench(last, converged_memory())
+    bench.fall_silent()
+    assert bench.counted_w == watts
+    bench.sight(settings(mining=False))
+    assert bench.counted_w < 100.0, "seen again, it counts at what it tells"
+
+
+def test_a_lowering_that_has_become_a_raise_is_not_sent() -> None:
+    bench = Bench(settings(power_mode="high"), fresh_memory())
+
+    def somebody_lowers_it() -> None:
+        bench.machine.have = settings(power_mode="low")
+
+    bench.machine.before_look = somebody_lowers_it
+    bench.turn()
+    assert bench.machine.written == []
+    bench.turn(raises=True)
+    assert bench.machine.written == [SetPowerMode("normal")], "admitted as the raise that it is"
+
+
+def test_writes_that_did_not_leave_cost_neither_tries_nor_flash() -> None:
+    bench = Bench(settings(pools=FOREIGN_POOLS), converged_memory())
+    bench.machine.outcome = Failed("unreachable", retryable=True)
+    for _ in range(2 * limits.MAX_ATTEMPTS):
+        bench.retry()
+    assert len(bench.machine.written) >= limits.MAX_ATTEMPTS
+    assert bench.slot.memory.stuck == frozenset()
+    assert bench.slot.memory.persistent_writes_s == ()
+
+
+def test_a_stop_is_never_latched() -> None:
+    memory = converged_memory(contested=frozenset({Field.POOLS}))
+    bench = Bench(settings(pools=FOREIGN_POOLS), memory)
+    bench.machine.outcome = Failed("no", retryable=False)
+    for _ in range(2 * limits.MAX_ATTEMPTS):
+        bench.retry()
+    assert set(bench.machine.written) == {StopMining()}
+    assert len(bench.machine.written) > limits.MAX_ATTEMPTS
+    assert bench.slot.memory.stuck == frozenset()
+    assert len(bench.journal.pages) == 1
+
+
+def test_what_the_gate_refuses_again_and_again_is_latched_and_paged() -> None:
+    bench = Bench(settings(pools=FOREIGN_POOLS), converged_memory())
+    bench.reconciler._gate._pools = {}
+    for _ in range(2 * limits.MAX_ATTEMPTS):
+        bench.retry()
+    assert bench.machine.written == []
+    assert bench.slot.memory.stuck == {ChangeKind.SET_POOLS}
+    assert bench.slot.decision is not None
+    assert {held.reason for held in bench.slot.decision.held} == {Reason.STUCK}
+    assert len(bench.journal.pages) == 1
+
+
+def test_the_budget_is_held_until_the_machine_works_again() -> None:
+    bench = Bench(settings(pools=FOREIGN_POOLS), converged_memory())
+    bench.turn()
+    assert bench.reconciler.budgets.total == 1
+    bench.machine.have = settings()
+    bench.clock.now_s += 30.0
+    booting = seen(settings(), at_s=bench.clock.now_s, hashrate_ths=0.0)
+    bench.reconciler.sighted(bench.slot, booting, Depth.FULL)
+    bench.reconciler.follow(bench.slot)
+    operation = bench.operation()
+    assert operation is not None
+    assert operation.stage is Stage.READ_BACK
+    assert bench.reconciler.budgets.total == 1, "its restart is part of what is in flight"
+    bench.clock.now_s += 600.0
+    bench.sight(settings())
+    bench.reconciler.follow(bench.slot)
+    assert bench.operation() is None
+    assert bench.reconciler.budgets.total == 0
+
+
+def test_an_operation_found_after_a_long_downtime_is_looked_at_before_it_is_judged() -> None:
+    bench = Bench(settings(), converged_memory())
+    bench.clock.now_s += 100_000.0
+    found = Operation(
+        id="000001-1",
+        asset="d1",
+        change=SetPools(device().desired().pools or ()),
+        before=settings(pools=FOREIGN_POOLS),
+        after=settings(),
+        sent_at_s=NOW_S,
+        cost=CAPABILITIES.writes[ChangeKind.SET_POOLS],
+    )
+    bench.reconciler.adopt(bench.slot, found)
+    bench.reconciler.tick()
+    assert bench.operation() is not None
+    bench.sight(settings())
+    bench.reconciler.follow(bench.slot)
+    assert bench.operation() is None
+    assert bench.machine.written == []
+    assert bench.slot.memory.attempts == {}
+
+
+def test_a_hold_lets_nothing_but_a_stop_pass() -> None:
+    hold = Overlay(
+        id="h1", kind=OverlayKind.SAFETY_HOLD, node="d1", owner="ann", reason="x", since_s=NOW_S
+    )
+    bench = Bench(settings(pools=FOREIGN_POOLS), converged_memory())
+    bench.store.put_overlay(hold)
+    bench.retry()
+    assert bench.machine.written == [], "the gate reads holds in the transaction of the intent"
+    bench.reconciler.overlays = (hold,)
+    bench.slot.memory = msgspec.structs.replace(
+        bench.slot.memory, contested=frozenset({Field.POOLS})
+    )
+    bench.retry()
+    assert bench.machine.written == [StopMining()]
+
+
+def test_nothing_is_learned_from_another_machine() -> None:
+    bench = Bench(settings(), fresh_memory())
+    stranger = seen(
+        settings(), at_s=NOW_S, identity=Identity(mac="02:ff:ff:ff:ff:ff", serial="SN9")
+    )
+    bench.reconciler.sighted(bench.slot, stranger, Depth.FULL)
+    bench.turn()
+    assert bench.slot.memory.equalled == Settings()
+    assert PIN.mac != "02:ff:ff:ff:ff:ff"
