@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from control_plane.cli import options
+from control_plane.cli.approving import read_approvals
 from control_plane.cli.converging import converge, refuse_second_raiser
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.looking import seen_world
@@ -15,7 +16,6 @@ from control_plane.cli.plan import shown
 from control_plane.cli.progress import ProgressLine
 from control_plane.cli.workplace import Declared, Workplace, confirm, load_declared, pick_site
 from control_plane.core.digest import short
-from control_plane.core.observation import Field
 from control_plane.core.plan import make_plan
 from control_plane.core.rollout import RolloutState
 from control_plane.engine.accept import Proposal, accept
@@ -32,13 +32,7 @@ _FOLLOW_EVERY_S = 0.5
 @options.of_site
 @options.by
 @options.yes
-@click.option(
-    "--approve",
-    "approve",
-    multiple=True,
-    metavar="OWNER:FIELD",
-    help="An owner's approval of a field, given by --by; may be repeated.",
-)
+@options.approve
 @click.option(
     "--acknowledge-removals",
     type=int,
@@ -90,7 +84,8 @@ def command(
     place = Workplace(
         site=name, state=state, inventory=inventory, network_map=network_map, creates=True
     )
-    plan = _plan_of(place, declared, digest, yes=yes)
+    approvals = read_approvals(declared.site, approve, by)
+    plan = _plan_of(place, declared, digest, approvals, yes=yes)
     fence = place.fence()
     record = accept(
         place.store,
@@ -103,7 +98,6 @@ def command(
             plan=plan,
             by=by,
             commit=commit_of(inventory),
-            approvals=tuple(_approval(text, by) for text in approve),
             acknowledged_removals=acknowledge_removals,
         ),
         place.clock.wall_s(),
@@ -114,7 +108,7 @@ def command(
     ended, stopped = converge(
         place, fence, mode="apply", until=Engine.is_quiet, pace=Pace(interval_s=interval_s)
     )
-    after = make_plan(declared.site, declared.digest, place.world(declared.site))
+    after = make_plan(declared.site, declared.digest, place.world(declared.site, declared.digest))
     click.echo(render_plan(after))
     if stopped:
         return Exit.INTERRUPTED
@@ -123,7 +117,14 @@ def command(
     return Exit.ACTIONABLE if ended.actionable else Exit.OK
 
 
-def _plan_of(place: Workplace, declared: Declared, digest: str | None, *, yes: bool) -> ShownPlan:
+def _plan_of(
+    place: Workplace,
+    declared: Declared,
+    digest: str | None,
+    approvals: tuple[Approval, ...],
+    *,
+    yes: bool,
+) -> ShownPlan:
     """The plan that is accepted: one that was shown, or one that is shown now."""
     if digest is not None:
         found = place.store.shown_plans(digest)
@@ -136,23 +137,21 @@ def _plan_of(place: Workplace, declared: Declared, digest: str | None, *, yes: b
             raise Stop(
                 f"{len(found)} shown plans begin with {digest}: give more letters", Exit.USAGE
             )
+        if not set(approvals) <= set(found[0].approvals):
+            raise Stop(
+                f"plan {short(found[0].digest)} was shown without that approval: "
+                "run `gridplane plan` with the same --approve, and apply what it shows",
+                Exit.REFUSED,
+            )
         return found[0]
-    world = seen_world(place, declared.site, look=True)
+    world = seen_world(place, declared, look=True, approvals=approvals)
     plan = make_plan(declared.site, declared.digest, world)
-    record = shown(plan, world)
+    record = shown(plan, world, approvals)
     place.store.put_shown_plan(record)
     click.echo(render_plan(plan))
     if plan.actionable or plan.accepted != plan.revision:
         confirm(f"Apply plan {short(plan.digest)} to {declared.site.id}?", yes=yes)
     return record
-
-
-def _approval(text: str, by: str) -> Approval:
-    owner, _, field = text.partition(":")
-    if field not in set(Field):
-        known = ", ".join(Field)
-        raise Stop(f"--approve wants OWNER:FIELD with a field of {known}; not '{text}'", Exit.USAGE)
-    return Approval(owner=owner, field=Field(field), by=by)
 
 
 def _follow(place: Workplace, digest: str, *, wait: bool) -> int:

@@ -91,7 +91,9 @@ def command(*, inventory: Path, floor: Path, state: Path | None) -> int:
         click.echo(_indented(render_plan(plan)))
         stage = run_async(_converge(place, declared, record, control, inventory, began))
         _say(began, "at rest; a second plan, from what was read back:")
-        after = make_plan(declared.site, declared.digest, place.world(declared.site))
+        after = make_plan(
+            declared.site, declared.digest, place.world(declared.site, declared.digest)
+        )
         click.echo(_indented(render_plan(after)))
         proofs = prove(stage, declared.site, place, control, after)
     return _summary(proofs, time.monotonic() - began)
@@ -135,7 +137,7 @@ def _simulator(inventory: Path, floor: Path, folder: Path) -> Iterator[ControlCl
 
 def _first_plan(place: Workplace, declared: Declared) -> tuple[Plan, ShownPlan]:
     look_at(place, declared.site)
-    world = place.world(declared.site)
+    world = place.world(declared.site, declared.digest)
     plan = make_plan(declared.site, declared.digest, world)
     return plan, shown(plan, world)
 

@@ -48,7 +48,7 @@ def command(
         near = difflib.get_close_matches(device, known, n=3)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise Stop(f"{name} has no device '{device}'.{hint}", Exit.USAGE)
-    world = place.world(declared)
+    world = place.world(declared, record.digest if record else "")
     one = known[device]
     rollouts = store.rollouts()
     explanation = Explanation(

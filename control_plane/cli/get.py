@@ -33,12 +33,13 @@ class _Listing(NamedTuple):
 class _Request(NamedTuple):
     place: Workplace
     site: Site
+    revision: str
     node: str | None
     reason: str | None
     limit: int
 
     def world(self) -> World:
-        return self.place.world(self.site)
+        return self.place.world(self.site, self.revision)
 
     def ago(self, at_s: float) -> str:
         return f"{span(self.place.clock.wall_s() - at_s)} ago"
@@ -244,7 +245,14 @@ def command(
     )
     if node is not None:
         check_node(declared, node)
-    request = _Request(place=place, site=declared, node=node, reason=reason, limit=limit)
+    request = _Request(
+        place=place,
+        site=declared,
+        revision=record.digest if record else "",
+        node=node,
+        reason=reason,
+        limit=limit,
+    )
     listing = _KINDS[kind](request)
     text = table(listing.header, listing.rows) if listing.rows else f"no {kind}"
     emit(output, listing.data, table=text, names=listing.names)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from control_plane.cli.progress import ProgressLine
-from control_plane.cli.workplace import Workplace, run_async
+from control_plane.cli.workplace import Declared, Workplace, run_async
 from control_plane.core.fleet import Site
 from control_plane.core.observation import Sighting
 from control_plane.core.plan import World
+from control_plane.engine.records import Approval
 from control_plane.engine.slots import Slot
 from control_plane.engine.sweep import slots_of, sweep
 
@@ -47,19 +48,22 @@ def _keep_located(place: Workplace, slots: list[Slot]) -> None:
         place.store.put_memories(changed)
 
 
-def seen_world(place: Workplace, site: Site, *, look: bool) -> World:
+def seen_world(
+    place: Workplace, declared: Declared, *, look: bool, approvals: Iterable[Approval] = ()
+) -> World:
     """The world, after a look at it.
 
     What a running engine sees reaches the Store within a second, so that only those that it has not
     seen lately are asked again. Without one every device is asked: what was true at the last look
     may not be true any more.
     """
+    site = declared.site
     if not look:
-        return place.world(site)
+        return place.world(site, declared.digest, approvals)
     if place.engine_status() is None:
         look_at(place, site)
-        return place.world(site)
-    world = place.world(site)
+        return place.world(site, declared.digest, approvals)
+    world = place.world(site, declared.digest, approvals)
     blind = [
         device.asset
         for device in site.devices
@@ -70,4 +74,4 @@ def seen_world(place: Workplace, site: Site, *, look: bool) -> World:
     if not blind:
         return world
     look_at(place, site, blind)
-    return place.world(site)
+    return place.world(site, declared.digest, approvals)

@@ -70,6 +70,13 @@ by = click.option(
     show_default="the login name",
     help="Who says so; it is kept and shown.",
 )
+approve = click.option(
+    "--approve",
+    "approve",
+    multiple=True,
+    metavar="OWNER:FIELD",
+    help="The owner's approval of a field; --by is one whom the owner named. May be repeated.",
+)
 yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 

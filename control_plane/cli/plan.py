@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from control_plane.cli import options
+from control_plane.cli.approving import read_approvals
 from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit
 from control_plane.cli.looking import seen_world
@@ -15,7 +16,7 @@ from control_plane.core.against import compare
 from control_plane.core.errors import DeclarationError
 from control_plane.core.observation import Observation, Settings
 from control_plane.core.plan import Plan, World, make_plan
-from control_plane.engine.records import ShownPlan
+from control_plane.engine.records import Approval, ShownPlan
 from control_plane.inventory.git import files_at
 from control_plane.inventory.load import load_files
 from control_plane.views.comparison import render_comparison
@@ -25,6 +26,8 @@ from control_plane.views.plan import render_plan
 @click.command("plan")
 @options.of_site
 @options.output
+@options.approve
+@options.by
 @click.option(
     "--against", metavar="REF", help="Compare with the inventory of a Git commit instead."
 )
@@ -37,6 +40,8 @@ def command(
     state: Path | None,
     network_map: Path | None,
     output: str,
+    approve: tuple[str, ...],
+    by: str,
     against: str | None,
     no_look: bool,
     exit_code: bool,
@@ -56,15 +61,16 @@ def command(
     place = Workplace(
         site=name, state=state, inventory=inventory, network_map=network_map, creates=True
     )
-    world = seen_world(place, declared.site, look=not no_look)
+    approvals = read_approvals(declared.site, approve, by)
+    world = seen_world(place, declared, look=not no_look, approvals=approvals)
     plan = make_plan(declared.site, declared.digest, world)
-    place.store.put_shown_plan(shown(plan, world))
+    place.store.put_shown_plan(shown(plan, world, approvals))
     how = f"gridplane apply --site {name} {plan.digest[:12]}"
     emit(output, plan, table=render_plan(plan, command=how), names=[plan.digest])
     return Exit.ACTIONABLE if exit_code and plan.actionable else Exit.OK
 
 
-def shown(plan: Plan, world: World) -> ShownPlan:
+def shown(plan: Plan, world: World, approvals: tuple[Approval, ...] = ()) -> ShownPlan:
     """The record by which `apply` knows the plan again.
 
     What a device had when the plan was shown is kept of those that it writes to and of those that it
@@ -77,7 +83,13 @@ def shown(plan: Plan, world: World) -> ShownPlan:
         sighting = world.sightings.get(held.asset)
         if isinstance(sighting, Observation):
             expected.setdefault(held.asset, sighting.settings)
-    return ShownPlan(digest=plan.digest, revision=plan.revision, at_s=plan.at_s, expected=expected)
+    return ShownPlan(
+        digest=plan.digest,
+        revision=plan.revision,
+        at_s=plan.at_s,
+        expected=expected,
+        approvals=approvals,
+    )
 
 
 def _against(inventory: Path, site: str, ref: str, output: str, *, exit_code: bool) -> int:

@@ -49,7 +49,7 @@ def read_status(place: Workplace) -> SiteStatus:
     plan = None
     if record is not None:
         declared = place.revisions().site(record.digest)
-        plan = make_plan(declared, record.digest, place.world(declared))
+        plan = make_plan(declared, record.digest, place.world(declared, record.digest))
     rollouts = store.rollouts()
     pages = [e for _, e in store.events(limit=_EVENTS_SEARCHED) if e.kind == "page"]
     return SiteStatus(

@@ -10,7 +10,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from control_plane.engine.adapters import SystemClock, SystemSecrets
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.edges import Edges
 from control_plane.engine.fence import Fence, refuse_elsewhere, try_fence
-from control_plane.engine.records import EngineStatus
+from control_plane.engine.records import Approval, EngineStatus
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
 from control_plane.engine.world import read_world, removed_assets
@@ -167,13 +167,15 @@ class Workplace:
             return None
         return status
 
-    def world(self, site: Site) -> World:
-        """The world as the Store knows it, to plan against."""
+    def world(self, site: Site, revision: str, approvals: Iterable[Approval] = ()) -> World:
+        """The world as the Store knows it, to plan a revision of the site against."""
         from control_plane.drivers.registry import all_capabilities
 
         world = read_world(
             self.store,
             site,
+            revision,
+            approvals=approvals,
             capabilities=all_capabilities(),
             now_s=self.clock.wall_s(),
             time_scale=self.time_scale,

@@ -167,7 +167,10 @@ def make_plan(site: Site, revision: str, world: World) -> Plan:
         headroom=headroom,
         danger=_danger(site, steps, effect, world.removed),
         digest=digest_of(
-            revision, [(s.asset, s.change, s.before) for s in steps], sorted(world.removed)
+            revision,
+            [(s.asset, s.change, s.before) for s in steps],
+            sorted(world.removed),
+            sorted(world.approved),
         ),
     )
 

@@ -35,9 +35,9 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     files: Mapping[str, bytes]
     """The site's slice of the inventory, as written."""
     plan: ShownPlan
+    """Its approvals come into force with the revision."""
     by: str
     commit: str | None = None
-    approvals: tuple[Approval, ...] = ()
     acknowledged_removals: int | None = None
 
 
@@ -49,8 +49,8 @@ def accept(
     An equal digest makes no new rollout; it only brings approvals and expectations up to date.
 
     Raises:
-        NotAccepted: the plan was of another revision, the site shrinks past its limit, or a hold
-            would lose what it covers.
+        NotAccepted: the plan was of another revision, somebody approved who may not, the site
+            shrinks past its limit, or a hold would lose what it covers.
         StoreError: it could not be made durable.
     """
     if proposal.plan.revision != proposal.digest:
@@ -59,6 +59,7 @@ def accept(
             f"{short(proposal.plan.revision)}, the inventory "
             f"is now {short(proposal.digest)}: run `gridplane plan` again"
         )
+    check_approvals(proposal.site, proposal.plan.approvals)
     current = store.accepted()
     before = revisions.site(current.digest) if current else None
     removed = removed_assets(before, proposal.site)
@@ -72,7 +73,7 @@ def accept(
         accepted_at_s=now_s,
         accepted_by=proposal.by,
         plan_digest=proposal.plan.digest,
-        approvals=_all_approvals(current if same else None, proposal.approvals),
+        approvals=_all_approvals(current if same else None, proposal.plan.approvals),
     )
     with store.transaction():
         if store.accepted() != current:
@@ -107,6 +108,30 @@ def accept(
             ]
         )
     return record
+
+
+def check_approvals(site: Site, approvals: Iterable[Approval]) -> None:
+    """An owner's word is given by whom the owner named for it.
+
+    Raises:
+        NotAccepted: naming who may.
+    """
+    for approval in approvals:
+        owner = site.owners.get(approval.owner)
+        if owner is None:
+            raise NotAccepted(
+                f"{site.id} has no owner {approval.owner} (it has {', '.join(sorted(site.owners))})"
+            )
+        may = owner.approvals.get(approval.field, ())
+        if not may:
+            raise NotAccepted(
+                f"{owner.id} leaves {approval.field} to the site's operator: leave --approve away"
+            )
+        if approval.by not in may:
+            raise NotAccepted(
+                f"{approval.by} may not approve {approval.field} for {owner.id}: "
+                f"only {' or '.join(may)} may"
+            )
 
 
 def _check_shrink(before: Site | None, removed: tuple[str, ...], acknowledged: int | None) -> None:

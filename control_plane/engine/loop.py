@@ -336,7 +336,7 @@ class Engine:
         if record is None or self._roster.rollout is None:
             return rotation
         if record.digest == self._roster.rollout.rollout.to:
-            self.reconciler.approved = approvals_of(record)
+            self.reconciler.approved = approvals_of(record.approvals)
             self._inbox.expectations()
             return rotation
         self._roster.put_in_force(record)

@@ -39,6 +39,8 @@ class ShownPlan(msgspec.Struct, frozen=True, kw_only=True):
     at_s: float
     expected: dict[str, Settings]
     """Settings of each device as the plan saw them: who moves since is held."""
+    approvals: tuple[Approval, ...] = ()
+    """What was approved when it was made: its steps are those that these allow."""
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True):

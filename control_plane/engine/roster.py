@@ -68,7 +68,7 @@ class Roster:
             self.rollout.note(operation)
         self._reconciler.opened = self.rollout.note
         self._gate.learn(self.site)
-        self._reconciler.approved = approvals_of(record)
+        self._reconciler.approved = approvals_of(record.approvals)
         self._place(self._store.memories())
 
     def keep_rollout(self, runner: RolloutRunner) -> None:

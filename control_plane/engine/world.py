@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from control_plane.core import limits
 from control_plane.core.change import Capabilities
@@ -11,14 +11,16 @@ from control_plane.core.observation import Field, Observation
 from control_plane.core.plan import World
 from control_plane.core.verify import Stage
 from control_plane.engine.orders import with_orders
-from control_plane.engine.records import RevisionRecord
+from control_plane.engine.records import Approval
 from control_plane.engine.store import Store
 
 
 def read_world(
     store: Store,
     site: Site,
+    revision: str,
     *,
+    approvals: Iterable[Approval] = (),
     capabilities: Mapping[str, Capabilities],
     now_s: float,
     time_scale: float = 1.0,
@@ -28,6 +30,8 @@ def read_world(
     Args:
         store: of this site.
         site: the declaration that will be compared with it.
+        revision: its digest; what was approved with another one is not approved for it.
+        approvals: given now, beside those that the revision was accepted with.
         capabilities: by family.
         now_s: policy time.
         time_scale: policy seconds per wire second: freshness is a matter of wire time.
@@ -49,15 +53,16 @@ def read_world(
         overlays=store.overlays(),
         stale=stale,
         in_flight=frozenset(o.asset for o in store.open_operations() if o.stage is Stage.SENT),
-        approved=approvals_of(record),
+        approved=approvals_of(record.approvals if record and record.digest == revision else ())
+        | approvals_of(approvals),
         removed=(),
         accepted=record.digest if record else None,
     )
 
 
-def approvals_of(record: RevisionRecord | None) -> frozenset[tuple[str, Field]]:
-    """(owner, field) pairs that were approved with a revision."""
-    return frozenset((a.owner, a.field) for a in record.approvals) if record else frozenset()
+def approvals_of(approvals: Iterable[Approval]) -> frozenset[tuple[str, Field]]:
+    """(owner, field) pairs that were approved."""
+    return frozenset((a.owner, a.field) for a in approvals)
 
 
 def removed_assets(before: Site | None, after: Site) -> tuple[str, ...]:

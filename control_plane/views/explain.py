@@ -42,7 +42,7 @@ NEXT: Mapping[Reason, str] = {
     Reason.WRITE_API_DISABLED: "a person switches its write interface on, in the vendor's tool",
     Reason.UNSUPPORTED: "the declaration asks what the family cannot do: change the profile",
     Reason.HOST_ACTION: "the host is asked: only it may change this",
-    Reason.OWNER_APPROVAL: "the owner approves: `gridplane apply --approve OWNER:FIELD`",
+    Reason.OWNER_APPROVAL: "who may approves: `gridplane plan --approve OWNER:FIELD --by NAME`",
     Reason.MANUAL_OVERRIDE: "nothing: somebody lowered it by hand; `gridplane release {asset}` ends that",
     Reason.ASK: "a person decides: change the declaration, or the device",
     Reason.CONTESTED: "no more writes: find who else writes, then `gridplane release {asset}`",

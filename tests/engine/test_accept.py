@@ -8,13 +8,14 @@ import msgspec
 import pytest
 
 from control_plane.core.fleet import Device, Site
+from control_plane.core.observation import Field
 from control_plane.core.overlay import Overlay, OverlayKind, covering, nodes_above
 from control_plane.engine.accept import NotAccepted, Proposal, accept
 from control_plane.engine.audit import AuditFile
-from control_plane.engine.records import RevisionRecord, ShownPlan
+from control_plane.engine.records import Approval, RevisionRecord, ShownPlan
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
-from tests.core.builders import NOW_S, device, site
+from tests.core.builders import NOW_S, OWNER, device, site
 
 RACK = tuple(device(f"d{n}", slot=n) for n in range(1, 5))
 
@@ -126,3 +127,37 @@ def test_a_hold_covers_whom_it_covered_when_it_was_set_under_any_name(desk: Desk
     assert covered == ["d1", "d2"]
     with pytest.raises(NotAccepted, match="h0001"):
         desk.accept("two", site(RACK[2:]), acknowledged_removals=2)
+
+
+# --- owners' approvals -----------------------------------------------------------------------------
+
+
+def approved(by: str, *, owner: str = "own", field: Field = Field.POOLS) -> ShownPlan:
+    word = Approval(owner=owner, field=field, by=by)
+    return ShownPlan(digest="p", revision="two", at_s=NOW_S, expected={}, approvals=(word,))
+
+
+def asking_site() -> Site:
+    owner = msgspec.structs.replace(OWNER, approvals={Field.POOLS: ("dora", "eli")})
+    return site(RACK, owners={"own": owner})
+
+
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        (approved("ann"), r"ann may not approve pools for own: only dora or eli may"),
+        (approved("dora", field=Field.FIRMWARE), r"own leaves firmware to the site's operator"),
+        (approved("dora", owner="owm"), r"no owner owm \(it has own\)"),
+    ],
+    ids=["not named", "nothing to approve", "no owner"],
+)
+def test_only_whom_the_owner_named_approves(desk: Desk, plan: ShownPlan, told: str) -> None:
+    with pytest.raises(NotAccepted, match=told):
+        desk.accept("two", asking_site(), plan=plan)
+
+
+def test_an_approval_comes_into_force_with_its_revision_and_stays_with_it(desk: Desk) -> None:
+    desk.accept("two", asking_site(), plan=approved("dora"))
+    record = desk.accept("two", asking_site())
+    assert [a.by for a in record.approvals] == ["dora"]
+    assert desk.accept("three", asking_site()).approvals == ()
