@@ -41,6 +41,7 @@ def command(
 
     NODE is a device, rack, switch, feed node or the site. In force at once in the gate that every
     write passes, and until it is released: an expired maintenance hold pages and goes on holding.
+    Writes that had left before are listed: nobody can call them back.
     Only its owner (--by) releases a safety hold.
 
     \b
@@ -56,5 +57,7 @@ def command(
     overlay = saying.set_overlay(OverlayKind(kind), node=node, owner=by, reason=reason, ttl_s=ttl)
     size = saying.size_of(overlay)
     click.echo(f"{overlay.id}: {kind} hold on {node} of {saying.site}{size}, in force now")
+    for line in saying.under_way(overlay):
+        click.echo(line)
     click.echo(f"release it:  gridplane release {overlay.id} --site {saying.site} --by {by}")
     return Exit.OK

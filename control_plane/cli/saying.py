@@ -12,8 +12,12 @@ from control_plane.cli.workplace import Workplace, load_declared, pick_site
 from control_plane.core.errors import ControlPlaneError
 from control_plane.core.fleet import Site
 from control_plane.core.overlay import Overlay, OverlayKind, assets_below
+from control_plane.engine.gate import describe
 from control_plane.engine.records import Event, Order
 from control_plane.engine.store import Store
+from control_plane.views.table import span
+
+_LINES = 20
 
 
 class Saying:
@@ -79,6 +83,22 @@ class Saying:
     def size_of(self, overlay: Overlay) -> str:
         """How much an overlay covers, in words."""
         return f", {len(overlay.assets):,} slots" if self.declared is not None else ""
+
+    def under_way(self, overlay: Overlay) -> list[str]:
+        """Writes below it that had left before it came, and have not shown their effect: a line each.
+
+        Where the declaration cannot be read, those of the whole site.
+        """
+        now_s, clock = self.place.clock.wall_s(), self.place.clock
+        lines = [
+            f"{describe(o)}, sent {span(clock.wire_of(now_s - o.sent_at_s))} ago to {o.asset}: "
+            "not called back"
+            for o in self.store.open_operations()
+            if self.declared is None or o.asset in overlay.assets
+        ]
+        if len(lines) > _LINES:
+            lines[_LINES:] = [f"and {len(lines) - _LINES:,} more: see `gridplane get operations`"]
+        return lines
 
     def set_overlay(
         self, kind: OverlayKind, *, node: str, owner: str, reason: str, ttl_s: float | None

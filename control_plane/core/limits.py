@@ -70,7 +70,10 @@ TELEMETRY_TTL_S: Final = _limit(
     "invariant I6: six missed polls; nothing is decided from older telemetry",
 )
 WRITE_READ_TTL_S: Final = _limit(
-    "WRITE_READ_TTL_S", 30.0, "wire s", "reconciler rule 1: a write is decided from a fresh read"
+    "WRITE_READ_TTL_S",
+    30.0,
+    "wire s",
+    "reconciler rule 1: all but a stop leaves within this after the look it was decided from",
 )
 VERIFY_FLOOR_S: Final = _limit(
     "VERIFY_FLOOR_S",

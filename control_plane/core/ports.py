@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from control_plane.core.memory import Pin
 from control_plane.core.secret import Secret
 
 if TYPE_CHECKING:
@@ -117,6 +118,16 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """The declared or located IP address; ports are the family's own."""
     user: str
     password: Secret
+    pin: Pin | None = None
+    """The machine that is this asset; `apply` writes to no other one, and without a pin to none."""
+
+
+class Permit(Protocol):
+    """Whether a write may still leave: what was true when it was decided may not be true any more."""
+
+    def __call__(self) -> str | None:
+        """Why nothing more may be sent, in words; `None` where it may. Never waits."""
+        ...
 
 
 class Driver(Protocol):
@@ -145,12 +156,14 @@ class Driver(Protocol):
         """
         ...
 
-    async def apply(self, target: Target, change: Change) -> Outcome:
+    async def apply(self, target: Target, change: Change, permit: Permit) -> Outcome:
         """Send one change, at most once. Never retries a write, never waits for its effect.
 
-        The caller has just confirmed identity. What the family needs to read to write (a whole
-        document) is read here, freshly; if that read is not complete the outcome is `Failed` and
-        nothing is written.
+        What the family needs to read to write (a whole document) is read here, freshly; if that
+        read is not complete the outcome is `Failed` and nothing is written. Right before each
+        command of a write leaves, whoever answers is compared with `target.pin`, and then, with
+        nothing awaited in between, `permit` is asked. A no to either is `Failed`, or `InProgress`
+        where a part of the write has left already.
 
         Raises: nothing of the error tree; each of its errors becomes an `Outcome`.
         """

@@ -36,10 +36,17 @@ from control_plane.core.observation import (
 )
 from control_plane.drivers import antminer_reads as reads
 from control_plane.drivers.antminer_conf import Conf, Unwritable, changed, read_conf
-from control_plane.drivers.driver import ask, clean, decode_reply, maybe_written, not_written
+from control_plane.drivers.driver import (
+    ask,
+    check_identity,
+    clean,
+    decode_reply,
+    maybe_written,
+    not_written,
+)
 
 if TYPE_CHECKING:
-    from control_plane.core.ports import Clock, Net, Target
+    from control_plane.core.ports import Clock, Net, Permit, Target
     from control_plane.drivers.http import Page, WebSession
 
 RPC_PORT, WEB_PORT = 4028, 80
@@ -110,7 +117,7 @@ class AntminerDriver:
         """MAC, serial and type by one CGI page; 4028 tells neither of the first two."""
         web = self._web(target)
         try:
-            return reads.read_identity(decode_reply(await web.get(_INFO), target.address))
+            return await self._identity(target, web)
         finally:
             web.close()
 
@@ -145,7 +152,7 @@ class AntminerDriver:
             )
         return await self._full(target, stats, running, telemetry)
 
-    async def apply(self, target: Target, change: Change) -> Outcome:
+    async def apply(self, target: Target, change: Change, permit: Permit) -> Outcome:
         """Send one change; see `core.ports.Driver`."""
         if kind_of(change) not in CAPABILITIES.writes:
             return Failed("stock firmware cannot do this", retryable=False)
@@ -154,13 +161,12 @@ class AntminerDriver:
         web = self._web(target)
         try:
             if isinstance(change, Reboot):
-                return await self._reboot(target, web)
+                return await self._reboot(target, web, permit)
             body = await self._to_post(target, web, change)
             if body is None:
                 return Applied("the config read so already; nothing was written")
-            return await self._post(
-                web, body, accept_s=CAPABILITIES.writes[kind_of(change)].accept_s
-            )
+            accept_s = CAPABILITIES.writes[kind_of(change)].accept_s
+            return await self._post(target, web, body, permit, accept_s=accept_s)
         except Unwritable as why:
             return Failed(str(why), retryable=why.retryable)
         except ControlPlaneError as error:
@@ -175,6 +181,9 @@ class AntminerDriver:
         from control_plane.drivers.http import WebSession  # noqa: PLC0415
 
         return WebSession(self._net, target, WEB_PORT)
+
+    async def _identity(self, target: Target, web: WebSession) -> Identity:
+        return reads.read_identity(decode_reply(await web.get(_INFO), target.address))
 
     async def _running_pools(self, target: Target) -> reads.Pools:
         what = f"{target.address} pools"
@@ -242,18 +251,30 @@ class AntminerDriver:
             )
         return changed(conf, change)
 
-    async def _post(self, web: WebSession, body: bytes, *, accept_s: float) -> Outcome:
+    async def _ready(self, target: Target, web: WebSession, permit: Permit) -> Failed | None:
+        """All that precedes a write but the write; why it may not leave any more, if so."""
+        # This read brings the nonce too, so that the write itself goes out once.
+        check_identity(target, await self._identity(target, web))
         await web.prepare_write()
+        refusal = permit()
+        return None if refusal is None else Failed(refusal, retryable=True)
+
+    async def _post(
+        self, target: Target, web: WebSession, body: bytes, permit: Permit, *, accept_s: float
+    ) -> Outcome:
+        barred = await self._ready(target, web, permit)
+        if barred is not None:
+            return barred
         try:
             page = await web.send("POST", _SET_CONF, body, deadline_s=accept_s)
         except ControlPlaneError as error:
             return maybe_written(error, check_after_s=_RESTART_CHECK_S)
         return _verdict(page)
 
-    async def _reboot(self, target: Target, web: WebSession) -> Outcome:
-        # A read first: it brings the nonce, so that the reboot itself goes out once.
-        reads.read_identity(decode_reply(await web.get(_INFO), target.address))
-        await web.prepare_write()
+    async def _reboot(self, target: Target, web: WebSession, permit: Permit) -> Outcome:
+        barred = await self._ready(target, web, permit)
+        if barred is not None:
+            return barred
         cost = CAPABILITIES.writes[ChangeKind.REBOOT]
         try:
             page = await web.send("GET", _REBOOT, b"", deadline_s=cost.accept_s)

@@ -20,11 +20,13 @@ from control_plane.core.errors import (
     ControlPlaneError,
     OversizedReply,
     UnexpectedReply,
+    WrongIdentity,
 )
 from control_plane.core.observation import PoolSetting
 
 if TYPE_CHECKING:
-    from control_plane.core.ports import Net
+    from control_plane.core.observation import Identity
+    from control_plane.core.ports import Net, Target
 
 Reply = dict[str, Any]
 """A JSON object that a device sent: its keys are the vendor's, its values may be anything."""
@@ -236,6 +238,20 @@ async def ask(
 
 
 # -- outcomes ----------------------------------------------------------------------------------------
+
+
+def check_identity(target: Target, told: Identity) -> None:
+    """What stands right before every write, in its own session: the pinned machine answers.
+
+    Raises:
+        WrongIdentity: another one does, or nobody can tell.
+    """
+    pin = target.pin
+    if pin is None:
+        raise WrongIdentity(f"{target.address}: no identity is pinned")
+    if not pin.matches(told):
+        who = told.mac or told.serial or "a machine without a name"
+        raise WrongIdentity(f"{target.address}: {who} answers, {pin.mac or pin.serial} is pinned")
 
 
 def not_written(error: ControlPlaneError) -> Failed:

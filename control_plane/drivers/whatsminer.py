@@ -41,6 +41,7 @@ from control_plane.drivers.antminer_reads import read_pools
 from control_plane.drivers.driver import (
     Reply,
     ask,
+    check_identity,
     clean,
     decode_reply,
     ends_in_nul,
@@ -59,7 +60,7 @@ from control_plane.drivers.whatsminer_costs import (
 if TYPE_CHECKING:
     from control_plane.core.change import Capabilities
     from control_plane.core.observation import PoolSetting
-    from control_plane.core.ports import Clock, Net, Target
+    from control_plane.core.ports import Clock, Net, Permit, Target
     from control_plane.drivers.whatsminer_crypto import Seal
 
 Parts = dict[str, Reply]
@@ -116,25 +117,26 @@ class WhatsminerDriver:
             write_enabled=self._writable.get(target.asset),
         )
 
-    async def apply(self, target: Target, change: Change) -> Outcome:
+    async def apply(self, target: Target, change: Change, permit: Permit) -> Outcome:
         """Send one change; see `core.ports.Driver`. Waking to another mode takes two commands."""
         try:
             match change:
                 case SetPools(pools=pools):
-                    return await self._set_pools(target, pools)
+                    return await self._set_pools(target, pools, permit)
                 case SetPowerMode(power_mode=mode):
-                    return await self._set_mode(target, mode)
+                    return await self._set_mode(target, mode, permit)
                 case SetPowerLimit(power_limit_w=watts):
-                    return await self._set_limit(target, watts)
+                    return await self._set_limit(target, watts, permit)
                 case StopMining():
                     # `respbefore`: it answers before it acts, so that the answer comes in time.
-                    return await self._send(target, change, "power_off", {"respbefore": "true"})
+                    how = {"respbefore": "true"}
+                    return await self._send(target, change, permit, "power_off", how)
                 case StartMining():
-                    return await self._start(target, change)
+                    return await self._start(target, change, permit)
                 case RestartMining():
-                    return await self._send_awake(target, change, "restart_btminer", {})
+                    return await self._send_awake(target, change, permit, "restart_btminer", {})
                 case Reboot():
-                    return await self._send_awake(target, change, "reboot", {})
+                    return await self._send_awake(target, change, permit, "reboot", {})
                 case _:
                     assert_never(change)
         except ControlPlaneError as error:
@@ -211,7 +213,9 @@ class WhatsminerDriver:
 
     # -- writing -----------------------------------------------------------------------------------
 
-    async def _set_pools(self, target: Target, pools: tuple[PoolSetting, ...]) -> Outcome:
+    async def _set_pools(
+        self, target: Target, pools: tuple[PoolSetting, ...], permit: Permit
+    ) -> Outcome:
         if not pools:
             return Failed("a write that would leave no pool", retryable=False)
         if len(pools) > SLOTS:
@@ -223,21 +227,22 @@ class WhatsminerDriver:
             arguments[f"pool{slot}"] = "" if pool is None else pool.url
             arguments[f"worker{slot}"] = "" if pool is None else pool.worker
             arguments[f"passwd{slot}"] = "" if pool is None else _PASSWORD
-        return await self._send(target, SetPools(pools), "update_pools", arguments)
+        return await self._send(target, SetPools(pools), permit, "update_pools", arguments)
 
-    async def _set_mode(self, target: Target, mode: str) -> Outcome:
+    async def _set_mode(self, target: Target, mode: str, permit: Permit) -> Outcome:
         if mode not in reads.MODES:
             return _no_such_mode(mode)
-        return await self._send(target, SetPowerMode(mode), f"set_{mode}_power", {})
+        return await self._send(target, SetPowerMode(mode), permit, f"set_{mode}_power", {})
 
-    async def _set_limit(self, target: Target, watts: int) -> Outcome:
+    async def _set_limit(self, target: Target, watts: int, permit: Permit) -> Outcome:
         if not 0 < watts < UNLIMITED_W:
             return Failed(f"a limit of {watts} W would be none", retryable=False)
+        arguments = {"power_limit": str(watts)}
         return await self._send_awake(
-            target, SetPowerLimit(watts), "adjust_power_limit", {"power_limit": str(watts)}
+            target, SetPowerLimit(watts), permit, "adjust_power_limit", arguments
         )
 
-    async def _start(self, target: Target, change: StartMining) -> Outcome:
+    async def _start(self, target: Target, change: StartMining, permit: Permit) -> Outcome:
         """Wake in the mode that is asked for: the mode first, `power_on` only once it reads so.
 
         The other way round a unit would draw the watts of its old mode for minutes.
@@ -249,8 +254,8 @@ class WhatsminerDriver:
         if mode is None or mode == configured:
             if status.mining is True:
                 return Applied("it mines in that mode; nothing was written")
-            return await self._send(target, change, "power_on", {})
-        outcome = await self._set_mode(target, mode)
+            return await self._send(target, change, permit, "power_on", {})
+        outcome = await self._set_mode(target, mode, permit)
         if status.mining is True or isinstance(outcome, Failed | RefusedByDevice):
             return outcome
         try:
@@ -258,7 +263,7 @@ class WhatsminerDriver:
             if configured != mode:
                 return InProgress(RESTART_CHECK_S, f"mode {mode} does not read back yet")
             if status.mining is not True:
-                outcome = await self._send(target, change, "power_on", {})
+                outcome = await self._send(target, change, permit, "power_on", {})
         except ControlPlaneError as error:
             return maybe_written(error, check_after_s=RESTART_CHECK_S)
         if isinstance(outcome, Failed):
@@ -280,28 +285,44 @@ class WhatsminerDriver:
         return status, reads.settings_of(summary, status).power_mode
 
     async def _send_awake(
-        self, target: Target, change: Change, command: str, arguments: Mapping[str, str]
+        self,
+        target: Target,
+        change: Change,
+        permit: Permit,
+        command: str,
+        arguments: Mapping[str, str],
     ) -> Outcome:
         """Send what ends with a restart, unless that would wake a unit that was powered off (MDK)."""
         status = reads.read_status(await self._daemon(target, "status"))
         if status.mining is not True:
             told = "it is powered off" if status.mining is False else "its state cannot be read"
             return Failed(f"{told}, and {command} would wake it", retryable=True)
-        return await self._send(target, change, command, arguments)
+        return await self._send(target, change, permit, command, arguments)
 
     async def _send(
-        self, target: Target, change: Change, command: str, arguments: Mapping[str, str]
+        self,
+        target: Target,
+        change: Change,
+        permit: Permit,
+        command: str,
+        arguments: Mapping[str, str],
     ) -> Outcome:
-        """One command with a token of its own, at most once."""
+        """One command with a token of its own, at most once, to the pinned machine and by permit."""
         cost = CAPABILITIES.writes[kind_of(change)]
         reboots = cost.disturbance is Disturbance.REBOOTS
         check_s = BOOT_CHECK_S if reboots else RESTART_CHECK_S
         seal = await self._seal(target)
         payload = seal.close(command, arguments)
         what = f"{target.address} {command}"
+        # A connection carries one command, so this is the nearest that identity gets to the write.
+        check_identity(target, await self.identify(target))
         connection = await self._net.connect(
             target.address, PORT, deadline_s=limits.CONNECT_DEADLINE_S
         )
+        refusal = permit()
+        if refusal is not None:
+            connection.close()
+            return Failed(refusal, retryable=True)
         try:
             data = await connection.request(
                 payload,

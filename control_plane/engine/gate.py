@@ -14,7 +14,7 @@ import msgspec
 
 from control_plane.core.change import ChangeKind, SetPools, StopMining, kind_of
 from control_plane.core.decide import Step, Why, fields_written
-from control_plane.core.errors import FenceLost
+from control_plane.core.errors import FenceLost, StoreError
 from control_plane.core.fleet import Site
 from control_plane.core.observation import Field, Observation, PoolSetting
 from control_plane.core.overlay import Overlay, covering, freeze_on, hold_on
@@ -93,6 +93,24 @@ class Gate:
             raise
         return answers
 
+    def refuses(self, intent: Intent, now_s: float) -> str | None:
+        """Why a write that has passed may not leave after all; `None` where it may.
+
+        Asked right before bytes leave, which may be half a minute after it passed: the fence, holds
+        and freezes are read again. Without an answer from the Store nothing leaves.
+        """
+        if not self.is_open:
+            return "the gate is closed"
+        try:
+            self._store.check_fence(self._epoch)
+            overlays = self._store.overlays()
+        except FenceLost as error:
+            self.close()
+            return str(error)
+        except StoreError as error:
+            return str(error)
+        return _overlay_refusal(intent.step, covering(overlays, intent.slot.nodes), now_s)
+
     def _judge(
         self, intent: Intent, overlays: tuple[Overlay, ...], now_s: float
     ) -> Operation | str:
@@ -119,13 +137,9 @@ class Gate:
 
     def _refusal(self, intent: Intent, overlays: tuple[Overlay, ...], now_s: float) -> str | None:
         slot, step = intent.slot, intent.step
-        stop = isinstance(step.change, StopMining)
-        lowers = stop or (step.after_w < step.before_w and step.kind is not ChangeKind.SET_POOLS)
-        hold = hold_on(overlays)
-        if hold is not None and not stop:
-            return f"{hold.kind} hold of {hold.owner}"
-        if freeze_on(overlays, now_s) is not None and not lowers:
-            return "frozen"
+        barred = _overlay_refusal(step, overlays, now_s)
+        if barred is not None:
+            return barred
         pin = slot.memory.pin
         identity = intent.seen.identity
         if pin is None or identity is None or not pin.matches(identity):
@@ -160,6 +174,18 @@ class Gate:
             if (pool.url, pool.worker) not in allowed:
                 return f"{pool.url} is not on the list of {slot.owner.id}"
         return None
+
+
+def _overlay_refusal(step: Step, overlays: tuple[Overlay, ...], now_s: float) -> str | None:
+    """A hold lets nothing through but a stop, a freeze what lowers."""
+    stop = isinstance(step.change, StopMining)
+    lowers = stop or (step.after_w < step.before_w and step.kind is not ChangeKind.SET_POOLS)
+    hold = hold_on(overlays)
+    if hold is not None and not stop:
+        return f"{hold.kind} hold of {hold.owner}"
+    if freeze_on(overlays, now_s) is not None and not lowers:
+        return "frozen"
+    return None
 
 
 def _audit_record(operation: Operation, now_s: float) -> Mapping[str, object]:

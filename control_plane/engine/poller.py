@@ -46,6 +46,7 @@ def target_of(slot: Slot, address: str, secrets: Secrets) -> Target:
         address=address,
         user=credentials.user if credentials else "",
         password=secrets.resolve(credentials.secret_ref) if credentials else _NO_SECRET,
+        pin=slot.memory.pin,
     )
 
 

@@ -36,7 +36,7 @@ from control_plane.core.memory import (
 from control_plane.core.observation import Depth, Field, Observation, Sighting, merged
 from control_plane.core.overlay import Overlay, covering
 from control_plane.core.plan import raise_wish
-from control_plane.core.ports import Clock, Secrets
+from control_plane.core.ports import Clock, Permit, Secrets
 from control_plane.core.power import Loads, admit, counted_w
 from control_plane.core.verify import OPEN_STAGES, Operation, Stage, progress
 from control_plane.engine.gate import Gate, Intent, describe
@@ -285,7 +285,9 @@ class Reconciler:
             seen = slot.seen
             if fresh is None or seen is None:
                 return
-            answer = await self._pass_gate(Intent(slot=slot, step=fresh, seen=seen))
+            intent = Intent(slot=slot, step=fresh, seen=seen)
+            permit = self._permit(intent)
+            answer = await self._pass_gate(intent)
             if isinstance(answer, str):
                 self._refused(slot, fresh, answer)
                 return
@@ -293,7 +295,7 @@ class Reconciler:
             self._opened(slot, answer)
             assert slot.driver is not None and slot.address is not None  # noqa: S101, PT018 - it was just looked at
             outcome = await slot.driver.apply(
-                target_of(slot, slot.address, self._secrets), answer.change
+                target_of(slot, slot.address, self._secrets), answer.change, permit
             )
             self._ended(slot, answer, outcome)
         except (FenceLost, StoreError) as error:
@@ -335,6 +337,18 @@ class Reconciler:
         slot.memory = msgspec.structs.replace(slot.memory, stuck=slot.memory.stuck | {kind})
         self._journal.memory(slot.memory)
         self._journal.page(f"{slot.asset}: {text}", asset=slot.asset)
+
+    def _permit(self, intent: Intent) -> Permit:
+        """What the driver asks before each command of a write that was decided from the last look."""
+        looked_wire_s = self._clock.wire_s()
+
+        def permit() -> str | None:
+            age_s = self._clock.wire_s() - looked_wire_s
+            if age_s > limits.WRITE_READ_TTL_S and not isinstance(intent.step.change, StopMining):
+                return f"the look that it was decided from is {age_s:.0f} s old"
+            return self._gate.refuses(intent, self._clock.wall_s())
+
+        return permit
 
     async def _pass_gate(self, intent: Intent) -> Operation | str:
         """Intents of one moment share one durable transaction."""
@@ -386,6 +400,8 @@ class Reconciler:
             case Failed(reason=reason, retryable=retryable):
                 slot.memory = note_unwritten(slot.memory, kind_of(op.change), op.sent_at_s)
                 self._close(slot, _failed(answered, reason), latch=not retryable)
+                # Another machine may answer there by now, or the credentials may have changed.
+                self._hurry(slot, 0.0)
             case InProgress(check_after_s=after_s):
                 self._hurry(slot, self._soon(after_s))
             case _:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
+from control_plane.core.memory import Pin
 from control_plane.core.observation import PoolSetting
 from control_plane.core.ports import Connection, Driver, Net, Target
 from control_plane.core.secret import Secret
@@ -25,13 +26,19 @@ NEW_POOLS = (
 )
 
 
+def always() -> str | None:
+    """The port `Permit` of a day on which nobody holds anything."""
+    return None
+
+
 class Line:
-    """The port `Net` that puts trouble on a line just before one chosen request leaves."""
+    """The port `Net` on which something happens just before one chosen request leaves."""
 
     def __init__(self, net: Net, station: Station) -> None:
         self._net = net
         self._station = station
         self.trouble: Trouble | None = None
+        self.happening: Callable[[], None] = lambda: None
         self.before_request = 0
         self.connections = 0
         self.requests = 0
@@ -44,6 +51,7 @@ class Line:
         self.requests += 1
         if self.requests == self.before_request:
             self._station.trouble = self.trouble
+            self.happening()
 
 
 class _Counted:
@@ -94,12 +102,13 @@ def on_bench(
         stage = set_stage(a_site(racks=2, slots=4, odd_slots=False), loop, seed=seed)
         station = stage.site.stations[ASSETS[family]]
         line = Line(stage.net, station)
-        told = stage.site.machine(station.asset).password if password is None else password
+        machine = stage.site.machine(station.asset)
         target = Target(
             asset=station.asset,
             address=station.address,
             user=USERS[family],
-            password=Secret(told),
+            password=Secret(machine.password if password is None else password),
+            pin=Pin(mac=machine.mac, serial=machine.serial, source="test"),
         )
         driver = make_drivers(line, stage.clock)[family]
         return await play(Bench(stage, line, station, driver, target))

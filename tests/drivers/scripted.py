@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from control_plane.core.errors import OversizedReply, Unreachable
+from control_plane.core.memory import Pin
 from control_plane.core.ports import Target
 from control_plane.core.secret import Secret
 
 Answer = Callable[[int, bytes], bytes | None]
 """Port and request → the reply; `None` breaks the connection."""
-TARGET = Target(asset="A-1", address="10.0.0.1", user="root", password=Secret("s3cret-password"))
+TARGET = Target(
+    asset="A-1",
+    address="10.0.0.1",
+    user="root",
+    password=Secret("s3cret-password"),
+    pin=Pin(mac="02:00:00:00:00:01", serial=None, source="test"),
+)
 
 
 class StillClock:

@@ -22,6 +22,7 @@ from control_plane.core.change import (
     StopMining,
 )
 from control_plane.core.errors import AuthRejected, Unreachable
+from control_plane.core.memory import Pin
 from control_plane.core.observation import Activity, Depth, Field, Observation, PoolSetting
 from control_plane.core.ports import Target
 from control_plane.core.secret import Secret
@@ -46,6 +47,7 @@ from control_plane.simulator.machine import World
 from control_plane.simulator.memory import MemoryNet
 from control_plane.simulator.network import Network, Station
 from control_plane.simulator.virtual import EPOCH_S, VirtualClock, VirtualLoop, run_virtual
+from tests.drivers.making import always
 from tests.simulator.making import POOLS, S21, a_machine
 
 T = TypeVar("T")
@@ -66,7 +68,7 @@ class Bench(NamedTuple):
         return await self.driver.observe(self.target, depth)
 
     async def apply(self, change: Change) -> object:
-        return await self.driver.apply(self.target, change)
+        return await self.driver.apply(self.target, change, always)
 
     @property
     def conf(self) -> Conf:
@@ -92,7 +94,13 @@ def on_unit(
         network.add(Station("A-1", AT, device))
         net = MemoryNet(network)
         driver = AntminerDriver(net, VirtualClock(loop, scale=1.0, epoch_s=EPOCH_S))
-        target = Target(asset="A-1", address=AT, user="root", password=Secret("root"))
+        target = Target(
+            asset="A-1",
+            address=AT,
+            user="root",
+            password=Secret("root"),
+            pin=Pin(mac=machine.mac, serial=machine.serial, source="test"),
+        )
         return await play(Bench(device, world, net, driver, target))
 
     return run_virtual(main)

@@ -25,6 +25,7 @@ from control_plane.core.change import (
 from control_plane.core.errors import ControlPlaneError, UnexpectedReply
 from control_plane.core.observation import Activity, Depth, Field, Observation, PoolSetting
 from control_plane.drivers.antminer import AntminerDriver
+from tests.drivers.making import always
 from tests.drivers.scripted import TARGET, Answer, ScriptedNet, StillClock
 
 OK = [
@@ -136,7 +137,7 @@ def look(depth: Depth = Depth.TELEMETRY, **replies: Any) -> Observation:
 
 def apply(change: Any, **replies: Any) -> tuple[Outcome, int]:
     net = ScriptedNet(device(**replies))
-    outcome = asyncio.run(AntminerDriver(net, StillClock()).apply(TARGET, change))
+    outcome = asyncio.run(AntminerDriver(net, StillClock()).apply(TARGET, change, always))
     return outcome, sum(b"set_miner_conf" in asked for asked in net.asked)
 
 
@@ -363,7 +364,7 @@ def test_only_a_clear_answer_is_an_outcome(answer: Any, outcome: type[Outcome]) 
 def test_a_write_goes_out_on_a_fresh_connection(change: Any) -> None:
     """On a kept one nobody could tell a write that was lost from one that never left."""
     net = ScriptedNet(device(), keeps=True)
-    asyncio.run(AntminerDriver(net, StillClock()).apply(TARGET, change))
+    asyncio.run(AntminerDriver(net, StillClock()).apply(TARGET, change, always))
     assert b"set_miner_conf" in net.asked[-1] or b"reboot" in net.asked[-1]
     assert net.fresh[-1]
 

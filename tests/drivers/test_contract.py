@@ -37,7 +37,7 @@ from control_plane.core.errors import (
 from control_plane.core.observation import FIELDS, Activity, Depth, Observation
 from control_plane.drivers.registry import FAMILIES, all_capabilities, capabilities_of
 from control_plane.simulator.network import Trouble
-from tests.drivers.making import NEW_POOLS, USERS, Bench, on_bench
+from tests.drivers.making import NEW_POOLS, USERS, Bench, always, on_bench
 
 EVERY: tuple[Change, ...] = (
     SetPools(NEW_POOLS),
@@ -172,7 +172,7 @@ def test_a_write_leaves_at_most_once_and_nothing_written_is_called_failed(
 
     async def play(bench: Bench, before: int) -> tuple[int, Outcome]:
         bench.line.trouble, bench.line.before_request = trouble, before
-        outcome = await bench.driver.apply(bench.target, change)
+        outcome = await bench.driver.apply(bench.target, change, always)
         arrived = bench.writes()
         assert len(arrived) <= 1
         if any(write.honoured for write in arrived):
@@ -196,7 +196,7 @@ def test_a_write_leaves_at_most_once_and_nothing_written_is_called_failed(
 def test_a_write_with_a_wrong_password_waits_for_a_person(family: str) -> None:
     async def play(bench: Bench) -> None:
         for change in (SetPools(NEW_POOLS), StopMining()):
-            outcome = await bench.driver.apply(bench.target, change)
+            outcome = await bench.driver.apply(bench.target, change, always)
             assert isinstance(outcome, Failed) <= (not getattr(outcome, "retryable", False))
             assert not isinstance(outcome, Applied | InProgress)
         assert not any(write.honoured for write in bench.writes())
@@ -222,7 +222,7 @@ def test_an_odd_user_name_harms_nothing(family: str, user: str) -> None:
 @each_family
 def test_zero_pools_are_refused_before_anything_is_sent(family: str) -> None:
     async def play(bench: Bench) -> None:
-        outcome = await bench.driver.apply(bench.target, SetPools(()))
+        outcome = await bench.driver.apply(bench.target, SetPools(()), always)
         assert isinstance(outcome, Failed)
         assert not outcome.retryable
         assert bench.line.connections == 0
@@ -233,7 +233,7 @@ def test_zero_pools_are_refused_before_anything_is_sent(family: str) -> None:
 @each_family
 def test_more_pools_than_slots_are_refused(family: str) -> None:
     async def play(bench: Bench) -> None:
-        outcome = await bench.driver.apply(bench.target, SetPools(NEW_POOLS * 2))
+        outcome = await bench.driver.apply(bench.target, SetPools(NEW_POOLS * 2), always)
         assert isinstance(outcome, Failed)
         assert not outcome.retryable
         assert not bench.writes()
@@ -247,7 +247,7 @@ def test_pools_sleep_and_waking_read_back_and_show(family: str) -> None:
         told = bench.driver.capabilities
 
         async def do(change: Change) -> Observation:
-            outcome = await bench.driver.apply(bench.target, change)
+            outcome = await bench.driver.apply(bench.target, change, always)
             assert isinstance(outcome, Applied | InProgress)
             await bench.stage.clock.sleep(told.writes[kind_of(change)].effect_s)
             return await bench.driver.observe(bench.target, Depth.FULL)
@@ -264,5 +264,104 @@ def test_pools_sleep_and_waking_read_back_and_show(family: str) -> None:
         assert seen.settings.mining is True
         assert seen.settings.power_mode == "normal"
         assert seen.telemetry.activity is Activity.HASHING
+
+    on_bench(family, play)
+
+
+def honest_requests(family: str, change: Change) -> tuple[int, list[int]]:
+    """How many requests a write takes, and which of them (from 1) its permit was asked for."""
+
+    async def play(bench: Bench) -> tuple[int, list[int]]:
+        asked: list[int] = []
+
+        def permit() -> None:
+            asked.append(bench.line.requests + 1)
+
+        before = await prepare(bench, change)
+        await bench.driver.apply(bench.target, change, permit)
+        assert len(asked) == len(bench.writes()) - before
+        return bench.line.requests, asked
+
+    return on_bench(family, play)
+
+
+async def prepare(bench: Bench, change: Change) -> int:
+    """Waking starts from sleep, so that it is written in all its parts; how many writes that took."""
+    if isinstance(change, StartMining):
+        await bench.driver.apply(bench.target, StopMining(), always)
+        await bench.stage.clock.sleep(600)
+        bench.line.requests = 0
+    return len(bench.writes())
+
+
+each_change = pytest.mark.parametrize(
+    "change", [*EVERY, StartMining("low")], ids=lambda change: kind_of(change).value
+)
+
+
+@each_family
+@each_change
+def test_a_write_leaves_only_by_permit_and_each_part_of_it_by_its_own(
+    family: str, change: Change
+) -> None:
+    """A hold is taken while the driver works: whatever has not left by then does not leave."""
+    _, asked = honest_requests(family, change)
+
+    async def play(bench: Bench, granted: int) -> tuple[int, Outcome]:
+        answers = iter([None] * granted)
+        before = await prepare(bench, change)
+        outcome = await bench.driver.apply(
+            bench.target, change, lambda: next(answers, "safety hold of ann")
+        )
+        return len(bench.writes()) - before, outcome
+
+    for granted in range(len(asked)):
+        sent, outcome = on_bench(family, lambda bench, n=granted: play(bench, n))  # type: ignore[misc]
+        assert sent == granted
+        assert "safety hold of ann" in str(outcome)
+        if granted:
+            assert isinstance(outcome, InProgress)
+        else:
+            assert isinstance(outcome, Failed)
+            assert outcome.retryable
+
+
+@each_family
+@each_change
+def test_a_machine_that_took_the_address_meanwhile_is_not_written_to(
+    family: str, change: Change
+) -> None:
+    """Another one answers from any request on; only the very bytes of a write can be too late for it."""
+    requests, asked = honest_requests(family, change)
+
+    async def play(bench: Bench, before: int) -> tuple[int, Outcome]:
+        sent = 0
+
+        def exchange() -> None:
+            nonlocal sent
+            machine, sent = bench.stage.site.machine(bench.target.asset), len(bench.writes())
+            machine.mac, machine.serial = "02:99:00:00:00:99", "OTHER"
+
+        await prepare(bench, change)
+        bench.line.happening, bench.line.before_request = exchange, before
+        outcome = await bench.driver.apply(bench.target, change, always)
+        return len(bench.writes()) - sent, outcome
+
+    for before in range(1, requests + 1):
+        written, outcome = on_bench(family, lambda bench, n=before: play(bench, n))  # type: ignore[misc]
+        assert written == (before in asked), before
+        if asked and before < min(asked):
+            assert isinstance(outcome, Failed)
+            assert "02:99:00:00:00:99 answers" in outcome.reason
+
+
+@each_family
+@each_change
+def test_without_a_pin_nothing_is_written(family: str, change: Change) -> None:
+    async def play(bench: Bench) -> None:
+        before = await prepare(bench, change)
+        target = msgspec.structs.replace(bench.target, pin=None)
+        assert isinstance(await bench.driver.apply(target, change, always), Failed)
+        assert len(bench.writes()) == before
 
     on_bench(family, play)

@@ -24,6 +24,7 @@ from control_plane.core.change import (
     StartMining,
     StopMining,
 )
+from control_plane.core.memory import Pin
 from control_plane.core.observation import Activity, Depth, Field, Observation, PoolSetting
 from control_plane.core.ports import Driver, Target
 from control_plane.core.secret import Secret
@@ -46,7 +47,7 @@ from control_plane.simulator.whatsminer_unit import (
     WriteApi,
 )
 from tests.drivers.making import Bench as AnyBench
-from tests.drivers.making import on_bench
+from tests.drivers.making import always, on_bench
 from tests.simulator.making import M60S, a_machine
 
 T = TypeVar("T")
@@ -74,7 +75,7 @@ class Bench(NamedTuple):
         return await self.driver.observe(self.target, depth)
 
     async def apply(self, change: Change) -> Outcome:
-        return await self.driver.apply(self.target, change)
+        return await self.driver.apply(self.target, change, always)
 
     def writes(self) -> list[str]:
         return [write.kind for write in self.ledger()]
@@ -103,7 +104,13 @@ def on_unit(
         network.add(Station("W-1", AT, device))
         net = MemoryNet(network)
         driver = WhatsminerDriver(net, VirtualClock(loop, scale=1.0, epoch_s=EPOCH_S))
-        target = Target(asset="W-1", address=AT, user="admin", password=Secret(password))
+        target = Target(
+            asset="W-1",
+            address=AT,
+            user="admin",
+            password=Secret(password),
+            pin=Pin(mac=machine.mac, serial=machine.serial, source="test"),
+        )
         return await play(Bench(device, world, net, driver, target))
 
     return run_virtual(main)
@@ -388,7 +395,7 @@ def test_no_line_sends_a_half_of_waking_twice_or_calls_it_nothing(trouble: Troub
         bench.stage.site.machine(bench.target.asset).sleep()
         await bench.stage.clock.sleep(60)
         bench.line.trouble, bench.line.before_request = trouble, before
-        outcome = await bench.driver.apply(bench.target, StartMining("low"))
+        outcome = await bench.driver.apply(bench.target, StartMining("low"), always)
         arrived = [write.kind for write in bench.writes()]
         assert arrived in ([], ["set_low_power"], ["set_low_power", "power_on"])
         if arrived:
@@ -398,7 +405,7 @@ def test_no_line_sends_a_half_of_waking_twice_or_calls_it_nothing(trouble: Troub
     before = 1
     while on_bench("whatsminer_v2", lambda bench, n=before: play(bench, n)) >= before:  # type: ignore[misc]
         before += 1
-    assert before == 9
+    assert before == 11
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,16 @@ from control_plane.core.change import (
     StopMining,
 )
 from control_plane.core.errors import OversizedReply, UnexpectedReply, Unreachable
+from control_plane.core.memory import Pin
 from control_plane.core.observation import Activity, Depth, Field, Observation, PoolSetting
 from control_plane.drivers.whatsminer import WhatsminerDriver
 from control_plane.simulator.whatsminer_crypto import Credentials
-from tests.drivers.scripted import TARGET, ScriptedNet, StillClock
+from tests.drivers import scripted
+from tests.drivers.making import always
+from tests.drivers.scripted import ScriptedNet, StillClock
 
 HONEST = (Unreachable, UnexpectedReply, OversizedReply)
-PASSWORD = TARGET.password.reveal()
+PASSWORD = scripted.TARGET.password.reveal()
 SALT = "BQ5hoXV9"
 POOL = PoolSetting(url="stratum+tcp://a.pool:3333", worker="acct.w1")
 
@@ -54,6 +57,9 @@ POOLS: list[dict[str, Any]] = [
 ]
 BOARDS: list[dict[str, Any]] = [{"Slot": 0, "MHS 5s": 60e6, "Effective Chips": 105}]
 INFO = {"mac": "C6:07:20:00:1E:C2", "proto": "static", "minersn": "SN1"}
+TARGET = msgspec.structs.replace(
+    scripted.TARGET, pin=Pin(mac="c6:07:20:00:1e:c2", serial="SN1", source="test")
+)
 STATUS = {"mineroff": "false", "FirmwareVersion": "20240924.14.Rel", "power_mode": ""}
 CHALLENGE = {"time": "5626", "salt": SALT, "newsalt": "jbzkfQls"}
 
@@ -122,7 +128,7 @@ class Written(NamedTuple):
 def write(**replies: object) -> Written:
     script = Script(**replies)
     driver = WhatsminerDriver(ScriptedNet(script), StillClock())
-    return Written(asyncio.run(driver.apply(TARGET, StopMining())), script.written)
+    return Written(asyncio.run(driver.apply(TARGET, StopMining(), always)), script.written)
 
 
 # -- what real ones say --------------------------------------------------------------------------------
@@ -394,7 +400,7 @@ def test_a_refused_token_tells_of_the_write_interface_too() -> None:
         script = Script(get_token=daemon("can't access write cmd", 45))
         driver = WhatsminerDriver(ScriptedNet(script), StillClock())
         seen = [await driver.observe(TARGET, Depth.FULL)]
-        await driver.apply(TARGET, StopMining())
+        await driver.apply(TARGET, StopMining(), always)
         seen.append(await driver.observe(TARGET, Depth.FULL))
         script.replies["get_token"] = daemon(CHALLENGE, 134)
         script.replies["write"] = daemon("check token err", 135)
@@ -407,7 +413,7 @@ def test_a_refused_token_tells_of_the_write_interface_too() -> None:
 def test_no_secret_of_the_pools_leaves_but_sealed() -> None:
     net = ScriptedNet(Script())
     driver = WhatsminerDriver(net, StillClock())
-    assert isinstance(asyncio.run(driver.apply(TARGET, SetPools((POOL,)))), Applied)
+    assert isinstance(asyncio.run(driver.apply(TARGET, SetPools((POOL,)), always)), Applied)
     sent = b"".join(net.asked)
     assert PASSWORD.encode() not in sent
     assert POOL.url.encode() not in sent

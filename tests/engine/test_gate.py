@@ -189,6 +189,43 @@ def test_after_a_take_over_the_gate_is_closed_for_good() -> None:
     assert not old.is_open
 
 
+HOLD = overlay(OverlayKind.SAFETY_HOLD, "r1")
+
+
+@pytest.mark.parametrize(
+    ("change", "then", "refusal"),
+    [
+        (SET, HOLD, "safety hold of ann"),
+        (StopMining(), HOLD, None),
+        (SET, overlay(OverlayKind.FREEZE, "t"), "frozen"),
+        (SetPowerMode("low"), overlay(OverlayKind.FREEZE, "t"), None),
+        (SET, overlay(OverlayKind.SAFETY_HOLD, "pdu2"), None),
+    ],
+)
+def test_what_has_passed_is_judged_again_by_the_holds_of_the_moment(
+    change: Change, then: Overlay, refusal: str | None
+) -> None:
+    store = Store(None)
+    passed = gate(store)
+    intent = Intent(slot=slot(), step=step_of(change), seen=seen())
+    assert isinstance(passed.intend([intent], NOW_S)[0], Operation)
+    assert passed.refuses(intent, NOW_S) is None
+    store.put_overlay(then)
+    assert passed.refuses(intent, NOW_S) == refusal
+
+
+def test_not_even_a_stop_leaves_after_a_take_over_or_without_the_store(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.sqlite")
+    intent = Intent(slot=slot(), step=step_of(StopMining()), seen=seen())
+    old = gate(store)
+    store.take_over()
+    assert old.refuses(intent, NOW_S) == "epoch 1 was taken over by epoch 2"
+    assert old.refuses(intent, NOW_S) == "the gate is closed"
+    blind = gate(store)
+    store.close()
+    assert "closed database" in str(blind.refuses(intent, NOW_S))
+
+
 def test_a_batch_is_durable_as_one_or_not_at_all(tmp_path: Path) -> None:
     store = Store(tmp_path / "s.sqlite")
     closed = gate(store, AuditFile(tmp_path / "missing" / "audit.jsonl"))
