@@ -60,29 +60,17 @@ def accept(
             f"is now {short(proposal.digest)}: run `gridplane plan` again"
         )
     check_approvals(proposal.site, proposal.plan.approvals)
-    current = store.accepted()
-    before = revisions.site(current.digest) if current else None
-    removed = removed_assets(before, proposal.site)
-    _check_shrink(before, removed, proposal.acknowledged_removals)
-    _check_overlays(before, proposal.site, store.overlays(), now_s)
-    same = current is not None and current.digest == proposal.digest
-    record = RevisionRecord(
-        digest=proposal.digest,
-        seq=current.seq + (0 if same else 1) if current else 1,
-        commit=proposal.commit,
-        accepted_at_s=now_s,
-        accepted_by=proposal.by,
-        plan_digest=proposal.plan.digest,
-        approvals=_all_approvals(current if same else None, proposal.plan.approvals),
-    )
+    _load_ahead(store, revisions)
     with store.transaction():
-        if store.accepted() != current:
-            raise NotAccepted(
-                "somebody else accepted a revision meanwhile: run `gridplane plan` again"
-            )
+        current = store.accepted()
+        before = revisions.site(current.digest) if current else None
+        removed = removed_assets(before, proposal.site)
+        _check_shrink(before, removed, proposal.acknowledged_removals)
+        _check_overlays(before, proposal.site, store.overlays(), now_s)
+        record = _record(current, proposal, now_s)
         store.put_revision(record, proposal.files)
         _expect(store, proposal.plan)
-        if not same:
+        if current is None or current.digest != record.digest:
             previous = store.rollout_to(current.digest) if current else None
             store.put_rollout(make_rollout(previous, proposal.site, record, revisions.site))
             _release(store, before, removed, now_s)
@@ -96,18 +84,44 @@ def accept(
                 )
             ]
         )
-        audit.append(
-            [
-                {
-                    "at_s": now_s,
-                    "kind": "accept",
-                    "revision": record.digest,
-                    "by": record.accepted_by,
-                    "plan": record.plan_digest,
-                }
-            ]
-        )
+        audit.append([_audit_record(record)])
     return record
+
+
+def _load_ahead(store: Store, revisions: Revisions) -> None:
+    """Load what will be compared, which takes seconds on large sites: not while the Store is locked."""
+    current = store.accepted()
+    if current is None:
+        return
+    digests = {current.digest}
+    rollout = store.rollout_to(current.digest)
+    if rollout is not None:
+        digests |= {d for d in (rollout.origin, *rollout.behind.values()) if d is not None}
+    for digest in digests:
+        revisions.site(digest)
+
+
+def _record(current: RevisionRecord | None, proposal: Proposal, now_s: float) -> RevisionRecord:
+    same = current is not None and current.digest == proposal.digest
+    return RevisionRecord(
+        digest=proposal.digest,
+        seq=current.seq + (0 if same else 1) if current else 1,
+        commit=proposal.commit,
+        accepted_at_s=now_s,
+        accepted_by=proposal.by,
+        plan_digest=proposal.plan.digest,
+        approvals=_all_approvals(current if same else None, proposal.plan.approvals),
+    )
+
+
+def _audit_record(record: RevisionRecord) -> Mapping[str, object]:
+    return {
+        "at_s": record.accepted_at_s,
+        "kind": "accept",
+        "revision": record.digest,
+        "by": record.accepted_by,
+        "plan": record.plan_digest,
+    }
 
 
 def check_approvals(site: Site, approvals: Iterable[Approval]) -> None:

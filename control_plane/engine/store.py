@@ -63,6 +63,17 @@ _MIGRATIONS: Mapping[int, str] = {}
 """From version → script to the next one; forward only."""
 
 T = TypeVar("T")
+_COLUMNS: Mapping[str, tuple[str, str]] = {
+    "meta": ("key", "value"),
+    "revision": ("digest", "doc"),
+    "memory": ("asset", "doc"),
+    "sighting": ("asset", "doc"),
+    "released": ("asset", "doc"),
+    "standing_order": ("seq", "doc"),
+    "shown_plan": ("digest", "doc"),
+    "event": ("seq", "doc"),
+}
+"""Where a table's key and record stand; elsewhere in `id` and `doc`."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -157,24 +168,60 @@ class Store:
         except sqlite3.Error as error:
             raise self._failure(error) from error
 
-    def _docs(self, kind: type[T], sql: str, args: Sequence[object] = ()) -> list[T]:
-        decoder = msgspec.json.Decoder(kind)
-        return [decoder.decode(row[0]) for row in self._rows(sql, args)]
+    def _docs(
+        self, kind: type[T], table: str, rest: str = "", args: Sequence[object] = ()
+    ) -> list[T]:
+        return [doc for _, doc in self._keyed(kind, table, rest, args)]
+
+    def _keyed(
+        self, kind: type[T], table: str, rest: str = "", args: Sequence[object] = ()
+    ) -> list[tuple[Any, T]]:
+        """(key, record) of the rows of a table; `rest` is what follows its name in the query."""
+        return list(self._decoded(kind, table, self._select(table, rest, args)))
+
+    def _select(self, table: str, rest: str, args: Sequence[object]) -> Iterable[tuple[Any, bytes]]:
+        key, doc = _COLUMNS.get(table, ("id", "doc"))
+        try:
+            # Names of tables and columns are ours.
+            return self._db.execute(f"SELECT {key}, {doc} FROM {table} {rest}", args)  # noqa: S608
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+
+    def _decoded(
+        self, kind: type[T], table: str, rows: Iterable[tuple[Any, bytes]]
+    ) -> Iterator[tuple[Any, T]]:
+        decode = msgspec.json.Decoder(kind).decode
+        key: object = None
+        try:
+            for key, doc in rows:
+                yield key, decode(doc)
+        except msgspec.DecodeError as error:
+            raise self._damaged(table, key, error) from error
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+
+    def _damaged(self, table: str, key: object, error: Exception) -> StoreError:
+        return self._failure(sqlite3.DatabaseError(f"malformed {table} {key}: {error}"))
 
     # --- fence ---------------------------------------------------------------------------------
 
     def next_number(self, name: str) -> int:
         """The next number of a series, from 1; never given twice. Inside the transaction that uses it."""
         with self.transaction() as db:
-            rows = self._rows("SELECT value FROM meta WHERE key = ?", (f"number.{name}",))
-            number = int(rows[0][0]) + 1 if rows else 1
+            number = self._number(f"number.{name}") + 1
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"number.{name}", number))
         return number
 
     def epoch(self) -> int:
         """The epoch of the last take-over; 0 before the first."""
-        rows = self._rows("SELECT value FROM meta WHERE key = 'epoch'")
-        return int(rows[0][0]) if rows else 0
+        return self._number("epoch")
+
+    def _number(self, key: str) -> int:
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
+        try:
+            return int(rows[0][0]) if rows else 0
+        except ValueError as error:
+            raise self._damaged("meta", key, error) from error
 
     def take_over(self) -> int:
         """Begin a new epoch and return it; every older holder is fenced off from now on."""
@@ -206,21 +253,26 @@ class Store:
     # --- revisions -----------------------------------------------------------------------------
 
     def put_revision(self, record: RevisionRecord, files: Mapping[str, bytes]) -> None:
-        """Keep an accepted revision with the bytes of its files, as written."""
+        """Keep an accepted revision with the bytes of its files, as written.
+
+        Raises:
+            StoreError: another revision has its number; that one stays.
+        """
         blob = zlib.compress(msgspec.msgpack.encode(dict(files)), 6)
         with self.transaction() as db:
             db.execute(
-                "INSERT OR REPLACE INTO revision VALUES (?, ?, ?, ?)",
+                "INSERT INTO revision VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE "
+                "SET seq = excluded.seq, doc = excluded.doc, files = excluded.files",
                 (record.digest, record.seq, _encode(record), blob),
             )
 
     def revisions(self) -> list[RevisionRecord]:
         """Accepted revisions, the one in force last."""
-        return self._docs(RevisionRecord, "SELECT doc FROM revision ORDER BY seq")
+        return self._docs(RevisionRecord, "revision", "ORDER BY seq")
 
     def accepted(self) -> RevisionRecord | None:
         """The revision in force."""
-        found = self._docs(RevisionRecord, "SELECT doc FROM revision ORDER BY seq DESC LIMIT 1")
+        found = self._docs(RevisionRecord, "revision", "ORDER BY seq DESC LIMIT 1")
         return found[0] if found else None
 
     def revision_files(self, digest: str) -> dict[str, bytes]:
@@ -232,7 +284,10 @@ class Store:
         rows = self._rows("SELECT files FROM revision WHERE digest = ?", (digest,))
         if not rows:
             raise StoreError(f"revision {digest[:12]} is not in the Store")
-        return msgspec.msgpack.decode(zlib.decompress(rows[0][0]), type=dict[str, bytes])
+        try:
+            return msgspec.msgpack.decode(zlib.decompress(rows[0][0]), type=dict[str, bytes])
+        except (zlib.error, msgspec.DecodeError) as error:
+            raise self._damaged("revision", digest, error) from error
 
     def put_shown_plan(self, plan: ShownPlan) -> None:
         """Remember a plan that was shown; the oldest are forgotten."""
@@ -252,7 +307,8 @@ class Store:
         pattern = prefix.replace("%", "").replace("_", "") + "%"
         return self._docs(
             ShownPlan,
-            "SELECT doc FROM shown_plan WHERE digest LIKE ? ORDER BY at_s DESC",
+            "shown_plan",
+            "WHERE digest LIKE ? ORDER BY at_s DESC",
             (pattern,),
         )
 
@@ -260,7 +316,7 @@ class Store:
 
     def memories(self) -> dict[str, Memory]:
         """Every device's memory."""
-        return {m.asset: m for m in self._docs(Memory, "SELECT doc FROM memory")}
+        return {m.asset: m for m in self._docs(Memory, "memory")}
 
     def put_memories(self, memories: Iterable[Memory]) -> None:
         """Keep memories."""
@@ -272,12 +328,12 @@ class Store:
 
     def sightings(self) -> dict[str, Observation | Unseen]:
         """The last flushed sighting of every device."""
-        found = self._docs(_SIGHTING, "SELECT doc FROM sighting")
+        found = self._docs(_SIGHTING, "sighting")
         return {s.asset: s for s in found}
 
     def sighting(self, asset: str) -> Observation | Unseen | None:
         """The last flushed sighting of one device."""
-        found = self._docs(_SIGHTING, "SELECT doc FROM sighting WHERE asset = ?", (asset,))
+        found = self._docs(_SIGHTING, "sighting", "WHERE asset = ?", (asset,))
         return found[0] if found else None
 
     def put_sightings(self, sightings: Iterable[Observation | Unseen]) -> None:
@@ -290,7 +346,7 @@ class Store:
 
     def released(self) -> list[Released]:
         """Devices that left the declaration and still count."""
-        return self._docs(Released, "SELECT doc FROM released ORDER BY asset")
+        return self._docs(Released, "released", "ORDER BY asset")
 
     def put_released(self, devices: Iterable[Released]) -> None:
         """Release devices."""
@@ -309,7 +365,7 @@ class Store:
 
     def overlays(self) -> tuple[Overlay, ...]:
         """Every overlay in force, expired ones included, by id."""
-        return tuple(self._docs(Overlay, "SELECT doc FROM overlay ORDER BY id"))
+        return tuple(self._docs(Overlay, "overlay", "ORDER BY id"))
 
     def put_overlay(self, overlay: Overlay) -> None:
         """Set an overlay."""
@@ -332,9 +388,7 @@ class Store:
 
     def orders(self) -> list[tuple[int, Order]]:
         """Orders that nobody carried out yet, oldest first."""
-        decoder = msgspec.json.Decoder(Order)
-        rows = self._rows("SELECT seq, doc FROM standing_order ORDER BY seq")
-        return [(int(row[0]), decoder.decode(row[1])) for row in rows]
+        return self._keyed(Order, "standing_order", "ORDER BY seq")
 
     def drop_orders(self, numbers: Iterable[int]) -> None:
         """Forget orders that were carried out; in the transaction that keeps their effect."""
@@ -353,28 +407,18 @@ class Store:
 
     def open_operations(self) -> list[Operation]:
         """Operations whose end is not known, in the order of their ids."""
-        return self._docs(Operation, "SELECT doc FROM operation WHERE open = 1 ORDER BY id")
+        return self._docs(Operation, "operation", "WHERE open = 1 ORDER BY id")
 
     def operations(self, asset: str | None = None, limit: int = 50) -> list[Operation]:
         """The last operations, newest first."""
         where, args = ("WHERE asset = ? ", (asset, limit)) if asset else ("", (limit,))
-        return self._docs(
-            Operation,
-            f"SELECT doc FROM operation {where}ORDER BY rowid DESC LIMIT ?",  # noqa: S608 - a fixed text
-            args,
-        )
+        return self._docs(Operation, "operation", f"{where}ORDER BY rowid DESC LIMIT ?", args)
 
     def operations_since(self, at_s: float) -> list[Operation]:
         """Operations intended at or after a policy time, oldest first."""
-        decoder = msgspec.json.Decoder(Operation)
-        try:
-            newest_first = map(
-                decoder.decode,
-                (row[0] for row in self._db.execute("SELECT doc FROM operation ORDER BY id DESC")),
-            )
-            return [*takewhile(lambda o: o.sent_at_s >= at_s, newest_first)][::-1]
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
+        rows = self._select("operation", "ORDER BY id DESC", ())
+        newest_first = (operation for _, operation in self._decoded(Operation, "operation", rows))
+        return [*takewhile(lambda o: o.sent_at_s >= at_s, newest_first)][::-1]
 
     # --- rollouts, incidents, events, status -----------------------------------------------------
 
@@ -389,7 +433,7 @@ class Store:
 
     def rollouts(self) -> list[Rollout]:
         """Rollouts, the newest last."""
-        return self._docs(Rollout, "SELECT doc FROM rollout ORDER BY seq")
+        return self._docs(Rollout, "rollout", "ORDER BY seq")
 
     def rollout_to(self, digest: str) -> Rollout | None:
         """The last rollout to a revision."""
@@ -406,7 +450,7 @@ class Store:
     def incidents(self, *, open_only: bool = True) -> list[Incident]:
         """Incidents by id."""
         where = "WHERE open = 1 " if open_only else ""
-        return self._docs(Incident, f"SELECT doc FROM incident {where}ORDER BY id")  # noqa: S608
+        return self._docs(Incident, "incident", f"{where}ORDER BY id")
 
     def put_events(self, events: Iterable[Event]) -> None:
         """Append events; the oldest beyond a bound are forgotten (the audit file keeps all)."""
@@ -424,12 +468,7 @@ class Store:
     ) -> list[tuple[int, Event]]:
         """(sequence number, event), newest first; of one asset, or of all."""
         where, args = ("AND asset = ? ", (after, asset, limit)) if asset else ("", (after, limit))
-        rows = self._rows(
-            f"SELECT seq, doc FROM event WHERE seq > ? {where}ORDER BY seq DESC LIMIT ?",  # noqa: S608
-            args,
-        )
-        decoder = msgspec.json.Decoder(Event)
-        return [(int(row[0]), decoder.decode(row[1])) for row in rows]
+        return self._keyed(Event, "event", f"WHERE seq > ? {where}ORDER BY seq DESC LIMIT ?", args)
 
     def put_status(self, status: EngineStatus) -> None:
         """The heartbeat of the engine."""
@@ -443,5 +482,5 @@ class Store:
 
     def status(self) -> EngineStatus | None:
         """The last heartbeat, however old."""
-        found = self._docs(EngineStatus, "SELECT value FROM meta WHERE key = 'engine'")
+        found = self._docs(EngineStatus, "meta", "WHERE key = 'engine'")
         return found[0] if found else None

@@ -161,3 +161,29 @@ def test_an_approval_comes_into_force_with_its_revision_and_stays_with_it(desk: 
     record = desk.accept("two", asking_site())
     assert [a.by for a in record.approvals] == ["dora"]
     assert desk.accept("three", asking_site()).approvals == ()
+
+
+# --- two at once -----------------------------------------------------------------------------------
+
+
+def test_whoever_accepts_second_comes_after_the_first_and_loses_him_nothing(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Desk(tmp_path)
+    other.revisions.learn("one", site(RACK))
+    load = desk.revisions.site
+
+    def somebody_is_faster(digest: str) -> Site:
+        monkeypatch.setattr(desk.revisions, "site", load)
+        other.accept("theirs", site((*RACK, device("d5", slot=5))))
+        desk.revisions.learn("theirs", site((*RACK, device("d5", slot=5))))
+        return load(digest)
+
+    monkeypatch.setattr(desk.revisions, "site", somebody_is_faster)
+    ours = desk.accept("ours", site(RACK), acknowledged_removals=1)
+    kept = [(r.digest, r.seq) for r in desk.store.revisions()]
+    assert kept == [("one", 1), ("theirs", 2), ("ours", 3)]
+    rollout = desk.store.rollout_to(ours.digest)
+    assert rollout is not None
+    assert rollout.origin == "theirs"
+    assert [r.asset for r in desk.store.released()] == ["d5"]

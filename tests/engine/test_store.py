@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,14 @@ def test_the_revision_accepted_last_is_in_force_even_if_its_content_is_older(sto
     assert (accepted.digest, accepted.seq) == ("aa", 3)
 
 
+def test_a_revision_never_takes_another_s_place(store: Store) -> None:
+    store.put_revision(record("aa", 1), {"f": b"1"})
+    with pytest.raises(StoreError):
+        store.put_revision(record("bb", 1), {"f": b"2"})
+    assert store.revisions() == [record("aa", 1)]
+    assert store.revision_files("aa") == {"f": b"1"}
+
+
 def test_numbers_are_never_given_twice(tmp_path: Path, store: Store) -> None:
     assert [store.next_number("overlay") for _ in range(3)] == [1, 2, 3]
     other = Store(tmp_path / "state.sqlite")
@@ -177,3 +186,49 @@ def test_a_full_disk_is_an_error_and_leaves_the_old_state(store: Store) -> None:
         store.put_memories(Memory(asset=f"d{n}", pin=PIN) for n in range(2_000))
     assert store.memories() == {}
     assert store.overlays() == (hold(),)
+
+
+def _spoil(path: Path, sql: str) -> None:
+    db = sqlite3.connect(path)
+    assert db.execute(sql).rowcount == 1
+    db.commit()
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "read"),
+    [
+        ("memory", "d1", Store.memories),
+        ("overlay", "h0001", Store.overlays),
+        ("revision", "aa", Store.accepted),
+        ("operation", operation(1).id, Store.open_operations),
+        ("operation", operation(1).id, lambda store: store.operations_since(0.0)),
+        ("event", "1", Store.events),
+    ],
+    ids=["memory", "overlay", "revision", "operation", "operations since", "event"],
+)
+@pytest.mark.parametrize("doc", ["x'7b22'", "'{}'", "'[]'"], ids=["cut", "empty", "other"])
+def test_a_damaged_record_in_a_good_file_is_named_with_the_way_out(
+    tmp_path: Path, store: Store, table: str, key: str, read: Callable[[Store], object], doc: str
+) -> None:
+    store.put_memories([Memory(asset="d1")])
+    store.put_overlay(hold())
+    store.put_revision(record("aa", 1), {})
+    store.put_operations([operation(1)])
+    store.put_events([Event(at_s=NOW_S, kind="k", text="t")])
+    _spoil(tmp_path / "state.sqlite", f"UPDATE {table} SET doc = {doc}")  # noqa: S608 - of these tests
+    with pytest.raises(StoreError, match=rf"damaged.*{table} {key}.*restore a backup"):
+        read(store)
+
+
+def test_damaged_files_of_a_revision_and_damaged_numbers_are_damage_too(
+    tmp_path: Path, store: Store
+) -> None:
+    store.put_revision(record("aa", 1), {"f": b"x"})
+    store.take_over()
+    _spoil(tmp_path / "state.sqlite", "UPDATE revision SET files = x'00'")
+    _spoil(tmp_path / "state.sqlite", "UPDATE meta SET value = 'x' WHERE key = 'epoch'")
+    with pytest.raises(StoreError, match=r"damaged.*revision aa"):
+        store.revision_files("aa")
+    with pytest.raises(StoreError, match=r"damaged.*meta epoch"):
+        store.epoch()
