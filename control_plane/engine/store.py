@@ -242,7 +242,7 @@ class Store:
 
     def audit_mark(self) -> AuditMark | None:
         """How far the audit file had come; `None` before its first record."""
-        found = self._docs(AuditMark, "SELECT value FROM meta WHERE key = 'audit'")
+        found = self._docs(AuditMark, "meta", "WHERE key = 'audit'")
         return found[0] if found else None
 
     def put_audit_mark(self, mark: AuditMark) -> None:
