@@ -15,6 +15,7 @@ from control_plane.cli.workplace import Workplace, run_async
 from control_plane.core.fleet import Site
 from control_plane.engine.fence import Fence
 from control_plane.engine.loop import Engine, Pace, Progress
+from control_plane.views.table import counted
 
 _FORCE_AFTER = 2
 """The second signal no longer waits for what is under way."""
@@ -79,12 +80,19 @@ async def _converge(
             shown = len(progress.pages)
             line.say(text_of(progress))
 
-        ended = await engine.run(until=until, report=report)
+        try:
+            ended = await engine.run(until=until, report=report)
+        except asyncio.CancelledError:
+            if not stops.at_once:
+                raise
+            ended = engine.progress()
         line.say(text_of(ended), force=True)
     if stops.count:
+        how = "stopped at once" if stops.at_once else "stopped"
+        waits = "waits for its" if ended.waiting == 1 else "wait for their"
         click.echo(
-            f"stopped: {ended.waiting} writes wait for their evidence and are recorded; the next "
-            "start looks at them and sends none of them again",
+            f"{how}: {counted(ended.waiting, 'write')} {waits} evidence, recorded as open; the next "
+            "start looks, and sends none of them again",
             err=True,
         )
     return ended, bool(stops.count)
@@ -98,6 +106,11 @@ class _Stops:
         self._engine = engine
         self._task = asyncio.current_task()
 
+    @property
+    def at_once(self) -> bool:
+        """Whether what is under way is not waited for."""
+        return self.count >= _FORCE_AFTER
+
     def listen(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -105,12 +118,15 @@ class _Stops:
 
     def _heard(self) -> None:
         self.count += 1
-        if self.count >= _FORCE_AFTER and self._task is not None:
+        if self.at_once:
+            assert self._task is not None  # noqa: S101 - made inside a task
             self._task.cancel()
             return
+        under_way = self._engine.progress().in_flight
+        first = "finishes" if under_way == 1 else "finish"
         click.echo(
-            f"\nstopping: no new writes; {self._engine.progress().in_flight} are under way and "
-            "finish first. Once more stops at once.",
+            f"\nstopping: no new writes; {counted(under_way, 'write')} under way {first} first. "
+            "Once more stops at once.",
             err=True,
         )
         self._engine.stop()
