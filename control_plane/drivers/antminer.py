@@ -39,10 +39,10 @@ from control_plane.drivers.antminer_conf import Conf, Unwritable, changed, read_
 from control_plane.drivers.driver import (
     ask,
     check_identity,
-    clean,
     decode_reply,
     maybe_written,
     not_written,
+    text_of,
 )
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ _SET_CONF: Final = "/cgi-bin/set_miner_conf.cgi"
 _INFO: Final = "/cgi-bin/get_system_info.cgi"
 _SUMMARY: Final = "/cgi-bin/summary.cgi"
 _REBOOT: Final = "/cgi-bin/reboot.cgi"
+_DONE: Final = b"M000"
 _OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
 
 _RESTART_CHECK_S: Final = 10.0
@@ -224,9 +225,13 @@ class AntminerDriver:
     async def _conf(self, target: Target, web: WebSession) -> Conf | None:
         """The config; `None` where it cannot be understood, which is not the same as empty."""
         try:
-            return read_conf(decode_reply(await web.get(_CONF), f"{target.address} config"))
+            return await self._read_conf(target, web)
         except UnexpectedReply:
             return None
+
+    async def _read_conf(self, target: Target, web: WebSession) -> Conf:
+        what = f"{target.address} config"
+        return read_conf(decode_reply(await web.get(_CONF), what, private=True))
 
     async def _errors(self, target: Target, web: WebSession) -> tuple[str, ...]:
         try:
@@ -244,7 +249,7 @@ class AntminerDriver:
             Unwritable, ControlPlaneError: nothing was written.
         """
         running = await self._running_pools(target)
-        conf = read_conf(decode_reply(await web.get(_CONF), f"{target.address} config"))
+        conf = await self._read_conf(target, web)
         if conf.pools != running.pools:
             raise Unwritable(
                 "the config is not what runs (half-booted, or a restart goes on)", retryable=True
@@ -297,14 +302,16 @@ def _verdict(page: Page) -> Outcome:
     refusal = _refusal(page)
     if refusal is not None:
         return refusal
-    told = clean(page.body.decode("utf-8", "replace"))
     try:
         answer = decode_reply(page.body, "answer")
     except UnexpectedReply:
         answer = {}
-    done = page.status == _OK and (answer.get("stats") == "success" or "M000" in told)
-    if done:
+    # Not the page itself: whatever went wrong, it may be the config with its passwords.
+    told = " ".join(filter(None, (text_of(answer.get(key)) for key in ("stats", "code", "msg"))))
+    if page.status == _OK and (answer.get("stats") == "success" or _DONE in page.body[:200]):
         return Applied(told)
     if answer.get("stats") == "error":
         return RefusedByDevice(told)
-    return InProgress(_RESTART_CHECK_S, f"status {page.status}: {told or 'an empty answer'}")
+    return InProgress(
+        _RESTART_CHECK_S, f"status {page.status}: {told or f'{len(page.body)} bytes'}"
+    )

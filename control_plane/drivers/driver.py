@@ -51,7 +51,7 @@ _decode: Final = msgspec.json.Decoder().decode
 # -- replies -----------------------------------------------------------------------------------------
 
 
-def decode_reply(data: bytes, what: str) -> Reply:
+def decode_reply(data: bytes, what: str, *, private: bool = False) -> Reply:
     """Decode a JSON object of at most `REPLY_MAX_DEPTH` levels, mending what devices get wrong.
 
     Mended: NULs at the end or between, a missing comma between objects, control characters inside
@@ -60,24 +60,25 @@ def decode_reply(data: bytes, what: str) -> Reply:
     Args:
         data: the whole reply, already within the cap on bytes.
         what: names the exchange in errors, e.g. `10.8.0.1 stats`.
+        private: a config, which holds passwords: errors quote nothing of it.
 
     Raises:
         UnexpectedReply: not a JSON object.
         OversizedReply: deeper than honest replies are.
     """
     data = data.rstrip(b"\0")
-    _check_depth(data, what)
+    _check_depth(data, what, private=private)
     try:
         value = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         try:
             mended = _mended(data)
-            _check_depth(mended, what)
+            _check_depth(mended, what, private=private)
             value = _decode(mended)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise UnexpectedReply(f"{what}: not JSON: {excerpt(data)}") from None
+            raise UnexpectedReply(f"{what}: not JSON: {_quoted(data, private=private)}") from None
     if not isinstance(value, dict):
-        raise UnexpectedReply(f"{what}: not a JSON object: {excerpt(data)}")
+        raise UnexpectedReply(f"{what}: not a JSON object: {_quoted(data, private=private)}")
     return value
 
 
@@ -86,7 +87,7 @@ def _mended(data: bytes) -> bytes:
     return _NO_NUMBER.sub(rb"\1null", data)
 
 
-def _check_depth(data: bytes, what: str) -> None:
+def _check_depth(data: bytes, what: str, *, private: bool) -> None:
     """Peel the bare brackets, one level per pass; texts are cut out only where something is left."""
     if not _left_after_peeling(data):
         return
@@ -95,7 +96,7 @@ def _check_depth(data: bytes, what: str) -> None:
         return
     if left.count(b"[") == left.count(b"]"):
         raise OversizedReply(f"{what}: deeper than {limits.REPLY_MAX_DEPTH} levels")
-    raise UnexpectedReply(f"{what}: not JSON: {excerpt(data)}")
+    raise UnexpectedReply(f"{what}: not JSON: {_quoted(data, private=private)}")
 
 
 def _left_after_peeling(data: bytes) -> bytes:
@@ -105,6 +106,10 @@ def _left_after_peeling(data: bytes) -> bytes:
             break
         bare = bare.replace(b"[]", b"")
     return bare
+
+
+def _quoted(data: bytes, *, private: bool) -> str:
+    return f"{len(data)} bytes" if private else excerpt(data)
 
 
 def excerpt(data: bytes) -> str:

@@ -136,7 +136,9 @@ class WebSession:
             raise AuthRejected(f"user {self._target.user!r} cannot be sent in a header") from None
         except h11.RemoteProtocolError as error:
             self.close()
-            raise UnexpectedReply(f"{self._target.address}{path}: not HTTP: {error}") from None
+            # h11 quotes what it could not read, which may be a config without a head.
+            why = str(error).partition(":")[0]
+            raise UnexpectedReply(f"{self._target.address}{path}: not HTTP: {why}") from None
         except BaseException:
             self.close()
             raise

@@ -369,6 +369,32 @@ def test_a_write_goes_out_on_a_fresh_connection(change: Any) -> None:
     assert net.fresh[-1]
 
 
+HIDDEN = "hunter2"
+SECRET_CONF = {**CONF, "pools": [{"url": "a:1", "user": "u", "pass": HIDDEN}] * 3}
+SECRET_TEXT = json.dumps(SECRET_CONF).encode()
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        {"get_miner_conf": SECRET_TEXT[:70]},
+        {"get_miner_conf": b"[" + SECRET_TEXT + b"]"},
+        {"get_miner_conf": b"HTTP/1.1 200 OK\r\n" + SECRET_TEXT + b"\r\n\r\n"},
+        {"set_miner_conf": SECRET_TEXT},
+        {"set_miner_conf": SECRET_TEXT[:70]},
+        {"set_miner_conf": page(SECRET_TEXT, 500)},
+        {"set_miner_conf": b"HTTP/1.1 200 OK\r\n" + SECRET_TEXT + b"\r\n\r\n"},
+    ],
+    ids=["cut", "listed", "no head", "echoed", "echoed and cut", "echoed in an error", "bare echo"],
+)
+def test_no_outcome_quotes_a_config(replies: dict[str, bytes]) -> None:
+    """A pool's password is in it, and outcomes go to the audit file."""
+    assert HIDDEN.encode() in SECRET_TEXT[:70]
+    outcome, _ = apply(SetPools((PoolSetting(url="stratum+tcp://n:1", worker="n"),)), **replies)
+    assert not isinstance(outcome, Applied)
+    assert HIDDEN not in str(outcome)
+
+
 # -- any bytes at all --------------------------------------------------------------------------------
 
 HONEST = json.dumps([old_stats(HEADING, OLD_ROW), new_stats(), CONF, INFO]).encode()
