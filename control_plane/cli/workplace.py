@@ -28,7 +28,7 @@ from control_plane.engine.fence import Fence, refuse_elsewhere, try_fence
 from control_plane.engine.records import Approval, EngineStatus
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
-from control_plane.engine.world import read_world, removed_assets
+from control_plane.engine.world import read_world, seen_from
 from control_plane.inventory.load import Loaded, load
 
 T = TypeVar("T")
@@ -183,7 +183,7 @@ class Workplace:
         if world.accepted is None:
             return world
         before = self.revisions().site(world.accepted)
-        return msgspec.structs.replace(world, removed=removed_assets(before, site))
+        return seen_from(world, before, site)
 
 
 def lock_folder() -> Path:

@@ -48,6 +48,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """(owner, field) that the owner's approvers approved."""
     removed: tuple[str, ...] = ()
     """Assets that the accepted revision has and this one has not: released, left running."""
+    released: Mapping[str, tuple[str, float]] = {}
+    """Whatever left the declaration, now or earlier: asset → feed, and the watts it counts at."""
     accepted: str | None = None
     """Digest of the revision in force."""
 
@@ -191,6 +193,8 @@ def _loads(site: Site, world: World) -> Loads:
     for device in site.devices:
         settings = known_settings(world.sightings.get(device.asset))
         loads.count(device.asset, device.feed, counted_w(device, settings))
+    for asset, (feed, watts) in world.released.items():
+        loads.count_released(asset, feed, watts)
     return loads
 
 

@@ -43,11 +43,12 @@ class Loads:
     The one mutable value of core: it belongs to whoever made it and is never shared.
     """
 
-    __slots__ = ("_counted", "_paths", "_sums", "_usable")
+    __slots__ = ("_counted", "_paths", "_root", "_sums", "_usable")
 
     def __init__(self, site: Site) -> None:
         self._usable = {node.id: node.usable_w for node in site.feeds.values()}
         self._paths = {feed: tuple(node.id for node in site.path(feed)) for feed in site.feeds}
+        self._root = next(node.id for node in site.feeds.values() if node.parent is None)
         self._sums = dict.fromkeys(site.feeds, 0.0)
         for node in site.feeds.values():
             # Its own node has less to give for it (`usable_w`); for all nodes above it is load.
@@ -65,6 +66,10 @@ class Loads:
             sums = self._sums
             for node in self._paths[feed]:
                 sums[node] += delta
+
+    def count_released(self, asset: str, feed: str, watts: float) -> None:
+        """Go on counting a device that left the declaration; at the root where its feed left too."""
+        self.count(f"released:{asset}", feed if feed in self._paths else self._root, watts)
 
     def counted(self, asset: str) -> float:
         """Watts that the asset counts at; 0 where it was never counted."""

@@ -111,10 +111,8 @@ class Roster:
         self.slots = kept
         for slot in kept.values():
             reconciler.recount(slot)
-        root = next(node.id for node in site.feeds.values() if node.parent is None)
         for gone in self._store.released():
-            feed = gone.feed if gone.feed in site.feeds else root
-            loads.count(f"released:{gone.asset}", feed, gone.power_w)
+            loads.count_released(gone.asset, gone.feed, gone.power_w)
 
     def _renew(self, device: Device, memories: Mapping[str, Memory]) -> Slot:
         """The slot of a device: the one it has, if nothing about it changed, or one that goes on from it."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from control_plane.core import limits
 from control_plane.core.change import Capabilities
 from control_plane.core.fleet import Site
 from control_plane.core.observation import Field, Observation
 from control_plane.core.plan import World
+from control_plane.core.power import counted_w
 from control_plane.core.verify import Stage
 from control_plane.engine.orders import with_orders
 from control_plane.engine.records import Approval
@@ -55,8 +58,19 @@ def read_world(
         in_flight=frozenset(o.asset for o in store.open_operations() if o.stage is Stage.SENT),
         approved=approvals_of(record.approvals if record and record.digest == revision else ())
         | approvals_of(approvals),
-        removed=(),
+        released={gone.asset: (gone.feed, gone.power_w) for gone in store.released()},
         accepted=record.digest if record else None,
+    )
+
+
+def seen_from(world: World, before: Site, after: Site) -> World:
+    """The world as a new declaration meets it: what it drops runs on and counts."""
+    removed = frozenset(removed_assets(before, after))
+    leaving = {d.asset: (d.feed, counted_w(d, None)) for d in before.devices if d.asset in removed}
+    declared = {device.asset for device in after.devices}
+    known = {asset: at for asset, at in world.released.items() if asset not in declared}
+    return msgspec.structs.replace(
+        world, removed=tuple(sorted(removed)), released={**known, **leaving}
     )
 
 

@@ -87,6 +87,14 @@ def test_raises_beyond_the_rating_are_known_exceptions_the_best_goes_first() -> 
     assert plan.danger is Danger.D3
 
 
+@pytest.mark.parametrize("feed", ["pdu", "gone"])
+def test_what_left_the_declaration_runs_on_and_takes_its_room(feed: str) -> None:
+    asleep = sighted(miner(1), settings(pools=own_pools("d001"), mining=False))
+    state = msgspec.structs.replace(world(asleep), released={"x1": (feed, 3_500.0)})
+    plan = plan_of(site((miner(1),), utility_kw=6.0), state)
+    assert [(held.asset, held.reason) for held in plan.held] == [("d001", Reason.NO_HEADROOM)]
+
+
 def test_what_get_and_explain_show_of_a_raise_that_does_not_fit_is_what_the_plan_says() -> None:
     worse = msgspec.structs.replace(miner(1), missing_boards=1)
     miners = (worse, miner(2), miner(3))
