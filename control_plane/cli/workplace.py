@@ -171,10 +171,12 @@ class Workplace:
         """The world as the Store knows it, to plan a revision of the site against."""
         from control_plane.drivers.registry import all_capabilities
 
+        revisions = self.revisions()
         world = read_world(
             self.store,
             site,
             revision,
+            site_of=revisions.site,
             approvals=approvals,
             capabilities=all_capabilities(),
             now_s=self.clock.wall_s(),
@@ -182,7 +184,7 @@ class Workplace:
         )
         if world.accepted is None:
             return world
-        before = self.revisions().site(world.accepted)
+        before = revisions.site(world.accepted)
         return seen_from(world, before, site)
 
 

@@ -23,6 +23,15 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     open: bool = True
 
 
+def incident_above(open_at: Mapping[str, Incident], nodes: Iterable[str]) -> str | None:
+    """The open incident that stops writes to a device, in words; `nodes` from the leaf up."""
+    for node in nodes if open_at else ():
+        incident = open_at.get(node)
+        if incident is not None:
+            return f"{incident.id}: {incident.detail}"
+    return None
+
+
 def lowest_common(
     failed: Iterable[str], paths: Mapping[str, Sequence[str]], population: Mapping[str, int]
 ) -> tuple[str, int] | None:

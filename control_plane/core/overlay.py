@@ -55,10 +55,14 @@ class Overlay(msgspec.Struct, frozen=True, kw_only=True):
 
 def nodes_above(site: Site, device: Device) -> frozenset[str]:
     """Every node id that covers a device: itself, its rack, its feed path and the site."""
-    path = {node.id for node in site.path(device.feed)}
+    return frozenset({device.asset, site.id, *path_above(site, device)})
+
+
+def path_above(site: Site, device: Device) -> tuple[str, ...]:
+    """Rack, switch and feed nodes above a device, from the leaf up."""
     rack = site.racks.get(device.rack)
-    switch = {rack.switch} if rack and rack.switch else set()
-    return frozenset({device.asset, device.rack, site.id} | path | switch)
+    switch = (rack.switch,) if rack and rack.switch else ()
+    return (device.rack, *switch, *(node.id for node in site.path(device.feed)))
 
 
 def covering(overlays: Iterable[Overlay], nodes: frozenset[str]) -> tuple[Overlay, ...]:

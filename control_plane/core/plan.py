@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from control_plane.core import limits
 from control_plane.core.change import Capabilities
+from control_plane.core.correlate import Incident, incident_above
 from control_plane.core.decide import (
     PENDING,
     Context,
@@ -27,9 +28,10 @@ from control_plane.core.digest import digest_of
 from control_plane.core.fleet import Device, Site, SlotState
 from control_plane.core.memory import Memory, Pin
 from control_plane.core.observation import Field, Observation, Settings, Unseen
-from control_plane.core.overlay import Overlay, covering, nodes_above
+from control_plane.core.overlay import Overlay, covering, nodes_above, path_above
 from control_plane.core.power import Loads, Raise, admit, counted_w, efficiency
 from control_plane.core.rollout import cohort_order, wave_sizes
+from control_plane.core.verify import Operation
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +45,12 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     overlays: tuple[Overlay, ...] = ()
     stale: frozenset[str] = frozenset()
     """Assets whose sighting is older than `TELEMETRY_TTL_S`."""
-    in_flight: frozenset[str] = frozenset()
+    operations: Mapping[str, Operation] = {}
+    """Writes whose end is not known, by asset."""
+    incidents: tuple[Incident, ...] = ()
+    """Open ones."""
+    later: Mapping[str, Device] = {}
+    """Devices that the open wave of the rollout in force has not reached, as they stand until then."""
     approved: frozenset[tuple[str, Field]] = frozenset()
     """(owner, field) that the owner's approvers approved."""
     removed: tuple[str, ...] = ()
@@ -139,11 +146,11 @@ def known_settings(sighting: Observation | Unseen | None) -> Settings | None:
 
 
 def make_plan(site: Site, revision: str, world: World) -> Plan:
-    """The plan that brings the site from `world` to its declaration."""
+    """The plan that brings the site from `world` to its declaration, through all waves."""
+    world = msgspec.structs.replace(world, later={})
     loads = _loads(site, world)
     before = {node: loads.at(node) for node in site.feeds}
-    decisions = _decide_all(site, world, _over(site, loads))
-    _admit(site, decisions, loads)
+    decisions = _decide_all(site, world, loads)
     held = tuple(h for decision in decisions.values() for h in decision.held)
     admitted = [step for decision in decisions.values() for step in decision.steps]
     steps, waves = _ordered(revision, admitted, site.strategy.cohorts)
@@ -180,19 +187,41 @@ def make_plan(site: Site, revision: str, world: World) -> Plan:
 def decide_all(site: Site, world: World) -> dict[str, Decision]:
     """A decision for every device of a site, by asset id: what `get` and `explain` show.
 
-    As in the plan: a raise that does not fit is held.
+    It is what the engine decides now: a device that no wave has reached is compared with what it
+    stands on, and a raise that does not fit is held.
     """
-    loads = _loads(site, world)
-    decisions = _decide_all(site, world, _over(site, loads))
-    _admit(site, decisions, loads)
-    return decisions
+    return _decide_all(site, world, _loads(site, world))
+
+
+def later_raise(context: Context, decision: Decision) -> Step | None:
+    """The raise that a later wave will bring: admission leaves room for those that are better."""
+    if context.assigned or not any(
+        h.reason is Reason.ROLLOUT_WAVE and h.field in _POWER for h in decision.held
+    ):
+        return None
+    then = decide(msgspec.structs.replace(context, assigned=True))
+    return next((step for step in then.steps if step.raises), None)
+
+
+_POWER = frozenset({Field.MINING, Field.POWER_MODE, Field.POWER_LIMIT_W})
+
+
+def _devices(site: Site, world: World) -> Iterable[Device]:
+    """Each device as it is compared: those of later waves as they stand."""
+    if not world.later:
+        return site.devices
+    return [world.later.get(device.asset, device) for device in site.devices]
 
 
 def _loads(site: Site, world: World) -> Loads:
     loads = Loads(site)
-    for device in site.devices:
-        settings = known_settings(world.sightings.get(device.asset))
-        loads.count(device.asset, device.feed, counted_w(device, settings))
+    for device in _devices(site, world):
+        watts = counted_w(device, known_settings(world.sightings.get(device.asset)))
+        operation = world.operations.get(device.asset)
+        if operation is not None:
+            both = (operation.before, operation.after)
+            watts = max(watts, *(counted_w(device, settings) for settings in both))
+        loads.count(device.asset, device.feed, watts)
     for asset, (feed, watts) in world.released.items():
         loads.count_released(asset, feed, watts)
     return loads
@@ -206,43 +235,65 @@ def _is_fresh(world: World, asset: str) -> bool:
     return isinstance(world.sightings.get(asset), Observation) and asset not in world.stale
 
 
-def _decide_all(site: Site, world: World, over: frozenset[str]) -> dict[str, Decision]:
-    """A decision for every device; devices of one feed share the look at their ancestors."""
+def _decide_all(site: Site, world: World, loads: Loads) -> dict[str, Decision]:
+    """A decision for every device; afterwards `loads` counts what was admitted."""
+    decisions: dict[str, Decision] = {}
+    later: dict[str, Step] = {}
+    for context in _contexts(site, world, _over(site, loads)):
+        asset = context.device.asset
+        decisions[asset] = decide(context)
+        wish = later_raise(context, decisions[asset])
+        if wish is not None:
+            later[asset] = wish
+    _admit(_devices(site, world), decisions, later, loads)
+    return decisions
+
+
+def _contexts(site: Site, world: World, over: frozenset[str]) -> Iterator[Context]:
+    """What is decided from; devices of one feed share the look at their ancestors."""
     over_feeds = (
         {feed: any(n.id in over for n in site.path(feed)) for feed in site.feeds} if over else {}
     )
     approved: dict[str, frozenset[Field]] = {}
     for owner in site.owners:
         approved[owner] = frozenset(field for who, field in world.approved if who == owner)
-    decisions: dict[str, Decision] = {}
-    for device in site.devices:
+    open_at = {incident.node: incident for incident in world.incidents}
+    for device in _devices(site, world):
         asset = device.asset
         owner_id = device.intent.owner
-        decisions[asset] = decide(
-            Context(
-                device=device,
-                owner=site.owners[owner_id],
-                tenure=site.tenure,
-                capabilities=world.capabilities.get(device.intent.family),
-                memory=pinned(device, world.memories.get(asset)),
-                sighting=world.sightings.get(asset),
-                fresh=asset not in world.stale,
-                overlays=covering(world.overlays, nodes_above(site, device))
-                if world.overlays
-                else (),
-                now_s=world.now_s,
-                in_flight=asset in world.in_flight,
-                approved=approved[owner_id],
-                over_cap=over_feeds.get(device.feed, False),
-            )
+        above = (*path_above(site, device), site.id) if open_at else ()
+        yield Context(
+            device=device,
+            owner=site.owners[owner_id],
+            tenure=site.tenure,
+            capabilities=world.capabilities.get(device.intent.family),
+            memory=pinned(device, world.memories.get(asset)),
+            sighting=world.sightings.get(asset),
+            fresh=asset not in world.stale,
+            overlays=covering(world.overlays, nodes_above(site, device)) if world.overlays else (),
+            now_s=world.now_s,
+            in_flight=asset in world.operations,
+            assigned=asset not in world.later,
+            approved=approved[owner_id],
+            over_cap=over_feeds.get(device.feed, False),
+            incident=incident_above(open_at, above),
         )
-    return decisions
 
 
-def _admit(site: Site, decisions: dict[str, Decision], loads: Loads) -> None:
-    """All decreases first, then raises while they fit; the others become held as `no_headroom`."""
+def _admit(
+    devices: Iterable[Device],
+    decisions: dict[str, Decision],
+    later: Mapping[str, Step],
+    loads: Loads,
+) -> None:
+    """All decreases first, then raises while they fit; the others become held as `no_headroom`.
+
+    A raise of a later wave takes its room where it is the better one; it stays held for its wave.
+    """
     wishes: list[Raise] = []
-    for device in site.devices:
+    for device in devices:
+        if device.asset in later:
+            wishes.append(raise_wish(device, later[device.asset]))
         chain = decisions[device.asset].steps
         if not chain:
             continue
@@ -253,6 +304,8 @@ def _admit(site: Site, decisions: dict[str, Decision], loads: Loads) -> None:
                 device.asset, device.feed, min(loads.counted(device.asset), chain[-1].after_w)
             )
     for asset, node in admit(loads, wishes).refused.items():
+        if asset in later:
+            continue
         decision = decisions[asset]
         refused = [
             Held(asset=asset, reason=Reason.NO_HEADROOM, detail=f"{node} is full", field=step.field)

@@ -11,7 +11,7 @@ from itertools import count
 import msgspec
 
 from control_plane.core import limits
-from control_plane.core.correlate import Incident, is_storm, lowest_common
+from control_plane.core.correlate import Incident, incident_above, is_storm, lowest_common
 from control_plane.core.observation import Field, UnseenReason
 from control_plane.core.ports import Clock
 from control_plane.engine.journal import Journal
@@ -41,13 +41,7 @@ class Incidents:
 
     def of(self, slot: Slot) -> str | None:
         """The open incident that covers a device, in words."""
-        if not self.open:
-            return None
-        for node in (*slot.path, self._site):
-            incident = self.open.get(node)
-            if incident is not None:
-                return f"{incident.id}: {incident.detail}"
-        return None
+        return incident_above(self.open, (*slot.path, self._site)) if self.open else None
 
     def watch(self, slots: Mapping[str, Slot]) -> frozenset[str]:
         """Look over the whole site.

@@ -22,7 +22,7 @@ from control_plane.core.change import (
     StopMining,
     kind_of,
 )
-from control_plane.core.decide import Context, Decision, Held, Reason, Step, Why, decide
+from control_plane.core.decide import Context, Held, Reason, Step, Why, decide
 from control_plane.core.diff import equal
 from control_plane.core.errors import FenceLost, StoreError
 from control_plane.core.fleet import Site
@@ -35,7 +35,7 @@ from control_plane.core.memory import (
 )
 from control_plane.core.observation import Depth, Field, Observation, Sighting, merged
 from control_plane.core.overlay import Overlay, covering
-from control_plane.core.plan import raise_wish
+from control_plane.core.plan import later_raise, raise_wish
 from control_plane.core.ports import Clock, Permit, Secrets
 from control_plane.core.power import Loads, admit, counted_w
 from control_plane.core.verify import OPEN_STAGES, Operation, Stage, progress
@@ -50,7 +50,6 @@ _REBOOT_SLACK_S = 120.0
 _FOLLOW_UP_S = (2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
 """Device seconds between looks after a write; the last one repeats."""
 _MIN_FOLLOW_UP_WIRE_S = 0.25
-_POWER = frozenset({Field.MINING, Field.POWER_MODE, Field.POWER_LIMIT_W})
 _RETRY_S = 30.0
 """Device seconds before a failed write is decided again; doubles per attempt."""
 
@@ -156,12 +155,13 @@ class Reconciler:
         if slot.op is not None:
             self.follow(slot)
         now_s = self._clock.wall_s()
-        decision = decide(self._context(slot, now_s))
+        context = self._context(slot, now_s)
+        decision = decide(context)
         slot.decision = decision
         self._remember(slot, now_s)
         self.wishes.pop(slot.asset, None)
         self.retrying.pop(slot.asset, None)
-        slot.wish = None if slot.assigned else self._later_raise(slot, decision, now_s)
+        slot.wish = later_raise(context, decision)
         if slot.wish is not None:
             self.wishes[slot.asset] = slot
         if not decision.steps or slot.op is not None or self.draining:
@@ -174,13 +174,6 @@ class Reconciler:
             self.wishes[slot.asset] = slot
         else:
             self._act(slot, step)
-
-    def _later_raise(self, slot: Slot, decision: Decision, now_s: float) -> Step | None:
-        """The raise that a later wave will bring: admission leaves room for those that are better."""
-        if not any(h.reason is Reason.ROLLOUT_WAVE and h.field in _POWER for h in decision.held):
-            return None
-        then = decide(msgspec.structs.replace(self._context(slot, now_s), assigned=True))
-        return next((step for step in then.steps if step.raises), None)
 
     def _context(self, slot: Slot, now_s: float) -> Context:
         fresh = self._clock.wire_s() - slot.seen_wire_s <= limits.TELEMETRY_TTL_S

@@ -11,7 +11,7 @@ from control_plane.core.decide import Decision, Step
 from control_plane.core.fleet import Device, Owner, Site
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Depth, Observation, Unseen
-from control_plane.core.overlay import nodes_above
+from control_plane.core.overlay import nodes_above, path_above
 from control_plane.core.ports import Driver
 from control_plane.core.verify import Operation
 
@@ -89,9 +89,7 @@ def make_slot(
     capabilities: Capabilities | None,
 ) -> Slot:
     """A fresh slot for a device."""
-    rack = site.racks.get(device.rack)
     feeds = site.path(device.feed)
-    switch = (rack.switch,) if rack and rack.switch else ()
     return Slot(
         device=device,
         owner=site.owners[device.intent.owner],
@@ -99,7 +97,7 @@ def make_slot(
         capabilities=capabilities,
         memory=memory,
         nodes=nodes_above(site, device),
-        path=(device.rack, *switch, *(node.id for node in feeds)),
+        path=path_above(site, device),
         budget_nodes=(device.rack, *(node.id for node in feeds if node.kind in _BUDGETED)),
         address=device.address or memory.located,
         # Deep looks of a site are spread over the hour: not every device is in the same round.

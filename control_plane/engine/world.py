@@ -8,11 +8,12 @@ import msgspec
 
 from control_plane.core import limits
 from control_plane.core.change import Capabilities
-from control_plane.core.fleet import Site
+from control_plane.core.fleet import Device, Site
 from control_plane.core.observation import Field, Observation
 from control_plane.core.plan import World
 from control_plane.core.power import counted_w
-from control_plane.core.verify import Stage
+from control_plane.core.rollout import RolloutState, is_assigned
+from control_plane.engine.assignment import SiteOf, cohorts, standing
 from control_plane.engine.orders import with_orders
 from control_plane.engine.records import Approval
 from control_plane.engine.store import Store
@@ -24,6 +25,7 @@ def read_world(
     revision: str,
     *,
     approvals: Iterable[Approval] = (),
+    site_of: SiteOf,
     capabilities: Mapping[str, Capabilities],
     now_s: float,
     time_scale: float = 1.0,
@@ -34,6 +36,7 @@ def read_world(
         store: of this site.
         site: the declaration that will be compared with it.
         revision: its digest; what was approved with another one is not approved for it.
+        site_of: accepted revisions.
         approvals: given now, beside those that the revision was accepted with.
         capabilities: by family.
         now_s: policy time.
@@ -55,12 +58,30 @@ def read_world(
         capabilities=capabilities,
         overlays=store.overlays(),
         stale=stale,
-        in_flight=frozenset(o.asset for o in store.open_operations() if o.stage is Stage.SENT),
+        operations={o.asset: o for o in store.open_operations()},
+        incidents=tuple(store.incidents()),
+        later=_later(store, site, revision, site_of)
+        if record and record.digest == revision
+        else {},
         approved=approvals_of(record.approvals if record and record.digest == revision else ())
         | approvals_of(approvals),
         released={gone.asset: (gone.feed, gone.power_w) for gone in store.released()},
         accepted=record.digest if record else None,
     )
+
+
+def _later(store: Store, site: Site, revision: str, site_of: SiteOf) -> dict[str, Device]:
+    """Devices that no wave of the rollout of the revision has reached, as they stand until then."""
+    rollout = store.rollout_to(revision)
+    if rollout is None or rollout.state is RolloutState.DONE:
+        return {}
+    before = standing(rollout, site_of)
+    order = cohorts(rollout, before, site)
+    return {
+        device.asset: before.get(device.asset, device)
+        for device in site.devices
+        if device.is_managed and not is_assigned(order, rollout, device.asset)
+    }
 
 
 def seen_from(world: World, before: Site, after: Site) -> World:

@@ -1,0 +1,201 @@
+"""What `get` and `explain` show is what the engine decides on the same state."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+import pytest
+
+from control_plane.core.change import SetPools
+from control_plane.core.correlate import Incident
+from control_plane.core.decide import Decision, Reason
+from control_plane.core.fleet import Device, Site
+from control_plane.core.memory import Memory
+from control_plane.core.observation import Depth, Identity, Settings, Unseen, UnseenReason
+from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.core.plan import decide_all, make_plan
+from control_plane.core.rollout import Rollout
+from control_plane.core.verify import Operation, Stage
+from control_plane.engine.edges import Edges
+from control_plane.engine.loop import Engine
+from control_plane.engine.records import Released, RevisionRecord
+from control_plane.engine.revisions import Revisions
+from control_plane.engine.store import Store
+from control_plane.engine.world import read_world
+from tests.core.builders import (
+    CAPABILITIES,
+    FOREIGN_POOLS,
+    NOW_S,
+    WRITES,
+    device,
+    intent,
+    pool,
+    seen,
+    settings,
+    site,
+)
+from tests.engine.test_reconciler import Machine, NoSecrets
+from tests.engine.test_rollouts import StillClock
+
+
+class Nothing(asyncio.TaskGroup):
+    """Where writes would run: none does."""
+
+    def create_task(self, coro: Coroutine[Any, Any, Any], **_more: Any) -> Any:  # type: ignore[override]
+        coro.close()
+
+
+def miner(number: int, **changes: Any) -> Device:
+    names = {"mac": f"02:00:00:00:00:{number:02x}", "serial": f"SN{number}"}
+    return device(f"d{number:02}", slot=number, **{**names, **changes})
+
+
+def own(number: int, **changes: Any) -> Settings:
+    worker = f"own.d{number:02}"
+    return settings(pools=(pool("a.example.com", worker), pool("b.example.com", worker)), **changes)
+
+
+class Floor:
+    """A Store in the middle of a rollout, and an engine that takes it over."""
+
+    def __init__(self, before: Site, after: Site, *, wave: int) -> None:
+        self.after, self.clock, self.store = after, StillClock(), Store(None)
+        self.revisions = Revisions(self.store, "t")
+        for number, (digest, declared) in enumerate((("old", before), ("new", after)), 1):
+            self.revisions.learn(digest, declared)
+            record = RevisionRecord(
+                digest=digest,
+                seq=number,
+                commit=None,
+                accepted_at_s=NOW_S,
+                accepted_by="ann",
+                plan_digest="p",
+            )
+            self.store.put_revision(record, {})
+        subjects = len(after.devices)
+        self.store.put_rollout(
+            Rollout(id="r", to="new", origin="old", waves=(2, 5, subjects), wave=wave)
+        )
+
+    def see(self, number: int, have: Settings, **changes: Any) -> None:
+        one = self.after.devices[number - 1]
+        identity = Identity(mac=one.mac, serial=one.serial, model="Antminer S21", family="fam")
+        self.store.put_sightings([seen(have, asset=one.asset, identity=identity, **changes)])
+
+    def shown(self) -> dict[str, Decision]:
+        return decide_all(self.after, self.world())
+
+    def world(self) -> Any:
+        return read_world(
+            self.store,
+            self.after,
+            "new",
+            site_of=self.revisions.site,
+            capabilities={"fam": CAPABILITIES},
+            now_s=NOW_S,
+        )
+
+    def decided(self) -> dict[str, Decision]:
+        """As the engine decides, once every device was looked at."""
+        engine = Engine(
+            site="t",
+            store=self.store,
+            audit=None,
+            epoch=self.store.take_over(),
+            edges=Edges(
+                clock=self.clock,
+                rng=random.Random(1),
+                secrets=NoSecrets(),
+                drivers={"fam": Machine(settings())},
+                capabilities={"fam": CAPABILITIES},
+            ),
+            revisions=self.revisions,
+        )
+        engine.reconciler.acts = Nothing()
+        for asset, sighting in self.store.sightings().items():
+            engine.reconciler.sighted(engine.slots[asset], sighting, Depth.FULL)
+        engine.reconciler.admits = True
+        for slot in engine.slots.values():
+            engine.reconciler.judge(slot)
+        engine.reconciler.admit_raises()
+        return {a: s.decision for a, s in engine.slots.items() if s.decision is not None}
+
+
+def words(decisions: dict[str, Decision]) -> dict[str, tuple[set[Any], list[Any], bool]]:
+    """What people read of decisions; of a refused raise the engine keeps the step that it will take."""
+    told = {}
+    for asset, decision in decisions.items():
+        held = {(h.reason, h.field, h.detail) for h in decision.held}
+        refused = any(h.reason is Reason.NO_HEADROOM for h in decision.held)
+        steps = [s.change for s in decision.steps if not (refused and s.raises)]
+        told[asset] = (held, steps, decision.converged)
+    return told
+
+
+@pytest.mark.parametrize("wave", [0, 1, 2])
+@pytest.mark.parametrize("utility_kw", [1_000.0, 38.0])
+def test_engine_and_explain_say_the_same(wave: int, utility_kw: float) -> None:
+    miners = [miner(n, rack="r2" if n > 9 else "r1") for n in range(1, 13)]
+    low = tuple(
+        msgspec.structs.replace(m, intent=intent(power_mode="low", mining=n % 3 != 0))
+        for n, m in enumerate(miners, 1)
+    )
+    floor = Floor(
+        site(low, utility_kw=utility_kw), site(tuple(miners), utility_kw=utility_kw), wave=wave
+    )
+    for n in range(1, 9):
+        floor.see(n, own(n, power_mode="low", mining=n % 3 != 0))
+    floor.see(9, own(9), hashrate_ths=0.0)
+    floor.see(10, settings(pools=FOREIGN_POOLS))
+    floor.see(11, own(11, power_mode="low"))
+    lost = Unseen(asset="d12", at_s=NOW_S, reason=UnseenReason.UNREACHABLE, detail="")
+    floor.store.put_sightings([lost])
+    floor.store.put_memories(
+        [
+            Memory(asset="d03", equalled=own(3, power_mode="low", mining=False)),
+            Memory(asset="d10", equalled=own(10)),
+        ]
+    )
+    floor.store.put_released([Released(asset="x", feed="gone", power_w=3_500.0, since_s=NOW_S)])
+    floor.store.put_incident(
+        Incident(id="i1", node="r2", cause="lost", since_s=NOW_S, assets=3, detail="lost")
+    )
+    floor.store.put_overlay(
+        Overlay(
+            id="h1", kind=OverlayKind.SAFETY_HOLD, node="d04", owner="ann", reason="x", since_s=0
+        )
+    )
+    floor.store.put_operations(
+        [
+            Operation(
+                id="000001-000000001",
+                asset="d05",
+                change=SetPools(own(5).pools or ()),
+                before=own(5, power_mode="high"),
+                after=own(5),
+                sent_at_s=NOW_S,
+                cost=next(iter(WRITES.values())),
+                stage=Stage.READ_BACK,
+            )
+        ]
+    )
+    shown = floor.shown()
+    reasons = {held.reason for decision in shown.values() for held in decision.held}
+    assert {Reason.INCIDENT, Reason.HOLD, Reason.IN_FLIGHT} <= reasons
+    assert (Reason.ROLLOUT_WAVE in reasons) is (wave < 2)
+    assert (Reason.NO_HEADROOM in reasons) is (utility_kw < 1_000.0 and wave > 0)
+    assert words(floor.decided()) == words(shown)
+
+
+def test_the_plan_is_of_all_waves() -> None:
+    miners = tuple(miner(n) for n in range(1, 9))
+    low = tuple(msgspec.structs.replace(m, intent=intent(power_mode="low")) for m in miners)
+    floor = Floor(site(low), site(miners), wave=0)
+    for n in range(1, 9):
+        floor.see(n, own(n, power_mode="low"))
+    assert make_plan(floor.after, "new", floor.world()).actionable == 8
+    assert sum(1 for decision in floor.shown().values() if decision.steps) == 2
