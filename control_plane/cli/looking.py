@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+import msgspec
+
 from control_plane.cli.progress import ProgressLine
 from control_plane.cli.workplace import Declared, Workplace, run_async
 from control_plane.core.fleet import Site
@@ -60,18 +62,20 @@ def seen_world(
     site = declared.site
     if not look:
         return place.world(site, declared.digest, approvals)
-    if place.engine_status() is None:
-        look_at(place, site)
-        return place.world(site, declared.digest, approvals)
+    wanted: list[str] | None = None
+    if place.engine_status() is not None:
+        world = place.world(site, declared.digest, approvals)
+        wanted = [
+            device.asset
+            for device in site.devices
+            if device.is_managed
+            and device.intent.family in world.capabilities
+            and (device.asset not in world.sightings or device.asset in world.stale)
+        ]
+        if not wanted:
+            return world
+    seen = look_at(place, site, wanted)
     world = place.world(site, declared.digest, approvals)
-    blind = [
-        device.asset
-        for device in site.devices
-        if device.is_managed
-        and device.intent.family in world.capabilities
-        and (device.asset not in world.sightings or device.asset in world.stale)
-    ]
-    if not blind:
-        return world
-    look_at(place, site, blind)
-    return place.world(site, declared.digest, approvals)
+    # A look at a large site may take longer than a sighting is fresh for the engine, which looks again
+    # before each write; for a plan, what this very look saw is what there is.
+    return msgspec.structs.replace(world, stale=world.stale - seen.keys())

@@ -66,6 +66,10 @@ def command(
     plan = make_plan(declared.site, declared.digest, world)
     place.store.put_shown_plan(shown(plan, world, approvals))
     how = f"gridplane apply --site {name} {plan.digest[:12]}"
+    if declared.site.clusters:
+        how += (
+            f" --take-over  # once the controller in {', '.join(declared.site.clusters)} is stopped"
+        )
     emit(output, plan, table=render_plan(plan, command=how), names=[plan.digest])
     return Exit.ACTIONABLE if exit_code and plan.actionable else Exit.OK
 

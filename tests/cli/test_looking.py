@@ -1,0 +1,51 @@
+"""What a plan is made from: everything that its own look saw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from control_plane.cli import looking
+from control_plane.cli.workplace import Declared
+from control_plane.core.plan import World
+from tests.core.builders import CAPABILITIES, NOW_S, device, seen
+from tests.core.builders import site as a_site
+
+
+class Place:
+    """A workplace with one device seen long ago and one whose sighting aged during the look."""
+
+    def __init__(self, engine: object | None) -> None:
+        self.engine = engine
+
+    def engine_status(self) -> object | None:
+        return self.engine
+
+    def world(self, *_: object) -> World:
+        return World(
+            now_s=NOW_S,
+            sightings={name: seen(asset=name) for name in ("d1", "d2", "d3")},
+            memories={},
+            capabilities={"fam": CAPABILITIES},
+            stale=frozenset({"d1", "d2"}),
+        )
+
+
+@pytest.mark.parametrize(("engine", "asked"), [(None, None), ("runs", ["d1", "d2"])])
+def test_what_this_look_saw_is_not_stale_however_long_it_took(
+    engine: object | None, asked: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[object] = []
+
+    def look_at(_place: object, _site: object, assets: object = None) -> dict[str, object]:
+        wanted.append(assets)
+        return {"d1": seen(asset="d1")}
+
+    monkeypatch.setattr(looking, "look_at", look_at)
+    place: Any = Place(engine)
+    site = a_site(tuple(device(name) for name in ("d1", "d2", "d3")))
+    declared = Declared(site=site, digest="rev", files={})
+    world = looking.seen_world(place, declared, look=True)
+    assert wanted == [asked]
+    assert world.stale == {"d2"}
