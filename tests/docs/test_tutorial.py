@@ -20,8 +20,15 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     one.close()
 
 
+def test_the_readme_declares_a_rack(shell: Shell) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## Declare your own rack\n")[2].partition("\n## ")[0]
+    assert shell.walk(section, "README.md") == 4
+
+
 def test_the_first_site(shell: Shell) -> None:
-    assert shell.walk(ROOT / "docs/tutorials/first-site.md") == 30
+    page = ROOT / "docs/tutorials/first-site.md"
+    assert shell.walk(page.read_text(encoding="utf-8"), page.name) == 30
 
 
 @pytest.mark.parametrize(

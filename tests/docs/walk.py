@@ -88,12 +88,12 @@ class Shell:
             process.terminate()
             process.wait()
 
-    def walk(self, page: Path) -> int:
+    def walk(self, page: str, name: str) -> int:
         """Run every command of a page; how many there were."""
         count = 0
-        for command in commands_of(page.read_text(encoding="utf-8")):
+        for command in commands_of(page):
             count += 1
-            where = f"{page.name}:{command.line}: $ {command.text}"
+            where = f"{name}, line {command.line}: $ {command.text}"
             code, printed, errors = self._run(command)
             said = f"{where}\nprinted:\n{printed}\n{errors}"
             assert code == command.code, f"ended with {code}: {said}"
@@ -138,4 +138,8 @@ class Shell:
 def clean_env(scripts: Path) -> dict[str, str]:
     """The environment of somebody who just installed gridplane."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("GRIDPLANE_")}
-    return env | {"PATH": f"{scripts}{os.pathsep}{env.get('PATH', os.defpath)}", "NO_COLOR": "1"}
+    return env | {
+        "EDITOR": "true",
+        "PATH": f"{scripts}{os.pathsep}{env.get('PATH', os.defpath)}",
+        "NO_COLOR": "1",
+    }
