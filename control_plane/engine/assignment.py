@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from control_plane.core.digest import digest_of, short
 from control_plane.core.fleet import Device, Site
 from control_plane.core.rollout import (
@@ -37,6 +39,18 @@ def standing(rollout: Rollout, site_of: SiteOf) -> dict[str, Device]:
         else:
             devices[asset] = older
     return devices
+
+
+def until_its_wave(device: Device, older: Device | None) -> Device:
+    """What a device is compared with before its wave: what it stands on.
+
+    Facts (where it stands and is reached, whose it is) are those of the new revision at once; only the
+    intent waits.
+    """
+    if older is None or not older.is_managed or older.intent.family != device.intent.family:
+        return device
+    intent = msgspec.structs.replace(older.intent, owner=device.intent.owner)
+    return msgspec.structs.replace(device, intent=intent)
 
 
 def cohorts(rollout: Rollout, before: Mapping[str, Device], after: Site) -> dict[str, int]:

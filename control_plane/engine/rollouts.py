@@ -21,7 +21,7 @@ from control_plane.core.rollout import (
     judge_gate,
 )
 from control_plane.core.verify import Operation
-from control_plane.engine.assignment import cohorts
+from control_plane.engine.assignment import cohorts, until_its_wave
 from control_plane.engine.journal import Journal
 from control_plane.engine.poller import Poller
 from control_plane.engine.slots import Slot
@@ -80,17 +80,13 @@ class RolloutRunner:
         """What a device is compared with now, and whether a wave has reached it.
 
         A device of a later wave is compared with the revision that the rollout came from: its
-        drift from that is repaired, but what it never had it does not get before its wave. Facts (where it
-        stands and is reached, whose it is) are those of the new revision at once; only the intent waits.
+        drift from that is repaired, but what it never had it does not get before its wave.
         """
         if is_assigned(self._order, self.rollout, device.asset):
             return device, True
-        older = self._before.get(device.asset)
-        if older is None or not older.is_managed or older.intent.family != device.intent.family:
-            return device, False
         if device.asset not in self._waiting:
-            intent = msgspec.structs.replace(older.intent, owner=device.intent.owner)
-            self._waiting[device.asset] = msgspec.structs.replace(device, intent=intent)
+            older = self._before.get(device.asset)
+            self._waiting[device.asset] = until_its_wave(device, older)
         return self._waiting[device.asset], False
 
     @property

@@ -13,7 +13,7 @@ from control_plane.core.observation import Field, Observation
 from control_plane.core.plan import World
 from control_plane.core.power import counted_w
 from control_plane.core.rollout import RolloutState, is_assigned
-from control_plane.engine.assignment import SiteOf, cohorts, standing
+from control_plane.engine.assignment import SiteOf, cohorts, standing, until_its_wave
 from control_plane.engine.orders import with_orders
 from control_plane.engine.records import Approval
 from control_plane.engine.store import Store
@@ -78,7 +78,7 @@ def _later(store: Store, site: Site, revision: str, site_of: SiteOf) -> dict[str
     before = standing(rollout, site_of)
     order = cohorts(rollout, before, site)
     return {
-        device.asset: before.get(device.asset, device)
+        device.asset: until_its_wave(device, before.get(device.asset))
         for device in site.devices
         if device.is_managed and not is_assigned(order, rollout, device.asset)
     }

@@ -199,3 +199,16 @@ def test_the_plan_is_of_all_waves() -> None:
         floor.see(n, own(n, power_mode="low"))
     assert make_plan(floor.after, "new", floor.world()).actionable == 8
     assert sum(1 for decision in floor.shown().values() if decision.steps) == 2
+
+
+def test_a_device_whose_feed_was_renamed_waits_for_its_wave_on_the_new_one() -> None:
+    miners = tuple(miner(n) for n in range(1, 9))
+    there = tuple(
+        msgspec.structs.replace(m, intent=intent(power_mode="low"), feed="pdu2") for m in miners
+    )
+    after = site(miners)
+    feeds = {name: node for name, node in after.feeds.items() if name != "pdu2"}
+    floor = Floor(site(there), msgspec.structs.replace(after, feeds=feeds), wave=0)
+    for n in range(1, 9):
+        floor.see(n, own(n, power_mode="low"))
+    assert words(floor.decided()) == words(floor.shown())
