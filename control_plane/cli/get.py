@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from control_plane.core.observation import Observation
 from control_plane.core.overlay import nodes_above
 from control_plane.core.plan import World, decide_all, make_plan
 from control_plane.engine.gate import describe
+from control_plane.engine.records import RevisionRecord
 from control_plane.views.table import power, span, table
 
 
@@ -30,13 +32,37 @@ class _Listing(NamedTuple):
     names: Sequence[str]
 
 
-class _Request(NamedTuple):
-    place: Workplace
-    site: Site
-    revision: str
-    node: str | None
-    reason: str | None
-    limit: int
+class _Request:
+    """What is asked of which site; the declaration is read only for a kind that is made from it."""
+
+    def __init__(
+        self,
+        *,
+        place: Workplace,
+        inventory: Path,
+        node: str | None,
+        reason: str | None,
+        limit: int,
+    ) -> None:
+        self.place, self._inventory = place, inventory
+        self.node, self.reason, self.limit = node, reason, limit
+        if node is not None:
+            check_node(self.site, node)
+
+    @cached_property
+    def _accepted(self) -> RevisionRecord | None:
+        return self.place.store.accepted()
+
+    @cached_property
+    def site(self) -> Site:
+        """As accepted; before that, as the inventory has it."""
+        if self._accepted is None:
+            return load_declared(self._inventory, self.place.site).site
+        return self.place.revisions().site(self._accepted.digest)
+
+    @property
+    def revision(self) -> str:
+        return self._accepted.digest if self._accepted else ""
 
     def world(self) -> World:
         return self.place.world(self.site, self.revision)
@@ -239,20 +265,7 @@ def command(
     """
     name = pick_site(inventory, site)
     place = Workplace(site=name, state=state, inventory=inventory, network_map=network_map)
-    record = place.store.accepted()
-    declared = (
-        place.revisions().site(record.digest) if record else load_declared(inventory, name).site
-    )
-    if node is not None:
-        check_node(declared, node)
-    request = _Request(
-        place=place,
-        site=declared,
-        revision=record.digest if record else "",
-        node=node,
-        reason=reason,
-        limit=limit,
-    )
+    request = _Request(place=place, inventory=inventory, node=node, reason=reason, limit=limit)
     listing = _KINDS[kind](request)
     text = table(listing.header, listing.rows) if listing.rows else f"no {kind}"
     emit(output, listing.data, table=text, names=listing.names)

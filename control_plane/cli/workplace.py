@@ -24,7 +24,7 @@ from control_plane.core.plan import World
 from control_plane.engine.adapters import SystemClock, SystemSecrets
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.edges import Edges
-from control_plane.engine.fence import Fence, refuse_elsewhere, try_fence
+from control_plane.engine.fence import Fence, is_gone, refuse_elsewhere, try_fence
 from control_plane.engine.records import Approval, EngineStatus
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
@@ -164,6 +164,8 @@ class Workplace:
         """The engine that acts on the site now, if one is alive."""
         status = self.store.status()
         if status is None or time.time() - status.real_at_s > _ALIVE_S:
+            return None
+        if is_gone(status.pid, status.pid_space):
             return None
         return status
 

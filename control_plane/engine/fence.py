@@ -120,3 +120,24 @@ def _open(path: Path) -> int:
 def _text(path: Path) -> str:
     with path.open("rb") as file:
         return file.read(_TEXT_MAX).decode(errors="replace")
+
+
+def pid_space() -> str:
+    """Where process ids mean the same thing; empty where that cannot be known."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def is_gone(pid: int, space: str) -> bool:
+    """Whether a process has ended for sure: it was of this pid space and is not there any more."""
+    if not space or space != pid_space():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

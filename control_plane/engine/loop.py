@@ -20,6 +20,7 @@ from control_plane.core.overlay import OverlayKind
 from control_plane.core.power import Loads
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.edges import Edges
+from control_plane.engine.fence import pid_space
 from control_plane.engine.gate import Gate
 from control_plane.engine.inbox import Inbox
 from control_plane.engine.incidents import Incidents
@@ -382,6 +383,7 @@ class Engine:
         self._store.put_status(
             EngineStatus(
                 pid=os.getpid(),
+                pid_space=pid_space(),
                 epoch=self._epoch,
                 mode=self._mode,
                 started_at_s=self._started_s,

@@ -90,6 +90,8 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The engine process, by its own word."""
 
     pid: int
+    pid_space: str = ""
+    """Where that id means this process."""
     epoch: int
     mode: str
     """`run` or `apply`."""

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 from tests.cli.workshop import REBOOTS, Running, Workshop, wait_for
@@ -66,8 +65,7 @@ def _killed_and_started_again(folder: Path) -> int:
             engine = shop.start("apply", "--yes", "--interval", "1")
             MOMENTS[rng.choice(sorted(MOMENTS))](shop, engine, rng)
             engine.kill()
-            with closing(shop.store()) as store:
-                open_now = [operation.asset for operation in store.open_operations()]
+            open_now = shop.open_writes()
             assert len(open_now) == len(set(open_now)), "at most one open write of a device"
             left_open += len(open_now)
         shop.run("apply", "--yes", "--interval", "1")

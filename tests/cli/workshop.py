@@ -318,9 +318,9 @@ class Workshop:
         hit: list[str] = self._ask(do="fault", kind=kind, **details)["assets"]
         return hit
 
-    def pools(self) -> set[str]:
-        """The first pool of every machine."""
-        return {m["pools"][0][0] for m in self.truth().values()}
+    def pools(self, rack: str = "") -> set[str]:
+        """The first pools of all machines, or of a rack's."""
+        return {m["pools"][0][0] for a, m in self.truth().items() if a.startswith(rack)}
 
     def adopted(self) -> None:
         """Trust who answers, and bring the declaration in force."""
@@ -331,6 +331,11 @@ class Workshop:
 
     def store(self) -> Store:
         return Store(self.state / "state.sqlite")
+
+    def open_writes(self) -> list[str]:
+        """Devices with a write whose end is not known."""
+        with closing(self.store()) as store:
+            return [operation.asset for operation in store.open_operations()]
 
     def intents(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
         """The intents of the audit file by asset and kind of change, oldest first."""
@@ -359,12 +364,15 @@ class Workshop:
             if record["kind"] == "intent" and record["operation"] not in void:
                 stage = known[record["operation"]].stage
                 assert stage not in OPEN_STAGES, f"{record} is still {stage}"
+        self.assert_chain()
+
+    def assert_chain(self) -> None:
+        """The audit file is whole."""
         assert AuditFile(self.state / "audit.jsonl").verify()[1] is None
 
     def assert_at_rest(self) -> None:
         """Nothing is open and nothing is left to do, by a second plan from fresh looks."""
-        with closing(self.store()) as store:
-            assert store.open_operations() == []
+        assert self.open_writes() == []
         plan = self.json("plan")
         assert plan["steps"] == []
         assert plan["converged"] == plan["managed"], plan["held"]
