@@ -132,12 +132,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pinned(device: Device, memory: Memory | None) -> Memory:
-    """The device's memory, with the pin of the placement record where none was set by hand."""
+    """The device's memory, with the pin of the placement record where none was set by hand.
+
+    Such a pin follows the record: with another machine in it, where the old one was found says nothing.
+    """
     memory = memory or Memory(asset=device.asset)
-    if memory.pin is None and (device.mac or device.serial):
-        pin = Pin(mac=device.mac, serial=device.serial, source="placement")
-        return msgspec.structs.replace(memory, pin=pin)
-    return memory
+    if memory.pin is not None and memory.pin.source != _RECORD:
+        return memory
+    pin = None
+    if device.mac or device.serial:
+        pin = Pin(mac=device.mac, serial=device.serial, source=_RECORD)
+    if pin == memory.pin:
+        return memory
+    located = memory.located if memory.pin is None else None
+    return msgspec.structs.replace(memory, pin=pin, located=located)
+
+
+_RECORD = "placement"
 
 
 def known_settings(sighting: Observation | Unseen | None) -> Settings | None:

@@ -132,13 +132,19 @@ class Roster:
             return fresh
         if old.memory is not fresh.memory and memory is not None:
             # What the engine knows is newer than the Store; only what `accept` wrote there counts.
-            fresh.memory = msgspec.structs.replace(old.memory, expected=memory.expected)
-        same_place = old.device.address == device.address and old.device.subnet == device.subnet
+            fresh.memory = msgspec.structs.replace(
+                pinned(device, old.memory), expected=memory.expected
+            )
+        same_place = (
+            old.device.address == device.address
+            and old.device.subnet == device.subnet
+            and old.memory.pin == fresh.memory.pin
+        )
         old.device, old.owner, old.memory = device, fresh.owner, fresh.memory
         old.driver, old.capabilities = fresh.driver, fresh.capabilities
         old.nodes, old.path, old.budget_nodes = fresh.nodes, fresh.path, fresh.budget_nodes
         if not same_place:
-            old.address, old.full_wanted = fresh.address, True
+            old.address, old.full_wanted = device.address or old.memory.located, True
         return old
 
     def adopt_operations(self) -> None:

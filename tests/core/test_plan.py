@@ -12,7 +12,7 @@ from control_plane.core.fleet import Device, Site, SlotState
 from control_plane.core.memory import Memory, Pin
 from control_plane.core.observation import Identity, Observation, PoolSetting, Settings
 from control_plane.core.overlay import Overlay, OverlayKind
-from control_plane.core.plan import Plan, World, decide_all, make_plan
+from control_plane.core.plan import Plan, World, decide_all, make_plan, pinned
 from tests.core.builders import (
     CAPABILITIES,
     FOREIGN_POOLS,
@@ -186,3 +186,20 @@ def test_a_device_declared_asleep_is_no_exception() -> None:
         site((one,)), world(sighted(one, Settings(pools=own_pools(one.asset), mining=False)))
     )
     assert (plan.actionable, plan.effect.exceptions) == (0, 0)
+
+
+# --- pins --------------------------------------------------------------------------------------------
+
+
+def test_a_pin_of_the_record_follows_the_record_and_one_set_by_hand_stays() -> None:
+    before, after = miner(1), miner(1, mac="02:00:00:00:00:77", serial=None)
+    kept = msgspec.structs.replace(pinned(before, None), located="10.0.0.9")
+    moved = pinned(after, kept)
+    assert moved.pin == Pin(mac="02:00:00:00:00:77", serial=None, source="placement")
+    assert moved.located is None, "there stands the machine that was exchanged"
+    assert pinned(before, kept) is kept
+    assert pinned(miner(1, mac=None, serial=None), kept).pin is None
+    by_hand = msgspec.structs.replace(
+        kept, pin=Pin(mac="02:00:00:00:00:99", serial=None, source="ann")
+    )
+    assert pinned(after, by_hand) is by_hand

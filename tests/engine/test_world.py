@@ -99,9 +99,8 @@ class Floor:
             now_s=NOW_S,
         )
 
-    def decided(self) -> dict[str, Decision]:
-        """As the engine decides, once every device was looked at."""
-        engine = Engine(
+    def engine(self) -> Engine:
+        return Engine(
             site="t",
             store=self.store,
             audit=None,
@@ -115,6 +114,10 @@ class Floor:
             ),
             revisions=self.revisions,
         )
+
+    def decided(self) -> dict[str, Decision]:
+        """As the engine decides, once every device was looked at."""
+        engine = self.engine()
         engine.reconciler.acts = Nothing()
         for asset, sighting in self.store.sightings().items():
             engine.reconciler.sighted(engine.slots[asset], sighting, Depth.FULL)
@@ -212,3 +215,22 @@ def test_a_device_whose_feed_was_renamed_waits_for_its_wave_on_the_new_one() -> 
     for n in range(1, 9):
         floor.see(n, own(n, power_mode="low"))
     assert words(floor.decided()) == words(floor.shown())
+
+
+def test_the_engine_looks_for_the_machine_that_a_new_record_names() -> None:
+    one = miner(1, address=None, subnet="10.0.0.0/24")
+    after = site((msgspec.structs.replace(one, mac="02:00:00:00:00:77"),))
+    floor = Floor(site((one,)), site((one,)), wave=2)
+    engine = floor.engine()
+    slot = engine.slots["d01"]
+    slot.memory = msgspec.structs.replace(slot.memory, located="10.0.0.9")
+    slot.address = "10.0.0.9"
+    floor.store.put_memories([slot.memory])
+    floor.revisions.learn("newer", after)
+    record = msgspec.structs.replace(floor.store.revisions()[-1], digest="newer", seq=3)
+    floor.store.put_revision(record, {})
+    floor.store.put_rollout(Rollout(id="n", to="newer", origin="new", waves=()))
+    engine._roster.put_in_force(record)
+    pin = engine.slots["d01"].memory.pin
+    assert pin is not None
+    assert (pin.mac, engine.slots["d01"].address) == ("02:00:00:00:00:77", None)
