@@ -9,7 +9,7 @@ import msgspec
 from control_plane.cli.progress import ProgressLine
 from control_plane.cli.workplace import Declared, Workplace, run_async
 from control_plane.core.fleet import Site
-from control_plane.core.observation import Sighting
+from control_plane.core.observation import Observation, Sighting
 from control_plane.core.plan import World
 from control_plane.engine.records import Approval
 from control_plane.engine.slots import Slot
@@ -21,8 +21,11 @@ def look_at(
 ) -> dict[str, Sighting]:
     """Look once at the managed devices of a site, or at some of them; the Store remembers it."""
     edges = place.edges()
-    memories = place.store.memories()
+    memories, known = place.store.memories(), place.store.sightings()
     slots = slots_of(site, memories, edges)
+    for slot in slots:
+        before = known.get(slot.asset)
+        slot.seen = before if isinstance(before, Observation) else None
     if assets is not None:
         wanted = frozenset(assets)
         slots = [slot for slot in slots if slot.asset in wanted]

@@ -120,6 +120,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     password: Secret
     pin: Pin | None = None
     """The machine that is this asset; `apply` writes to no other one, and without a pin to none."""
+    write_enabled: bool | None = None
+    """What earlier looks told of its write interface; a driver that learned otherwise itself says that."""
 
 
 class Permit(Protocol):

@@ -85,7 +85,11 @@ class WhatsminerDriver:
         self._clock = clock
         self._joins_not: set[str] = set()
         self._writable: dict[str, bool] = {}
-        """By asset, what the last answer to a write told of the write interface."""
+        """By asset, what the last answer to a write told of the write interface.
+
+        Only a memory of this process: what it learned goes out with every look, and whoever keeps looks
+        hands it to the next process (`Target.write_enabled`).
+        """
 
     @property
     def capabilities(self) -> Capabilities:
@@ -114,7 +118,7 @@ class WhatsminerDriver:
             settings=settings,
             asked=asked,
             telemetry=summary.telemetry,
-            write_enabled=self._writable.get(target.asset),
+            write_enabled=self._write_enabled(target),
         )
 
     async def apply(self, target: Target, change: Change, permit: Permit) -> Outcome:
@@ -185,7 +189,7 @@ class WhatsminerDriver:
         info = await self._daemon(target, "get_miner_info")
         settings = reads.settings_of(summary, await self._status(target))
         errors = reads.read_errors(await self._ask(target, "get_error_code"))
-        if self._writable.get(target.asset) is False:
+        if self._write_enabled(target) is False:
             await self._ask_whether_writable(target)
         model = reads.read_model(None if parts is None else parts["devdetails"])
         return Observation(
@@ -201,8 +205,11 @@ class WhatsminerDriver:
             ),
             asked=CAPABILITIES.reads,
             telemetry=msgspec.structs.replace(summary.telemetry, errors=errors),
-            write_enabled=self._writable.get(target.asset),
+            write_enabled=self._write_enabled(target),
         )
+
+    def _write_enabled(self, target: Target) -> bool | None:
+        return self._writable.get(target.asset, target.write_enabled)
 
     async def _status(self, target: Target) -> reads.Status:
         """What is configured; nothing known where it cannot be understood."""

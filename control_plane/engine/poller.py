@@ -47,6 +47,7 @@ def target_of(slot: Slot, address: str, secrets: Secrets) -> Target:
         user=credentials.user if credentials else "",
         password=secrets.resolve(credentials.secret_ref) if credentials else _NO_SECRET,
         pin=slot.memory.pin,
+        write_enabled=slot.seen.write_enabled if slot.seen else None,
     )
 
 

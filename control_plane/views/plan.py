@@ -185,9 +185,10 @@ def exceptions_line(plan: Plan) -> list[str]:
     known = _per_device(h for h in plan.held if h.reason not in PENDING)
     if not known:
         return []
-    cost = hashrate(plan.effect.exceptions_ths)
+    lost_ths = plan.effect.exceptions_ths
+    cost = f", {hashrate(lost_ths)} not hashed" if round(lost_ths) else ""
     devices = counted(plan.effect.exceptions, "device")
-    return [f"Exceptions  {devices}, {cost} not hashed: {listed(known.items())}"]
+    return [f"Exceptions  {devices}{cost}: {listed(known.items())}"]
 
 
 def waiting_line(plan: Plan) -> list[str]:

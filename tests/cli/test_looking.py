@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +11,9 @@ import pytest
 from control_plane.cli import looking
 from control_plane.cli.workplace import Declared
 from control_plane.core.plan import World
+from control_plane.engine.adapters import SystemSecrets
+from control_plane.engine.poller import target_of
+from control_plane.engine.slots import Slot
 from tests.core.builders import CAPABILITIES, NOW_S, device, seen
 from tests.core.builders import site as a_site
 
@@ -49,3 +54,27 @@ def test_what_this_look_saw_is_not_stale_however_long_it_took(
     world = looking.seen_world(place, declared, look=True)
     assert wanted == [asked]
     assert world.stale == {"d2"}
+
+
+def test_a_look_hands_on_what_an_earlier_process_learned_of_a_write_interface(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = seen(asset="d1", write_enabled=False)
+    store = SimpleNamespace(
+        memories=dict, sightings=lambda: {"d1": before}, put_sightings=lambda _: None
+    )
+    edges = SimpleNamespace(drivers={"fam": object()}, capabilities={"fam": CAPABILITIES})
+    place: Any = SimpleNamespace(
+        site="t", store=store, edges=lambda: edges, engine_status=lambda: None
+    )
+    asked: dict[str, bool | None] = {}
+
+    async def sweep(slots: Sequence[Slot], **_: object) -> dict[str, object]:
+        for slot in slots:
+            target = target_of(slot, "10.0.0.1", SystemSecrets())
+            asked[slot.asset] = target.write_enabled
+        return {}
+
+    monkeypatch.setattr(looking, "sweep", sweep)
+    looking.look_at(place, a_site((device("d1"), device("d2"))))
+    assert asked == {"d1": False, "d2": None}

@@ -450,6 +450,21 @@ def test_a_switched_off_write_interface_is_told_once_and_seen_when_it_comes_on()
     on_unit(play, writes_enabled=False)
 
 
+def test_a_new_process_is_told_what_the_one_before_learned_of_the_write_interface() -> None:
+    async def play(bench: Bench) -> None:
+        assert (await bench.look()).write_enabled is None
+        told = bench._replace(target=replace(bench.target, write_enabled=False))
+        for depth in Depth:
+            assert (await told.look(depth)).write_enabled is False
+        bench.device.unit.write_api = WriteApi.OPEN
+        assert (await told.look()).write_enabled is True
+        assert (await told.look(Depth.POOLS)).write_enabled is True, (
+            "what it learned itself is newer"
+        )
+
+    on_unit(play, writes_enabled=False)
+
+
 def test_asking_whether_it_is_on_changes_nothing_and_never_costs_the_look() -> None:
     async def play(bench: Bench) -> None:
         await bench.apply(StopMining())

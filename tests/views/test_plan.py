@@ -65,7 +65,7 @@ def test_one_is_no_plural() -> None:
     text = render_plan(plan)
     assert "At worst    1 device, 3.5 kW, lost before the first gate" in text
     assert "1 step on 1 device, danger D2 (pools)." in text
-    assert "Exceptions  1 device, " in text
+    assert "Exceptions  1 device: 1 vacant" in text
 
 
 def test_unknown_devices_are_named_and_only_where_there_are_some() -> None:
