@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from control_plane.core.memory import Memory
 from control_plane.engine.incidents import Incidents
 from control_plane.engine.journal import Journal
 from control_plane.engine.orders import obey
@@ -60,14 +59,15 @@ class Inbox:
         self._journal.event("order", f"{order.kind} by {order.by}", asset=order.target)
         match order.kind:
             case OrderKind.ROLLOUT:
-                if self._roster.rollout is not None and self._roster.rollout.proceed(order.by):
-                    self._roster.keep_rollout(self._roster.rollout)
+                runner = self._roster.rollout
+                if runner and runner.rollout.id == order.target and runner.proceed(order.by):
+                    self._roster.keep_rollout(runner)
             case OrderKind.INCIDENT:
                 node = self._incidents.release(order.target, order.by)
                 self._roster.push_below(frozenset({node} if node else ()))
             case _:
                 slot = self._roster.slots.get(order.target)
-                memory = slot.memory if slot else Memory(asset=order.target)
+                memory = slot.memory if slot else self._journal.memory_of(order.target)
                 memory = obey(memory, order)
                 self._journal.memory(memory)
                 if slot is not None:

@@ -37,6 +37,10 @@ class Journal:
         """Keep a device's memory."""
         self._memories[memory.asset] = memory
 
+    def memory_of(self, asset: str) -> Memory:
+        """The memory of a device that has no slot: as collected, as stored, or a new one."""
+        return self._memories.get(asset) or self._store.memory(asset) or Memory(asset=asset)
+
     def operation(self, operation: Operation) -> None:
         """Keep an operation's new stage."""
         self._operations[operation.id] = operation

@@ -318,6 +318,11 @@ class Store:
         """Every device's memory."""
         return {m.asset: m for m in self._docs(Memory, "memory")}
 
+    def memory(self, asset: str) -> Memory | None:
+        """The memory of one device."""
+        found = self._docs(Memory, "memory", "WHERE asset = ?", (asset,))
+        return found[0] if found else None
+
     def put_memories(self, memories: Iterable[Memory]) -> None:
         """Keep memories."""
         with self.transaction() as db:

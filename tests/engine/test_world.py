@@ -13,16 +13,16 @@ import pytest
 from control_plane.core.change import SetPools
 from control_plane.core.correlate import Incident
 from control_plane.core.decide import Decision, Reason
-from control_plane.core.fleet import Device, Site
-from control_plane.core.memory import Memory
+from control_plane.core.fleet import Device, Site, SlotState
+from control_plane.core.memory import Memory, Pin
 from control_plane.core.observation import Depth, Identity, Settings, Unseen, UnseenReason
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.plan import decide_all, make_plan
-from control_plane.core.rollout import Rollout
+from control_plane.core.rollout import GateResult, Rollout, RolloutState
 from control_plane.core.verify import Operation, Stage
 from control_plane.engine.edges import Edges
 from control_plane.engine.loop import Engine
-from control_plane.engine.records import Released, RevisionRecord
+from control_plane.engine.records import Order, OrderKind, Released, RevisionRecord
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
 from control_plane.engine.world import read_world
@@ -234,3 +234,41 @@ def test_the_engine_looks_for_the_machine_that_a_new_record_names() -> None:
     pin = engine.slots["d01"].memory.pin
     assert pin is not None
     assert (pin.mac, engine.slots["d01"].address) == ("02:00:00:00:00:77", None)
+
+
+# --- orders ------------------------------------------------------------------------------------------
+
+
+def ordered(kind: OrderKind, target: str) -> Order:
+    return Order(kind=kind, target=target, by="ann", at_s=NOW_S)
+
+
+def test_an_order_about_a_device_that_is_not_managed_leaves_the_rest_of_its_memory() -> None:
+    broken = (miner(1), miner(2, state=SlotState.IN_REPAIR))
+    floor = Floor(site(broken), site(broken), wave=2)
+    pin = Pin(mac="02:00:00:00:00:55", serial=None, source="ann")
+    known = Memory(asset="d02", pin=pin, persistent_writes_s=(NOW_S,), located="10.0.0.9")
+    floor.store.put_memories([known])
+    floor.store.put_order(ordered(OrderKind.CONTESTED, "d02"))
+    floor.store.put_order(ordered(OrderKind.STUCK, "d02"))
+    floor.engine()
+    assert floor.store.orders() == []
+    assert floor.store.memories()["d02"] == known
+
+
+def test_only_the_rollout_that_was_named_goes_on() -> None:
+    miners = (miner(1), miner(2), miner(3))
+    low = tuple(msgspec.structs.replace(m, intent=intent(power_mode="low")) for m in miners)
+    floor = Floor(site(low), site(miners), wave=0)
+    (rollout,) = floor.store.rollouts()
+    gate = GateResult(
+        wave=0, at_s=NOW_S, passed=False, treated=1, treated_failed=1, control=0, control_failed=0
+    )
+    halted = msgspec.structs.replace(rollout, state=RolloutState.HALTED, gates=(gate,))
+    floor.store.put_rollout(halted)
+    floor.store.put_order(ordered(OrderKind.ROLLOUT, "an-older-one"))
+    floor.engine()
+    assert floor.store.rollouts() == [halted]
+    floor.store.put_order(ordered(OrderKind.ROLLOUT, "r"))
+    floor.engine()
+    assert floor.store.rollouts()[0].state is RolloutState.RUNNING
