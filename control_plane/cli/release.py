@@ -15,7 +15,8 @@ from control_plane.core.correlate import Incident
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import Rollout, RolloutState
-from control_plane.engine.records import Order, OrderKind
+from control_plane.engine.records import Order, OrderKind, Released
+from control_plane.views.table import power
 
 
 class _Thing(NamedTuple):
@@ -47,7 +48,8 @@ def command(
     TARGET is the id of a hold, incident or rollout; or a node, if exactly one such thing is on it; or
     a device that is overridden, contested or stuck. A safety hold is released by its owner alone. A
     device that is released from an override comes back as a rollout would bring it: inside its
-    headroom, through the gate.
+    headroom, through the gate. A device that left the declaration is counted until it is released:
+    say so once it is unplugged.
 
     \b
     gridplane release h0007 --by j.ortiz --site ga-macon
@@ -93,6 +95,7 @@ def _things(saying: Saying, target: str, by: str) -> list[_Thing]:
     memory = store.memories().get(target)
     if memory is not None:
         things += _latches(saying, memory, by)
+    things += [_gone(saying, r, by) for r in store.released() if r.asset == target]
     return things
 
 
@@ -126,6 +129,19 @@ def _rollout(saying: Saying, rollout: Rollout, by: str) -> _Thing:
         return f"{rollout.id}: the engine is told to go on with the next wave"
 
     return _Thing(rollout.id, "halted rollout", release)
+
+
+def _gone(saying: Saying, device: Released, by: str) -> _Thing:
+    """A device that left the declaration counts at nameplate until somebody says that it is unplugged."""
+
+    def release() -> str:
+        saying.drop_released(device, by)
+        return (
+            f"{device.asset}: no longer counted, {power(device.power_w)} on {device.feed} are free"
+        )
+
+    words = f"{device.asset} left the declaration and counts {power(device.power_w)}"
+    return _Thing("-", f"{words}: release the others first", release)
 
 
 def _latches(saying: Saying, memory: Memory, by: str) -> list[_Thing]:

@@ -13,7 +13,7 @@ from control_plane.core.errors import ControlPlaneError
 from control_plane.core.fleet import Site
 from control_plane.core.overlay import Overlay, OverlayKind, assets_below
 from control_plane.engine.gate import describe
-from control_plane.engine.records import Event, Order
+from control_plane.engine.records import Event, Order, Released
 from control_plane.engine.store import Store
 from control_plane.views.table import span
 
@@ -135,6 +135,12 @@ class Saying:
         with self.store.transaction():
             self.store.drop_overlay(overlay.id)
             self._note("release", overlay.node, by, f"{overlay.kind} {overlay.id} released by {by}")
+
+    def drop_released(self, device: Released, by: str) -> None:
+        """End the counting of a device that left the declaration: it is unplugged."""
+        with self.store.transaction():
+            self.store.drop_released([device.asset])
+            self._note("release", device.asset, by, f"{device.asset} is unplugged, says {by}")
 
     def order(self, order: Order) -> None:
         """Leave an order for the engine."""

@@ -333,6 +333,7 @@ class Engine:
         self._changed = self._store.changed()
         self._inbox.overlays()
         self._inbox.orders()
+        self._roster.count_released()
         record = self._store.accepted()
         if record is None or self._roster.rollout is None:
             return rotation

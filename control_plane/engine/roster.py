@@ -20,7 +20,7 @@ from control_plane.engine.journal import Journal
 from control_plane.engine.poller import Poller
 from control_plane.engine.queue import Priority
 from control_plane.engine.reconciler import Reconciler
-from control_plane.engine.records import RevisionRecord
+from control_plane.engine.records import Released, RevisionRecord
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.rollouts import RolloutRunner
 from control_plane.engine.slots import Slot, make_slot
@@ -47,6 +47,7 @@ class Roster:
         self.site = site
         self.slots: dict[str, Slot] = {}
         self.rollout: RolloutRunner | None = None
+        self._released: dict[str, Released] = {}
         self._store, self._epoch = store, epoch
         self._edges, self._clock = edges, edges.clock
         self._revisions, self._gate, self._journal = revisions, gate, journal
@@ -111,8 +112,18 @@ class Roster:
         self.slots = kept
         for slot in kept.values():
             reconciler.recount(slot)
-        for gone in self._store.released():
+        self._released = {}
+        self.count_released()
+
+    def count_released(self) -> None:
+        """Count what left the declaration, until a person says that it is unplugged."""
+        loads, now = self._reconciler.loads, {gone.asset: gone for gone in self._store.released()}
+        for gone in self._released.values():
+            if gone.asset not in now:
+                loads.count_released(gone.asset, gone.feed, 0.0)
+        for gone in now.values():
             loads.count_released(gone.asset, gone.feed, gone.power_w)
+        self._released = now
 
     def _renew(self, device: Device, memories: Mapping[str, Memory]) -> Slot:
         """The slot of a device: the one it has, if nothing about it changed, or one that goes on from it."""

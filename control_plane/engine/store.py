@@ -362,7 +362,7 @@ class Store:
             )
 
     def drop_released(self, assets: Iterable[str]) -> None:
-        """Forget released devices that are declared again."""
+        """Forget released devices: declared again, or unplugged by a person's word."""
         with self.transaction() as db:
             db.executemany("DELETE FROM released WHERE asset = ?", ((a,) for a in assets))
 

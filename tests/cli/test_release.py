@@ -12,7 +12,7 @@ from control_plane.cli.workplace import Workplace
 from control_plane.core.correlate import Incident
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Field
-from control_plane.engine.records import OrderKind
+from control_plane.engine.records import OrderKind, Released
 from control_plane.engine.store import Store
 
 RACK, DEVICE = "r01", "r01-s1"
@@ -92,3 +92,15 @@ def test_an_incident_on_a_held_rack_is_released_by_its_id(store: Store) -> None:
 
 def test_what_nothing_holds_is_said(store: Store) -> None:
     assert main(["release", RACK]) == Exit.USAGE
+
+
+def test_an_unplugged_device_that_left_the_declaration_counts_no_more(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.put_released(
+        Released(asset=a, feed="pdu-1", power_w=3_500.0, since_s=0.0) for a in ("old-1", "old-2")
+    )
+    assert main(["release", "old-1", "--by", "ann"]) == Exit.OK
+    assert "3.5 kW on pdu-1 are free" in capsys.readouterr().out
+    assert [r.asset for r in store.released()] == ["old-2"]
+    assert [e.text for _, e in store.events(limit=1)] == ["old-1 is unplugged, says ann"]

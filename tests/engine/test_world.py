@@ -236,6 +236,20 @@ def test_the_engine_looks_for_the_machine_that_a_new_record_names() -> None:
     assert (pin.mac, engine.slots["d01"].address) == ("02:00:00:00:00:77", None)
 
 
+def test_a_device_that_is_unplugged_frees_its_room_in_a_running_engine() -> None:
+    one = (miner(1),)
+    floor = Floor(site(one), site(one), wave=2)
+    gone = [Released(asset=a, feed="pdu", power_w=3_500.0, since_s=NOW_S) for a in ("x", "y")]
+    floor.store.put_released(gone)
+    engine = floor.engine()
+    before_w = engine.reconciler.loads.at("pdu")
+    floor.store.drop_released(["x"])
+    engine._hear(iter(()))
+    assert before_w - engine.reconciler.loads.at("pdu") == 3_500.0
+    engine._hear(iter(()))
+    assert before_w - engine.reconciler.loads.at("pdu") == 3_500.0
+
+
 # --- orders ------------------------------------------------------------------------------------------
 
 
