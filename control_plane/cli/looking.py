@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import TypeGuard
 
+import click
 import msgspec
 
 from control_plane.cli.progress import ProgressLine
 from control_plane.cli.workplace import Declared, Workplace, run_async
 from control_plane.core.fleet import Site
-from control_plane.core.observation import Observation, Sighting
+from control_plane.core.observation import Observation, Sighting, Unseen, UnseenReason
 from control_plane.core.plan import World
 from control_plane.engine.records import Approval
 from control_plane.engine.slots import Slot
@@ -31,9 +33,15 @@ def look_at(
         slots = [slot for slot in slots if slot.asset in wanted]
     with ProgressLine(f"looking at {place.site}") as line:
         seen = run_async(sweep(slots, edges=edges, report=line.count))
+    for text in sorted({s.detail for s in seen.values() if _lacks_secret(s)}):
+        click.echo(f"gridplane: not asked: {text}", err=True)
     place.store.put_sightings(seen.values())
     _keep_located(place, slots)
     return seen
+
+
+def _lacks_secret(sighting: Sighting) -> TypeGuard[Unseen]:
+    return isinstance(sighting, Unseen) and sighting.reason is UnseenReason.SECRET_MISSING
 
 
 def _keep_located(place: Workplace, slots: list[Slot]) -> None:

@@ -18,7 +18,7 @@ from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.workplace import load_declared, pick_site, run_async
 from control_plane.core.errors import DeclarationError
 from control_plane.core.fleet import Site
-from control_plane.engine.adapters import SystemSecrets
+from control_plane.engine.secrets import SystemSecrets
 from control_plane.simulator.build import FACTORY_PASSWORDS, Start
 from control_plane.simulator.control import SOCKET, ControlClient, ControlError
 from control_plane.simulator.faults import FaultKind

@@ -11,6 +11,7 @@ import click
 from control_plane.cli import options
 from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, colored
+from control_plane.engine.secrets import SystemSecrets, missing_secrets
 from control_plane.inventory.load import load
 from control_plane.views.findings import findings_data, render_findings
 from control_plane.views.table import counted
@@ -30,7 +31,8 @@ def command(inventory: Path, site: str | None, output: str) -> int:
     began = time.monotonic()
     loaded = load(inventory, sites={site} if site else None)
     seconds = time.monotonic() - began
-    lines = []
+    lines: list[str] = []
+    missing: list[str] = []
     if loaded.findings:
         lines.append(render_findings(loaded.findings, color=colored(sys.stdout)))
     if loaded.fleet is not None:
@@ -40,12 +42,16 @@ def command(inventory: Path, site: str | None, output: str) -> int:
             f"{inventory}: valid; {counted(len(loaded.fleet.sites), 'site')}, "
             f"{counted(devices, 'slot')}, checked in {seconds:.2f} s"
         )
+        # No finding: a host that only checks an inventory has no passwords and needs none.
+        missing = missing_secrets((d for one in sites for d in one.devices), SystemSecrets())
+        lines += [f"on this host, {text}" for text in missing]
     emit(
         output,
         {
             "valid": loaded.fleet is not None,
             "digests": dict(loaded.digests),
             "findings": findings_data(loaded.findings),
+            "missing_secrets": missing,
         },
         table="\n".join(lines),
         names=sorted({str(finding.where) for finding in loaded.findings}),

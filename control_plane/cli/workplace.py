@@ -21,12 +21,13 @@ from control_plane.cli.exits import Exit, Stop
 from control_plane.core.errors import DeclarationError
 from control_plane.core.fleet import Site
 from control_plane.core.plan import World
-from control_plane.engine.adapters import SystemClock, SystemSecrets
+from control_plane.engine.adapters import SystemClock
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.edges import Edges
 from control_plane.engine.fence import Fence, is_gone, refuse_elsewhere, try_fence
 from control_plane.engine.records import Approval, EngineStatus
 from control_plane.engine.revisions import Revisions
+from control_plane.engine.secrets import SystemSecrets
 from control_plane.engine.store import Store
 from control_plane.engine.world import read_world, seen_from
 from control_plane.inventory.load import Loaded, load

@@ -52,6 +52,8 @@ class Reason(StrEnum):
     UNREACHABLE = "unreachable"
     UNLOCATED = "unlocated"
     AUTH_REJECTED = "auth_rejected"
+    SECRET_MISSING = "secret_missing"  # noqa: S105 - the name of a state
+    INTERNAL_ERROR = "internal_error"
     UNEXPECTED_REPLY = "unexpected_reply"
     STALE_TELEMETRY = "stale_telemetry"
     UNTRUSTED = "untrusted"
@@ -92,6 +94,8 @@ _UNSEEN: dict[UnseenReason, Reason] = {
     UnseenReason.HARDWARE_FAULT: Reason.FAULT,
     UnseenReason.UNLOCATED: Reason.UNLOCATED,
     UnseenReason.NO_DRIVER: Reason.NO_DRIVER,
+    UnseenReason.SECRET_MISSING: Reason.SECRET_MISSING,
+    UnseenReason.INTERNAL_ERROR: Reason.INTERNAL_ERROR,
 }
 
 

@@ -157,6 +157,10 @@ class UnseenReason(StrEnum):
     UNLOCATED = "unlocated"
     """A DHCP device that no sweep has found yet."""
     NO_DRIVER = "no_driver"
+    SECRET_MISSING = "secret_missing"  # noqa: S105 - the name of a state
+    """Its password is not where the declaration says: it was not asked."""
+    INTERNAL_ERROR = "internal_error"
+    """Our code failed on it."""
 
 
 class Unseen(msgspec.Struct, frozen=True, kw_only=True, tag="unseen"):

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 import msgspec
 
+from control_plane.core import limits
 from control_plane.core.change import ChangeKind, SetPools, StopMining, kind_of
 from control_plane.core.decide import Step, Why, fields_written
 from control_plane.core.errors import FenceLost, StoreError
 from control_plane.core.fleet import Site
 from control_plane.core.observation import Field, Observation, PoolSetting
 from control_plane.core.overlay import Overlay, covering, freeze_on, hold_on
+from control_plane.core.ports import Clock
 from control_plane.core.verify import Operation
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.journal import Journal
@@ -174,6 +176,32 @@ class Gate:
             if (pool.url, pool.worker) not in allowed:
                 return f"{pool.url} is not on the list of {slot.owner.id}"
         return None
+
+
+class WritePermit:
+    """The port `Permit` for one write: what the driver asks before each command of it.
+
+    Made right after the look that the write was decided from. A stop may leave however old that is.
+    """
+
+    def __init__(self, gate: Gate, intent: Intent, clock: Clock) -> None:
+        self._gate, self._intent, self._clock = gate, intent, clock
+        self._looked_wire_s = clock.wire_s()
+        self.was_given = False
+        """Whether bytes may have left."""
+
+    def __call__(self) -> str | None:
+        """Why nothing more may leave; `None` where it may."""
+        refusal = self._refusal()
+        self.was_given = self.was_given or refusal is None
+        return refusal
+
+    def _refusal(self) -> str | None:
+        age_s = self._clock.wire_s() - self._looked_wire_s
+        stop = isinstance(self._intent.step.change, StopMining)
+        if age_s > limits.WRITE_READ_TTL_S and not stop:
+            return f"the look that it was decided from is {age_s:.0f} s old"
+        return self._gate.refuses(self._intent, self._clock.wall_s())
 
 
 def _overlay_refusal(step: Step, overlays: tuple[Overlay, ...], now_s: float) -> str | None:

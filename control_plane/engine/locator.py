@@ -25,11 +25,18 @@ class Locator:
     """Sweeps the networks of DHCP devices that are not where they were."""
 
     def __init__(
-        self, *, clock: Clock, secrets: Secrets, found: Callable[[Slot, str], None]
+        self,
+        *,
+        clock: Clock,
+        secrets: Secrets,
+        found: Callable[[Slot, str], None],
+        failed: Callable[[Slot, Exception], None],
     ) -> None:
+        """`failed` is told of a bug that a device met; the sweep goes on."""
         self._clock = clock
         self._secrets = secrets
         self._found = found
+        self._failed = failed
         self._pause_s = _FIRST_PAUSE_S
         self._next_wire_s = float("-inf")
 
@@ -91,6 +98,9 @@ class Locator:
             return await probe.driver.identify(target_of(probe, address, self._secrets))
         except ControlPlaneError:
             return None  # Nobody there, or not one of ours: a sweep expects both.
+        except Exception as bug:  # noqa: BLE001 - the bug of one family is not the others' trouble
+            self._failed(probe, bug)
+            return None
 
     def _take(self, slot: Slot, address: str) -> None:
         slot.address = address
@@ -103,8 +113,10 @@ def _hosts(subnet: str) -> list[str]:
 
 
 def _is_missing(slot: Slot) -> bool:
-    if slot.driver is None:
-        return False
+    if slot.driver is None or (
+        slot.unseen is not None and slot.unseen.reason is UnseenReason.SECRET_MISSING
+    ):
+        return False  # Without its password nobody can be asked who it is.
     if slot.address is None:
         return True
     if slot.unseen is not None:

@@ -133,7 +133,12 @@ class Engine:
             concurrency=self._pace.concurrency,
         )
         self.reconciler.poller = self._poller
-        self._locator = Locator(clock=edges.clock, secrets=edges.secrets, found=self._located)
+        self._locator = Locator(
+            clock=edges.clock,
+            secrets=edges.secrets,
+            found=self._located,
+            failed=self.reconciler.broke,
+        )
         self._roster = Roster(
             site=declared,
             store=store,
@@ -243,7 +248,7 @@ class Engine:
                 if slot is None:
                     break
                 if slot.asset in self.slots:
-                    self.reconciler.judge(slot)
+                    self.reconciler.spared(slot, self.reconciler.judge)
             await asyncio.sleep(0)
 
     async def _locate(self) -> None:

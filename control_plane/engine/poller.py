@@ -14,6 +14,7 @@ from control_plane.core import limits
 from control_plane.core.errors import (
     AuthRejected,
     ControlPlaneError,
+    DeclarationError,
     HardwareFault,
     OversizedReply,
     UnexpectedReply,
@@ -23,6 +24,8 @@ from control_plane.core.errors import (
 from control_plane.core.observation import Depth, Observation, Sighting, Unseen, UnseenReason
 from control_plane.core.ports import Clock, Rng, Secrets, Target
 from control_plane.core.secret import Secret
+from control_plane.engine.bugs import in_words
+from control_plane.engine.secrets import missing_secret
 from control_plane.engine.slots import Slot
 
 _REASONS: tuple[tuple[type[ControlPlaneError], UnseenReason], ...] = (
@@ -39,7 +42,11 @@ _NO_SECRET = Secret("")
 
 
 def target_of(slot: Slot, address: str, secrets: Secrets) -> Target:
-    """Where and as whom the driver finds a device."""
+    """Where and as whom the driver finds a device.
+
+    Raises:
+        DeclarationError: the secret is not where it is declared.
+    """
     credentials = slot.device.intent.credentials
     return Target(
         asset=slot.asset,
@@ -55,17 +62,23 @@ async def look(slot: Slot, depth: Depth, *, secrets: Secrets, clock: Clock) -> S
     """One look at one device; a failure of the device is a sighting too."""
     if slot.driver is None:
         return _unseen(slot, clock, UnseenReason.NO_DRIVER, "")
+    try:
+        target = target_of(slot, slot.address or "", secrets)
+    except DeclarationError as error:
+        return _unseen(slot, clock, UnseenReason.SECRET_MISSING, missing_secret(slot.device, error))
     if slot.address is None:
         return _unseen(
             slot, clock, UnseenReason.UNLOCATED, f"not found in {slot.device.subnet} yet"
         )
     try:
-        return await slot.driver.observe(target_of(slot, slot.address, secrets), depth)
+        return await slot.driver.observe(target, depth)
     except ControlPlaneError as error:
         for kind, reason in _REASONS:
             if isinstance(error, kind):
                 return _unseen(slot, clock, reason, str(error))
-        raise
+        return _unseen(slot, clock, UnseenReason.INTERNAL_ERROR, in_words(error))
+    except Exception as bug:  # noqa: BLE001 - a driver's bug is one device's trouble, not the site's
+        return _unseen(slot, clock, UnseenReason.INTERNAL_ERROR, in_words(bug))
 
 
 def _unseen(slot: Slot, clock: Clock, reason: UnseenReason, detail: str) -> Unseen:

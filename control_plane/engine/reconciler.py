@@ -22,9 +22,9 @@ from control_plane.core.change import (
     StopMining,
     kind_of,
 )
-from control_plane.core.decide import Context, Held, Reason, Step, Why, decide
+from control_plane.core.decide import Context, Decision, Held, Reason, Step, Why, decide
 from control_plane.core.diff import equal
-from control_plane.core.errors import FenceLost, StoreError
+from control_plane.core.errors import ControlPlaneError, DeclarationError, FenceLost, StoreError
 from control_plane.core.fleet import Site
 from control_plane.core.memory import (
     note_converged,
@@ -33,16 +33,27 @@ from control_plane.core.memory import (
     note_unwritten,
     note_write,
 )
-from control_plane.core.observation import Depth, Field, Observation, Sighting, merged
+from control_plane.core.observation import (
+    Depth,
+    Field,
+    Observation,
+    Settings,
+    Sighting,
+    Unseen,
+    UnseenReason,
+    merged,
+)
 from control_plane.core.overlay import Overlay, covering
 from control_plane.core.plan import later_raise, raise_wish
-from control_plane.core.ports import Clock, Permit, Secrets
+from control_plane.core.ports import Clock, Secrets
 from control_plane.core.power import Loads, admit, counted_w
 from control_plane.core.verify import OPEN_STAGES, Operation, Stage, progress
-from control_plane.engine.gate import Gate, Intent, describe
+from control_plane.engine.bugs import Bugs, in_words
+from control_plane.engine.gate import Gate, Intent, WritePermit, describe
 from control_plane.engine.journal import Journal
 from control_plane.engine.poller import Poller, look, target_of
 from control_plane.engine.queue import KeyedQueue, Priority
+from control_plane.engine.secrets import missing_secret
 from control_plane.engine.slots import Budgets, Slot
 
 _REBOOT_SLACK_S = 120.0
@@ -73,6 +84,7 @@ class Reconciler:
         self._secrets = secrets
         self._gate = gate
         self._journal = journal
+        self._bugs = Bugs(journal)
         self.loads = loads
         self.budgets = Budgets(site)
         self.queue: KeyedQueue[Slot] = KeyedQueue()
@@ -103,12 +115,40 @@ class Reconciler:
 
     # --- what was seen -----------------------------------------------------------------------------
 
+    def spared(self, slot: Slot, act: Callable[[Slot], None]) -> None:
+        """Do something about one device; a bug of ours that it meets is that device's trouble alone."""
+        try:
+            act(slot)
+        except ControlPlaneError:
+            raise
+        except Exception as bug:  # noqa: BLE001 - the others go on
+            self.broke(slot, bug)
+
+    def broke(self, slot: Slot, bug: Exception) -> None:
+        """Our code failed on a device: it is left as it is until it is looked at again."""
+        words = in_words(bug)
+        self._bugs.page(slot.asset, words)
+        slot.unseen = Unseen(
+            asset=slot.asset,
+            at_s=self._clock.wall_s(),
+            reason=UnseenReason.INTERNAL_ERROR,
+            detail=words,
+        )
+        held = Held(asset=slot.asset, reason=Reason.INTERNAL_ERROR, detail=words)
+        slot.decision = Decision(asset=slot.asset, desired=Settings(), held=(held,))
+        self.news[slot.asset] = slot
+
     def sighted(self, slot: Slot, sighting: Sighting, depth: Depth) -> None:
         """Take in a look; wake the device up only if something that matters changed."""
+        self.spared(slot, lambda slot: self._take_in(slot, sighting, depth))
+
+    def _take_in(self, slot: Slot, sighting: Sighting, depth: Depth) -> None:
         if not isinstance(sighting, Observation):
             news = slot.unseen is None or slot.unseen.reason is not sighting.reason
             slot.unseen = sighting
             self.recount(slot)
+            if sighting.reason is UnseenReason.INTERNAL_ERROR:
+                self._bugs.page(slot.asset, sighting.detail)
             if news:
                 slot.full_wanted = True
                 self.news[slot.asset] = slot
@@ -279,20 +319,18 @@ class Reconciler:
             if fresh is None or seen is None:
                 return
             intent = Intent(slot=slot, step=fresh, seen=seen)
-            permit = self._permit(intent)
+            permit = WritePermit(self._gate, intent, self._clock)
             answer = await self._pass_gate(intent)
             if isinstance(answer, str):
                 self._refused(slot, fresh, answer)
                 return
             sent = True
             self._opened(slot, answer)
-            assert slot.driver is not None and slot.address is not None  # noqa: S101, PT018 - it was just looked at
-            outcome = await slot.driver.apply(
-                target_of(slot, slot.address, self._secrets), answer.change, permit
-            )
-            self._ended(slot, answer, outcome)
+            self._ended(slot, answer, await self._send(slot, answer, permit))
         except (FenceLost, StoreError) as error:
             self.draining, self.failure = True, error
+        except Exception as bug:  # noqa: BLE001 - other writes are under way
+            self.broke(slot, bug)
         finally:
             slot.busy, slot.sending, slot.reserved_w = False, False, 0.0
             if not sent:
@@ -331,17 +369,20 @@ class Reconciler:
         self._journal.memory(slot.memory)
         self._journal.page(f"{slot.asset}: {text}", asset=slot.asset)
 
-    def _permit(self, intent: Intent) -> Permit:
-        """What the driver asks before each command of a write that was decided from the last look."""
-        looked_wire_s = self._clock.wire_s()
-
-        def permit() -> str | None:
-            age_s = self._clock.wire_s() - looked_wire_s
-            if age_s > limits.WRITE_READ_TTL_S and not isinstance(intent.step.change, StopMining):
-                return f"the look that it was decided from is {age_s:.0f} s old"
-            return self._gate.refuses(intent, self._clock.wall_s())
-
-        return permit
+    async def _send(self, slot: Slot, op: Operation, permit: WritePermit) -> Outcome:
+        """What came of the driver's call, whatever it raised: what may have left is looked at."""
+        assert slot.driver is not None and slot.address is not None  # noqa: S101, PT018 - it was just looked at
+        try:
+            target = target_of(slot, slot.address, self._secrets)
+            return await slot.driver.apply(target, op.change, permit)
+        except DeclarationError as error:
+            return Failed(missing_secret(slot.device, error), retryable=True)
+        except Exception as bug:  # noqa: BLE001 - other writes are under way
+            words = in_words(bug)
+            self._bugs.page(slot.asset, words)
+            if permit.was_given:
+                return InProgress(_FOLLOW_UP_S[0], words)
+            return Failed(words, retryable=True)
 
     async def _pass_gate(self, intent: Intent) -> Operation | str:
         """Intents of one moment share one durable transaction."""
@@ -478,7 +519,7 @@ class Reconciler:
         """What time alone moves: operations whose grace ends, writes whose turn has come."""
         for slot in list(self.open.values()):
             if not slot.sending:
-                self.follow(slot)
+                self.spared(slot, self.follow)
         now = self._clock.wire_s()
         for slot in list(self.retrying.values()):
             if now >= slot.retry_wire_s:

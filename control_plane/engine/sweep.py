@@ -8,8 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from control_plane.core import limits
 from control_plane.core.fleet import Site
 from control_plane.core.memory import Memory
-from control_plane.core.observation import Depth, Observation, Sighting
+from control_plane.core.observation import (
+    Depth,
+    Observation,
+    Sighting,
+    Unseen,
+    UnseenReason,
+)
 from control_plane.core.plan import pinned
+from control_plane.engine.bugs import in_words
 from control_plane.engine.edges import Edges
 from control_plane.engine.locator import Locator
 from control_plane.engine.poller import look
@@ -49,8 +56,14 @@ async def sweep(
     Returns:
         A sighting per asset: a failed look is one too.
     """
-    locator = Locator(clock=edges.clock, secrets=edges.secrets, found=lambda _slot, _address: None)
     seen: dict[str, Sighting] = {}
+    bugs: dict[str, str] = {}
+    locator = Locator(
+        clock=edges.clock,
+        secrets=edges.secrets,
+        found=lambda _slot, _address: None,
+        failed=lambda slot, bug: bugs.update({slot.asset: in_words(bug)}),
+    )
     at_hint = [slot for slot in slots if slot.address is not None]
 
     def looked() -> None:
@@ -64,6 +77,13 @@ async def sweep(
             slot.address = None
         await locator.sweep(lost, slots)
         await _look_at(lost, seen, edges, concurrency=concurrency, looked=looked)
+    for asset, words in bugs.items():
+        seen[asset] = Unseen(
+            asset=asset,
+            at_s=edges.clock.wall_s(),
+            reason=UnseenReason.INTERNAL_ERROR,
+            detail=words,
+        )
     return seen
 
 

@@ -28,6 +28,8 @@ NEXT: Mapping[Reason, str] = {
     Reason.UNREACHABLE: "it is asked again, ever more rarely, up to each two minutes",
     Reason.UNLOCATED: "its network is swept for its MAC and serial",
     Reason.AUTH_REJECTED: "a person gives gridplane the right credentials, or resets the device's",
+    Reason.SECRET_MISSING: "a person puts the password where the declaration says; it is read again",
+    Reason.INTERNAL_ERROR: "a bug of ours: send us what it says; it is looked at again",
     Reason.UNEXPECTED_REPLY: "a person looks: this is not the declared firmware family's protocol",
     Reason.STALE_TELEMETRY: "it is looked at again; nothing is decided from old telemetry",
     Reason.UNTRUSTED: "a person pins it: `gridplane trust {asset}`",

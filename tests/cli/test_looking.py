@@ -11,8 +11,8 @@ import pytest
 from control_plane.cli import looking
 from control_plane.cli.workplace import Declared
 from control_plane.core.plan import World
-from control_plane.engine.adapters import SystemSecrets
 from control_plane.engine.poller import target_of
+from control_plane.engine.secrets import SystemSecrets
 from control_plane.engine.slots import Slot
 from tests.core.builders import CAPABILITIES, NOW_S, device, seen
 from tests.core.builders import site as a_site
