@@ -109,5 +109,5 @@ def _against(inventory: Path, site: str, ref: str, output: str, *, exit_code: bo
     comparison = compare(before, declared.site)
     text = render_comparison(comparison, reference=ref)
     emit(output, comparison, table=text, names=sorted({c.asset for c in comparison.changes}))
-    changed = bool(comparison.subjects or comparison.removed)
+    changed = bool(comparison.subjects or comparison.removed or comparison.retired)
     return Exit.ACTIONABLE if exit_code and changed else Exit.OK

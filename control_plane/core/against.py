@@ -43,6 +43,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     after: Total
     added: tuple[str, ...]
     removed: tuple[str, ...]
+    retired: tuple[str, ...]
+    """Still declared, and managed no more: out of service, in repair, vacant."""
     changes: tuple[FieldChange, ...]
     subjects: int
     """Devices that a rollout would have to reach."""
@@ -63,7 +65,7 @@ def compare(before: Site | None, after: Site) -> Comparison:
         for change in _changes(old[asset], device)
     ]
     added = tuple(asset for asset, d in new.items() if asset not in old and d.is_managed)
-    removed = tuple(asset for asset, d in old.items() if asset not in new and d.is_managed)
+    removed, retired = removed_assets(before, after), retired_assets(before, after)
     subjects = {c.asset for c in changes if c.field in _WRITTEN and new[c.asset].is_managed}
     count = len(subjects | set(added))
     moved_w = sum(abs(_declared_w(new[a]) - _declared_w(old[a])) for a in subjects)
@@ -73,12 +75,29 @@ def compare(before: Site | None, after: Site) -> Comparison:
         after=_total(after),
         added=added,
         removed=removed,
+        retired=retired,
         changes=tuple(changes),
         subjects=count,
         waves=wave_sizes(count, after.strategy.cohorts),
         power_changed_w=moved_w,
-        danger=_danger(old, changes, removed, moved_w, after),
+        danger=_danger(old, changes, (*removed, *retired), moved_w, after),
     )
+
+
+def removed_assets(before: Site | None, after: Site) -> tuple[str, ...]:
+    """Managed assets that the new declaration no longer has."""
+    if before is None:
+        return ()
+    kept = {device.asset for device in after.devices}
+    return tuple(sorted(d.asset for d in before.devices if d.is_managed and d.asset not in kept))
+
+
+def retired_assets(before: Site | None, after: Site) -> tuple[str, ...]:
+    """Managed assets that the new declaration has, and manages no more."""
+    if before is None:
+        return ()
+    managed = {device.asset for device in before.devices if device.is_managed}
+    return tuple(d.asset for d in after.devices if not d.is_managed and d.asset in managed)
 
 
 _WRITTEN = frozenset({*(field.value for field in Field), "family"})
@@ -144,15 +163,15 @@ def _total(site: Site) -> Total:
 def _danger(
     old: Mapping[str, Device],
     changes: list[FieldChange],
-    removed: tuple[str, ...],
+    leaving: tuple[str, ...],
     moved_w: float,
     after: Site,
 ) -> Danger:
-    if len(removed) > limits.MASS_SHARE * max(1, len(old)):
+    if len(leaving) > limits.MASS_SHARE * max(1, len(old)):
         return Danger.D5
     total_w = sum(map(_declared_w, (d for d in after.devices if d.is_managed)))
     if moved_w > limits.D3_SHARE * max(1.0, total_w):
         return Danger.D3
     if any(change.field in {"pools", "owner"} for change in changes):
         return Danger.D2
-    return Danger.D1 if changes or removed else Danger.D0
+    return Danger.D1 if changes or leaving else Danger.D0

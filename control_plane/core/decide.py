@@ -126,7 +126,7 @@ class Danger(StrEnum):
     D4 = "D4"
     """Firmware, BMC."""
     D5 = "D5"
-    """More than `MASS_SHARE` of the site's devices leave the declaration."""
+    """More than `MASS_SHARE` of the site's devices leave the declaration, or are managed no more."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

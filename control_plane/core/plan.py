@@ -55,6 +55,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """(owner, field) that the owner's approvers approved."""
     removed: tuple[str, ...] = ()
     """Assets that the accepted revision has and this one has not: released, left running."""
+    retired: tuple[str, ...] = ()
+    """Managed assets of the accepted revision that this one has, and manages no more."""
     released: Mapping[str, tuple[str, float]] = {}
     """Whatever left the declaration, now or earlier: asset → feed, and the watts it counts at."""
     accepted: str | None = None
@@ -114,6 +116,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Cumulative device counts of the rollout; empty without one."""
     held: tuple[Held, ...]
     removed: tuple[str, ...]
+    retired: tuple[str, ...]
     effect: Effect
     headroom: tuple[NodeHeadroom, ...]
     danger: Danger
@@ -183,13 +186,15 @@ def make_plan(site: Site, revision: str, world: World) -> Plan:
         waves=waves,
         held=held,
         removed=world.removed,
+        retired=world.retired,
         effect=effect,
         headroom=headroom,
-        danger=_danger(site, steps, effect, world.removed),
+        danger=_danger(site, steps, effect, (*world.removed, *world.retired)),
         digest=digest_of(
             revision,
             [(s.asset, s.change, s.before) for s in steps],
             sorted(world.removed),
+            sorted(world.retired),
             sorted(world.approved),
         ),
     )
@@ -413,10 +418,10 @@ def _first_assets(steps: Iterable[Step], count: int) -> frozenset[str]:
 
 
 def _danger(
-    site: Site, steps: tuple[Step, ...], effect: Effect, removed: tuple[str, ...]
+    site: Site, steps: tuple[Step, ...], effect: Effect, leaving: tuple[str, ...]
 ) -> Danger:
     """The class of the whole plan: of its worst step, of its megawatts, of what it takes away."""
-    if len(removed) > limits.MASS_SHARE * max(1, len(site.devices)):
+    if len(leaving) > limits.MASS_SHARE * max(1, len(site.devices)):
         return Danger.D5
     moved_w = sum(abs(s.after_w - s.before_w) for s in steps)
     worst = max((s.danger for s in steps), default=Danger.D0)

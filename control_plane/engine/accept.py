@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from control_plane.core import limits
+from control_plane.core.against import removed_assets, retired_assets
 from control_plane.core.digest import short
 from control_plane.core.errors import ControlPlaneError
 from control_plane.core.fleet import Site
@@ -18,7 +19,6 @@ from control_plane.engine.audit import AuditFile
 from control_plane.engine.records import Approval, Event, Released, RevisionRecord, ShownPlan
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
-from control_plane.engine.world import removed_assets
 
 _LISTED = 3
 
@@ -65,7 +65,8 @@ def accept(
         current = store.accepted()
         before = revisions.site(current.digest) if current else None
         removed = removed_assets(before, proposal.site)
-        _check_shrink(before, removed, proposal.acknowledged_removals)
+        leaving = len(removed) + len(retired_assets(before, proposal.site))
+        _check_shrink(before, leaving, proposal.acknowledged_removals)
         _check_overlays(before, proposal.site, store.overlays(), now_s)
         record = _record(current, proposal, now_s)
         store.put_revision(record, proposal.files)
@@ -148,14 +149,18 @@ def check_approvals(site: Site, approvals: Iterable[Approval]) -> None:
             )
 
 
-def _check_shrink(before: Site | None, removed: tuple[str, ...], acknowledged: int | None) -> None:
-    if before is None or not removed or acknowledged == len(removed):
-        return
-    managed = sum(1 for device in before.devices if device.is_managed)
-    if len(removed) > limits.SHRINK_MAX_SHARE * managed:
+def is_shrunk(before: Site | None, leaving: int) -> bool:
+    """Whether so many of a site's managed devices leave that somebody has to say that it is meant."""
+    managed = sum(1 for device in before.devices if device.is_managed) if before else 0
+    return leaving > limits.SHRINK_MAX_SHARE * managed
+
+
+def _check_shrink(before: Site | None, leaving: int, acknowledged: int | None) -> None:
+    if acknowledged != leaving and is_shrunk(before, leaving):
         raise NotAccepted(
-            f"{len(removed)} of {managed} devices are gone from the declaration, more than "
-            f"{limits.SHRINK_MAX_SHARE:.0%}: if that is meant, say `--acknowledge-removals {len(removed)}`"
+            f"{leaving} managed devices are gone from the declaration or managed no more, above "
+            f"{limits.SHRINK_MAX_SHARE:.0%} of the site: if that is meant, say "
+            f"`--acknowledge-removals {leaving}`"
         )
 
 

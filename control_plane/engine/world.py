@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from control_plane.core import limits
+from control_plane.core.against import removed_assets, retired_assets
 from control_plane.core.change import Capabilities
 from control_plane.core.fleet import Device, Site
 from control_plane.core.observation import Field, Observation
@@ -91,18 +92,13 @@ def seen_from(world: World, before: Site, after: Site) -> World:
     declared = {device.asset for device in after.devices}
     known = {asset: at for asset, at in world.released.items() if asset not in declared}
     return msgspec.structs.replace(
-        world, removed=tuple(sorted(removed)), released={**known, **leaving}
+        world,
+        removed=tuple(sorted(removed)),
+        retired=retired_assets(before, after),
+        released={**known, **leaving},
     )
 
 
 def approvals_of(approvals: Iterable[Approval]) -> frozenset[tuple[str, Field]]:
     """(owner, field) pairs that were approved."""
     return frozenset((a.owner, a.field) for a in approvals)
-
-
-def removed_assets(before: Site | None, after: Site) -> tuple[str, ...]:
-    """Managed assets that the new declaration no longer has."""
-    if before is None:
-        return ()
-    kept = {device.asset for device in after.devices}
-    return tuple(sorted(d.asset for d in before.devices if d.is_managed and d.asset not in kept))

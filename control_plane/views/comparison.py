@@ -22,7 +22,8 @@ def render_comparison(comparison: Comparison, *, reference: str) -> str:
         f"Efficiency  {_joules(before)} -> {_joules(after)} J/TH",
         (
             f"Devices     {before.devices if before else 0:,} -> {after.devices:,}; "
-            f"{len(comparison.added):,} added, {len(comparison.removed):,} removed"
+            f"{len(comparison.added):,} added, {len(comparison.removed):,} removed, "
+            f"{len(comparison.retired):,} managed no more"
         ),
     ]
     if comparison.waves:

@@ -69,10 +69,16 @@ def render_plan(plan: Plan, *, command: str | None = None) -> str:
 
 
 def _removed(plan: Plan) -> list[str]:
-    if not plan.removed:
-        return []
-    devices = counted(len(plan.removed), "device")
-    return [f"Removed     {devices} from the declaration: released, left running, still counted"]
+    lines = []
+    if plan.removed:
+        devices = counted(len(plan.removed), "device")
+        lines.append(
+            f"Removed     {devices} from the declaration: released, left running, still counted"
+        )
+    if plan.retired:
+        devices = counted(len(plan.retired), "device")
+        lines.append(f"Retired     {devices} declared and managed no more: left as they are")
+    return lines
 
 
 def _title(plan: Plan) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from control_plane.core.against import compare
 from control_plane.core.decide import Danger
-from control_plane.core.fleet import Device
+from control_plane.core.fleet import Device, SlotState
 from tests.core.builders import device, intent, site
 
 ASSETS = [f"d{n:02}" for n in range(40)]
@@ -51,3 +53,14 @@ def test_removals_are_counted() -> None:
     comparison = compare(site(miners()), site(miners()[:30]))
     assert comparison.removed == tuple(ASSETS[30:])
     assert comparison.danger is Danger.D5
+
+
+@pytest.mark.parametrize(
+    "state", [s for s in SlotState if s not in {SlotState.IN_SERVICE, SlotState.DEGRADED}]
+)
+def test_devices_that_are_managed_no_more_are_counted(state: SlotState) -> None:
+    after = site((*miners()[:30], *miners(state=state)[30:]))
+    comparison = compare(site(miners()), after)
+    assert (comparison.removed, comparison.retired) == ((), tuple(ASSETS[30:]))
+    assert comparison.danger is Danger.D5
+    assert compare(after, site(miners())).retired == ()

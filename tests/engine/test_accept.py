@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from control_plane.core.fleet import Device, Site
+from control_plane.core.fleet import Device, Site, SlotState
 from control_plane.core.observation import Field
 from control_plane.core.overlay import Overlay, OverlayKind, covering, nodes_above
 from control_plane.engine.accept import NotAccepted, Proposal, accept
@@ -161,6 +161,18 @@ def test_an_approval_comes_into_force_with_its_revision_and_stays_with_it(desk: 
     record = desk.accept("two", asking_site())
     assert [a.by for a in record.approvals] == ["dora"]
     assert desk.accept("three", asking_site()).approvals == ()
+
+
+@pytest.mark.parametrize("state", [SlotState.OUT_OF_SERVICE, SlotState.VACANT])
+def test_a_site_that_is_taken_out_of_service_shrinks_as_one_that_is_deleted(
+    desk: Desk, state: SlotState
+) -> None:
+    retired = tuple(msgspec.structs.replace(d, state=state) for d in RACK)
+    for acknowledged in (None, 3):
+        with pytest.raises(NotAccepted, match="--acknowledge-removals 4"):
+            desk.accept("two", site(retired), acknowledged_removals=acknowledged)
+    desk.accept("two", site(retired), acknowledged_removals=4)
+    assert desk.store.released() == [], "they are declared, and counted by their state"
 
 
 # --- two at once -----------------------------------------------------------------------------------
