@@ -57,8 +57,8 @@ class Saying:
 
     def _find_declared(self) -> Site | None:
         """The accepted revision; before the first, the inventory; `None` where neither can be read."""
+        record = self.store.accepted()
         try:
-            record = self.store.accepted()
             if record is not None:
                 return self.place.revisions().site(record.digest)
             return load_declared(self._inventory, self.site).site

@@ -112,7 +112,8 @@ class Store:
             )
         if "full" in text or "I/O" in text:
             return StoreError(
-                f"{where}: {text}. Nothing is written to devices until there is room; then start again."
+                f"{where}: {text}. Nothing is written to devices. Make room on the disk (or replace one that "
+                "fails), then start again: what was under way is looked at first."
             )
         return StoreError(f"{where}: {text}")
 
