@@ -37,7 +37,7 @@ _FOLLOW_EVERY_S = 0.5
     "--acknowledge-removals",
     type=int,
     metavar="N",
-    help="That exactly so many devices leave the declaration is meant.",
+    help="That exactly so many devices leave the declaration, or are managed no more, is meant.",
 )
 @click.option("--take-over", is_flag=True, help="Act although the site declares a cluster.")
 @click.option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from control_plane.cli import options
 from control_plane.cli.approving import read_approvals
@@ -13,9 +14,12 @@ from control_plane.cli.exits import Exit
 from control_plane.cli.looking import seen_world
 from control_plane.cli.workplace import Workplace, load_declared, pick_site
 from control_plane.core.against import compare
+from control_plane.core.digest import short
 from control_plane.core.errors import DeclarationError
+from control_plane.core.fleet import Site
 from control_plane.core.observation import Observation, Settings
 from control_plane.core.plan import Plan, World, make_plan
+from control_plane.engine.accept import is_shrunk
 from control_plane.engine.records import Approval, ShownPlan
 from control_plane.inventory.git import files_at
 from control_plane.inventory.load import load_files
@@ -65,13 +69,27 @@ def command(
     world = seen_world(place, declared, look=not no_look, approvals=approvals)
     plan = make_plan(declared.site, declared.digest, world)
     place.store.put_shown_plan(shown(plan, world, approvals))
-    how = f"gridplane apply --site {name} {plan.digest[:12]}"
-    if declared.site.clusters:
-        how += (
-            f" --take-over  # once the controller in {', '.join(declared.site.clusters)} is stopped"
-        )
+    how = _accepting(place, declared.site, plan)
     emit(output, plan, table=render_plan(plan, command=how), names=[plan.digest])
     return Exit.ACTIONABLE if exit_code and plan.actionable else Exit.OK
+
+
+def _accepting(place: Workplace, site: Site, plan: Plan) -> str:
+    """The command that accepts a plan, as it has to be typed here."""
+    words = [f"gridplane apply --site {site.id} {short(plan.digest)}"]
+    context = click.get_current_context()
+    words += [
+        f"--{name.replace('_', '-')} {context.params[name]}"
+        for name in ("inventory", "state", "network_map")
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    leaving = len(plan.removed) + len(plan.retired)
+    if plan.accepted and is_shrunk(place.revisions().site(plan.accepted), leaving):
+        words.append(f"--acknowledge-removals {leaving}")
+    if site.clusters:
+        clusters = ", ".join(site.clusters)
+        words.append(f"--take-over  # once the controller in {clusters} is stopped")
+    return " ".join(words)
 
 
 def shown(plan: Plan, world: World, approvals: tuple[Approval, ...] = ()) -> ShownPlan:

@@ -77,6 +77,7 @@ class Workplace:
         self.time_scale = times.time_scale
         self.clock = SystemClock(scale=times.time_scale, epoch_s=times.epoch_s)
         self._store: Store | None = None
+        self._revisions: Revisions | None = None
 
     @property
     def audit(self) -> AuditFile:
@@ -144,8 +145,10 @@ class Workplace:
         return lock_folder() / f"gridplane-{self.site}.lock"
 
     def revisions(self) -> Revisions:
-        """The accepted revisions."""
-        return Revisions(self.store, self.site)
+        """The accepted revisions; each is loaded once."""
+        if self._revisions is None:
+            self._revisions = Revisions(self.store, self.site)
+        return self._revisions
 
     def edges(self) -> Edges:
         """The way to the devices."""

@@ -40,7 +40,7 @@ def render_plan(plan: Plan, *, command: str | None = None) -> str:
 
     Args:
         plan: to show.
-        command: what accepts it, as the last line; left out where nothing is to be done.
+        command: what accepts it, as the last line; left out where nothing is to be done or accepted.
     """
     lines = [_title(plan), "", *_effect(plan), *_steps(plan)]
     left = [*exceptions_line(plan), *waiting_line(plan), *_removed(plan)]
@@ -56,8 +56,6 @@ def render_plan(plan: Plan, *, command: str | None = None) -> str:
             f"Plan {short(plan.digest)}: {counted(plan.actionable, 'step')} on "
             f"{counted(devices, 'device')}, danger {plan.danger} ({_DANGER[plan.danger]})."
         )
-        if command:
-            lines.append(f"Accept it:  {command}")
     elif plan.managed and not plan.fresh:
         lines.append("Nothing can be said: no managed device was seen just now.")
     else:
@@ -65,6 +63,8 @@ def render_plan(plan: Plan, *, command: str | None = None) -> str:
             f"Nothing to do: zero actionable steps; {plan.converged:,} of {plan.managed:,} managed "
             "are as declared."
         )
+    if command and (plan.actionable or plan.accepted not in {None, plan.revision}):
+        lines.append(f"Accept it:  {command}")
     return "\n".join(lines)
 
 
