@@ -113,7 +113,7 @@ class MemoryConnection:
             raise
 
     def close(self) -> None:
-        """Close at once; safe to call twice."""
+        """Close at once; safe to call twice. What was sent before still arrives."""
         self._closed = True
         for timer in self._timers:
             timer.cancel()
@@ -125,7 +125,8 @@ class MemoryConnection:
         self, payload: bytes, complete: Callable[[bytearray, bool], bool], max_bytes: int
     ) -> bytes:
         if payload:
-            self._later(self._net.trip_s(), lambda: self._arrive(payload))
+            # Not among the timers that `close` cancels: the network has these bytes.
+            self._loop.call_later(self._net.trip_s(), self._arrive, payload)
         buffer = bytearray()
         while True:
             piece = await self._next()
@@ -150,6 +151,8 @@ class MemoryConnection:
     def _arrive(self, payload: bytes) -> None:
         """The client's bytes reach the device."""
         replies = self._station.hear(self._session, payload)
+        if self._closed:
+            return
         if not replies or not self._station.reachable():
             self._watch_idle()
             return

@@ -146,6 +146,21 @@ def test_a_muted_write_lands_all_the_same() -> None:
     assert play(act) == 1
 
 
+def test_what_was_sent_before_the_client_went_away_still_arrives() -> None:
+    async def act(_: VirtualLoop, net: Net, station: Station) -> int:
+        connection = await net.connect(ADDRESS, 4028, deadline_s=3.0)
+        payload = b'{"command":"addpool"}'
+        asking = asyncio.ensure_future(
+            connection.request(payload, complete=at_nul, deadline_s=5.0, max_bytes=65_536)
+        )
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.sleep(1.0)
+        return len(station.device.machine.world.ledger)  # type: ignore[attr-defined]
+
+    assert play(act) == 1
+
+
 def test_keep_alive_carries_two_requests_and_ends_when_idle() -> None:
     request = b"GET /cgi-bin/summary.cgi HTTP/1.1\r\nHost: x\r\n\r\n"
 
