@@ -23,7 +23,7 @@ from control_plane.core.change import (
     kind_of,
 )
 from control_plane.core.decide import Context, Decision, Held, Reason, Step, Why, decide
-from control_plane.core.diff import equal
+from control_plane.core.diff import equal, unreadable
 from control_plane.core.errors import ControlPlaneError, DeclarationError, FenceLost, StoreError
 from control_plane.core.fleet import Site
 from control_plane.core.memory import (
@@ -160,6 +160,7 @@ class Reconciler:
         slot.seen_wire_s = self._clock.wire_s()
         if depth is Depth.FULL:
             slot.full_wanted, slot.full_at_s = False, now.at_s
+            slot.note_full(is_whole=not unreadable(slot.device.desired(), now))
         elif before is not None and _discontinuous(before, sighting):
             self._hurry(slot, 0.0)
         self.recount(slot)
@@ -562,7 +563,13 @@ def _differs(before: Observation | None, now: Observation) -> bool:
 
 
 def _discontinuous(before: Observation, now: Observation) -> bool:
-    """Whether another machine, or the same one after a reboot, answers at the address."""
+    """Whether another machine, or the same one after a reboot or a restart, answers at the address.
+
+    A changed mode restarts the mining process, and not every hot look tells the mode.
+    """
+    mined, mines = before.telemetry.mining_uptime_s, now.telemetry.mining_uptime_s
+    if mined is not None and mines is not None and mines < mined:
+        return True
     was, told = before.telemetry.uptime_s, now.telemetry.uptime_s
     if was is None or told is None:
         return False

@@ -16,6 +16,7 @@ from control_plane.core.ports import Driver
 from control_plane.core.verify import Operation
 
 NEVER = float("-inf")
+_BLIND_DOUBLINGS = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +44,10 @@ class Slot:
     full_wanted: bool = True
     hurried: bool = False
     """Somebody waits for its next look."""
+    blind: int = 0
+    """FULL looks in a row that could not read all that is declared: a miner that restarts tells half."""
+    full_at_poll: int = 0
+    """After such a look, when the next one is due: twice as late each time, unreadable may be for good."""
     polls: int = 0
     failures: int = 0
     due_s: float = NEVER
@@ -74,9 +79,16 @@ class Slot:
         """What the last look gave: a failed one hides the older success."""
         return self.unseen or self.seen
 
+    def note_full(self, *, is_whole: bool) -> None:
+        """A FULL look came back, whole or with fields that could not be read."""
+        self.blind = 0 if is_whole else self.blind + 1
+        self.full_at_poll = self.polls + 2 ** min(self.blind, _BLIND_DOUBLINGS)
+
     def next_depth(self, *, pools_every: int, full_every: int) -> Depth:
         """How deep the next look has to go."""
         if self.full_wanted or self.seen is None or self.polls % full_every == 0:
+            return Depth.FULL
+        if self.blind and self.polls >= self.full_at_poll:
             return Depth.FULL
         return Depth.POOLS if self.polls % pools_every == 0 else Depth.TELEMETRY
 

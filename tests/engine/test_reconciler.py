@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -80,6 +81,17 @@ class Machine:
     async def apply(self, target: Target, change: Change, *_permit: Any) -> Outcome:
         self.written.append(change)
         return self.outcome
+
+
+class Looks:
+    """Stands in for the poller: who is to be looked at wholly."""
+
+    def __init__(self) -> None:
+        self.hurried: list[str] = []
+
+    def hurry(self, slot: Slot, after_s: float = 0.0, *, full: bool = True) -> None:
+        if full:
+            self.hurried.append(slot.asset)
 
 
 class NoSecrets:
@@ -270,6 +282,36 @@ def test_a_hold_lets_nothing_but_a_stop_pass() -> None:
     )
     bench.retry()
     assert bench.machine.written == [StopMining()]
+
+
+def test_a_miner_that_began_anew_is_looked_at_wholly() -> None:
+    bench = Bench(settings(), converged_memory())
+    looks = Looks()
+    bench.reconciler.poller = looks  # type: ignore[assignment]
+    for mined_s, wanted in ((9_000.0, []), (9_010.0, []), (12.0, ["d1"])):
+        hot = seen(at_s=NOW_S, asked=frozenset(), depth=Depth.TELEMETRY)
+        telemetry = msgspec.structs.replace(hot.telemetry, mining_uptime_s=mined_s)
+        hot = msgspec.structs.replace(hot, settings=Settings(), telemetry=telemetry)
+        bench.reconciler.sighted(bench.slot, hot, Depth.TELEMETRY)
+        assert looks.hurried == wanted, (
+            "another mode restarts it, and a hot look may not tell the mode"
+        )
+
+
+def test_what_could_not_be_read_is_asked_for_again_ever_more_rarely() -> None:
+    bench = Bench(settings(power_mode=None), converged_memory())
+    bench.slot.polls, wholly = 360, []
+    bench.sight(settings(power_mode=None))
+    for poll in range(200):
+        bench.slot.polls += 1
+        if bench.slot.next_depth(pools_every=1, full_every=360) is Depth.FULL:
+            wholly.append(poll)
+            bench.sight(settings(power_mode=None))
+    gaps = [after - before for before, after in pairwise(wholly)]
+    assert gaps == [8, 16, 32, 64]
+    bench.sight(settings())
+    bench.slot.polls = 719
+    assert bench.slot.next_depth(pools_every=1, full_every=360) is Depth.POOLS
 
 
 def test_nothing_is_learned_from_another_machine() -> None:
