@@ -1,0 +1,329 @@
+"""The invariants, checked after every event, against the devices' own ledger and the declaration.
+
+It sees what processes are told (looks), what they make durable (intents), and what arrives at
+devices (writes). Of the engine it believes nothing but the stage of an operation, which it needs to
+know what is in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from control_plane.core import limits
+from control_plane.core.change import Change, SetPools, StopMining, kind_of
+from control_plane.core.decide import Why
+from control_plane.core.fleet import Device, Site
+from control_plane.core.observation import Depth, Observation, Settings
+from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.core.verify import OPEN_STAGES, Operation, Stage
+from control_plane.engine.records import Event, OrderKind
+from control_plane.simulator.ledger import Direction, Ledger, Write
+from control_plane.simulator.site import SimSite
+from tests.scenarios import facts
+from tests.scenarios.process import ACTING, Process
+
+TRIP_S = 0.1
+"""Wire seconds that bytes are on their way."""
+TOLERANCE_W = 1.0
+PROBES = {"set_led"}
+"""A write that cannot be let through, sent to learn whether writes are on; it changes nothing."""
+
+
+class Sent:
+    """One intent, and what of it reached a device."""
+
+    def __init__(self, process: Process, operation: Operation, at_s: float) -> None:
+        self.process, self.operation, self.at_s = process, operation, at_s
+        self.stage = operation.stage
+        self.sends = 0
+        self.kinds: set[str] = set()
+
+
+class Oracle:
+    """Knows what must never happen; `violations` stays empty."""
+
+    def __init__(self, *, sim: SimSite, site: Site, loop: asyncio.AbstractEventLoop) -> None:
+        self._sim, self._loop = sim, loop
+        self.violations: list[str] = []
+        self.broken = asyncio.Event()
+        self.trace: Callable[[str], None] = lambda _: None
+        self.looks = self.intents = self.writes = self.notes = 0
+        self.epoch = 0
+        self.site = site
+        self.overlays: dict[str, tuple[Overlay, float]] = {}
+        """Id → overlay and the wire time at which it was set; those in force."""
+        self.devices: dict[str, Device] = {}
+        self.owed: set[str] = set()
+        """Devices that a person's decision entitles to more power: adoption, revision, release."""
+        self.sent: dict[str, Sent] = {}
+        """Asset → its last intent."""
+        self._told: dict[str, Settings] = {}
+        self._told_full_s: dict[tuple[str, str], float] = {}
+        self._began_w: dict[str, float] = {}
+        self.accepted(site)
+        for asset, device in self.devices.items():
+            if asset in sim.stations and device.state in facts.MANAGED:
+                self._began_w[asset] = sim.machine(asset).permitted_w()
+
+    def now(self) -> float:
+        """Wire seconds."""
+        return self._loop.time()
+
+    def violate(self, rule: str, text: str) -> None:
+        """Note that something happened that must never happen."""
+        self.trace(f"VIOLATION {rule}: {text}")
+        self.violations.append(f"{self.now():.3f} {rule}: {text}")
+        self.broken.set()
+
+    # --- what people decide -----------------------------------------------------------------------
+
+    def accepted(self, site: Site, shown: Collection[str] = ()) -> None:
+        """A revision is in force; `shown` had steps in the plan that was approved with it."""
+        before = self.devices
+        self.site = site
+        self.devices = {device.asset: device for device in site.devices}
+        self.owed |= {
+            asset
+            for asset, device in self.devices.items()
+            if asset not in before or before[asset].desired() != device.desired()
+        }
+        self.owed |= set(shown)
+
+    def overlay_set(self, overlay: Overlay) -> None:
+        """A person (or a signal) put something on top of the declaration."""
+        self.overlays[overlay.id] = (overlay, self.now())
+        self._owe_below(overlay)
+
+    def overlay_dropped(self, overlay: Overlay) -> None:
+        """It is gone."""
+        del self.overlays[overlay.id]
+        self._owe_below(overlay)
+
+    def _owe_below(self, overlay: Overlay) -> None:
+        if overlay.kind is OverlayKind.CURTAILMENT:
+            self.owed |= {
+                asset
+                for asset, device in self.devices.items()
+                if overlay.node in facts.cover(self.site, device)
+            }
+
+    def ordered(self, kind: OrderKind, target: str) -> None:
+        """A person wants a device to come back to its declaration, or an incident to be over."""
+        if target in self.devices:
+            self.owed.add(target)
+
+    def _over(self, device: Device) -> list[tuple[Overlay, float]]:
+        nodes = facts.cover(self.site, device)
+        return [entry for entry in self.overlays.values() if entry[0].node in nodes]
+
+    # --- what processes are told and make durable ---------------------------------------------------
+
+    def told(self, process: Process, seen: Observation, address: str) -> None:
+        """A look at an address came back."""
+        self.looks += 1
+        asset, have = seen.asset, seen.settings
+        self.trace(f"told {process.name} {asset} {seen.depth} {have.mining} {have.power_mode}")
+        station = self._sim.network.at(address)
+        if station is None or station.asset != asset or not self._is_born(asset):
+            return  # Another machine has the address now.
+        if seen.depth is Depth.FULL:
+            self._told_full_s[process.name, asset] = self.now()
+        else:
+            have = facts.newest(self._told.get(asset, Settings()), have)
+        self._told[asset] = have
+        device = self.devices.get(asset)
+        if device is None or have.mining is None:
+            return
+        over = [overlay for overlay, _ in self._over(device)]
+        if facts.runs_as(have, facts.wanted(device, over)):
+            self.owed.discard(asset)
+
+    def noted(self, process: Process, event: Event) -> None:
+        """An event of the engine is durable."""
+        self.notes += 1
+        self.trace(f"note {process.name} {event.kind} {event.asset} {event.text}")
+
+    def moved(self, process: Process, operation: Operation) -> None:
+        """A later stage of an operation is durable."""
+        self.trace(f"stage {process.name} {operation.id} {operation.stage} {operation.detail}")
+
+    def staged(self, process: Process, operation: Operation) -> None:
+        """The engine takes an operation to be at a stage."""
+        sent = self.sent.get(operation.asset)
+        if process.epoch != self.epoch:
+            return  # It does not know yet that another took over, and keeps nothing any more.
+        if sent is not None and sent.operation.id == operation.id:
+            sent.stage = operation.stage
+
+    def intended(self, process: Process, operation: Operation) -> None:
+        """An intent is durable: this is the moment at which everything has to be in order."""
+        self.intents += 1
+        asset, change = operation.asset, operation.change
+        what = f"{kind_of(change)} to {asset} ({operation.why})"
+        self.trace(f"intent {process.name} {operation.id} {what}")
+        device = self.devices.get(asset)
+        if device is None or device.state not in facts.MANAGED:
+            self.violate("declared", f"{what}, which is not managed")
+            return
+        if operation.epoch != self.epoch:
+            self.violate("fence", f"{what} under epoch {operation.epoch}, it is {self.epoch}")
+        looked_s = self._told_full_s.get((process.name, asset), float("-inf"))
+        if self.now() - looked_s > limits.WRITE_READ_TTL_S:
+            self.violate("stale", f"{what}, last looked at {self.now() - looked_s:.1f} s ago")
+        earlier = self.sent.get(asset)
+        if earlier is not None and earlier.stage in OPEN_STAGES:
+            self.violate("one at a time", f"{what} while {earlier.operation.id} is open")
+        before = self._told.get(asset, Settings())
+        self.sent[asset] = Sent(process, operation, self.now())
+        raises_to_w = self._judge_power(device, change, before, what)
+        self._judge_overlays(device, change, raises_to_w is None, what)
+        if isinstance(change, SetPools):
+            self._judge_pools(device, {(p.url, p.worker) for p in change.pools}, what)
+        if not _is_exempt(operation):
+            self._judge_budgets(device, what)
+
+    def _judge_power(
+        self, device: Device, change: Change, before: Settings, what: str
+    ) -> float | None:
+        """The watts of a raise, `None` for a write that permits no more than before."""
+        asset = device.asset
+        was_w, will_w = (
+            facts.watts(device, before),
+            facts.watts(device, facts.after(before, change)),
+        )
+        if will_w <= was_w:
+            return None
+        if asset not in self.owed:
+            self.violate("drift raises", f"{what}: {was_w:.0f} → {will_w:.0f} W, nobody decided so")
+        for node in facts.feed_path(self.site, device):
+            below = [d for d in self.site.devices if node in facts.feed_path(self.site, d)]
+            total_w = sum(self._counted_w(d) for d in below)
+            usable_w = self.site.feeds[node].rating_w * self.site.feeds[node].derate
+            if total_w > usable_w + TOLERANCE_W:
+                self.violate("cap", f"{what}: {node} permits {total_w:.0f} of {usable_w:.0f} W")
+        return will_w
+
+    def _counted_w(self, device: Device) -> float:
+        if device.state not in facts.MANAGED:
+            return facts.idle_w(device)
+        asset = device.asset
+        sent, told = self.sent.get(asset), self._told.get(asset)
+        if told is None:
+            return self._began_w.get(asset, 0.0)
+        told_w = facts.watts(device, told)
+        if sent is not None and sent.stage in OPEN_STAGES:
+            # Until it reads as written it may be at either.
+            return max(told_w, facts.watts(device, sent.operation.after))
+        return told_w
+
+    def _judge_overlays(self, device: Device, change: Change, lowers: bool, what: str) -> None:
+        for overlay, _ in self._over(device):
+            if overlay.kind in facts.HOLD_KINDS and not isinstance(change, StopMining):
+                self.violate("hold", f"{what} under the {overlay.kind} hold {overlay.id}")
+            pools = isinstance(change, SetPools)
+            if overlay.kind is OverlayKind.FREEZE and (pools or not lowers):
+                self.violate("freeze", f"{what} under the freeze {overlay.id}")
+
+    def _judge_pools(self, device: Device, pools: set[tuple[str, str]], what: str) -> None:
+        if not pools:
+            self.violate("zero pools", f"{what} leaves no pool")
+        owner = self.site.owners[device.intent.owner]
+        for pool in sorted(pools - facts.owned(device, owner)):
+            self.violate("foreign pool", f"{what}: {pool} is not {owner.id}'s")
+
+    def _judge_budgets(self, device: Device, what: str) -> None:
+        budgets = self.site.budgets
+        flying = [
+            self.devices[asset]
+            for asset, sent in self.sent.items()
+            if sent.stage is Stage.SENT and asset in self.devices and not _is_exempt(sent.operation)
+        ]
+        if len(flying) > budgets.in_flight_per_site:
+            self.violate("budget", f"{what}: {len(flying)} in flight on the site")
+        on_rack = sum(1 for d in flying if d.rack == device.rack)
+        if on_rack > budgets.in_flight_per_rack:
+            self.violate("budget", f"{what}: {on_rack} in flight on {device.rack}")
+        for node in facts.feed_path(self.site, device)[:-1]:
+            count = sum(1 for d in flying if node in facts.feed_path(self.site, d))
+            if count > budgets.in_flight_per_feed:
+                self.violate("budget", f"{what}: {count} in flight on {node}")
+
+    def _is_born(self, asset: str) -> bool:
+        """Whether the machine in the slot is the pinned one."""
+        machine, born = self._sim.machine(asset), self._sim.born[asset]
+        return (machine.mac, machine.serial) == (born.mac, born.serial)
+
+    # --- what is sent and arrives -------------------------------------------------------------------
+
+    def sending(self, process: Process, asset: str, change: Change) -> None:
+        """A driver was told to write."""
+        sent = self.sent.get(asset)
+        what = f"{kind_of(change)} to {asset}"
+        if sent is None or sent.process is not process or sent.operation.change != change:
+            self.violate("intent", f"{what} without an intent of this process")
+            return
+        sent.sends += 1
+        if sent.sends > 1:
+            self.violate("intent", f"{what}: {sent.operation.id} is sent {sent.sends} times")
+
+    def wrote(self, write: Write) -> None:
+        """A write arrived at a device."""
+        if write.kind in PROBES and not write.honoured:
+            return
+        self.writes += 1
+        self.trace(f"write {write.asset} {write.kind} {write.summary} {write.honoured}")
+        what = f"{write.kind} at {write.asset}"
+        acting = ACTING.get()
+        if acting is None:
+            self.violate("intent", f"{what}, and nobody meant to write")
+            return
+        if acting.asset != write.asset or not self._is_born(write.asset):
+            self.violate("wrong device", f"{what}, meant for {acting.asset}")
+            return
+        sent = self.sent[write.asset]
+        if write.kind in sent.kinds:
+            self.violate("intent", f"{what} arrives twice for {sent.operation.id}")
+        sent.kinds.add(write.kind)
+        device = self.devices.get(write.asset)
+        if device is None:
+            return
+        self._judge_arrival(device, write, sent, what)
+
+    def _judge_arrival(self, device: Device, write: Write, sent: Sent, what: str) -> None:
+        raises = write.direction is Direction.RAISE
+        for overlay, since_s in self._over(device):
+            late_s = self.now() - since_s
+            if (
+                overlay.kind in facts.HOLD_KINDS
+                and late_s > TRIP_S
+                and not isinstance(sent.operation.change, StopMining)
+            ):
+                self.violate("hold", f"{what} arrives {late_s:.1f} s after hold {overlay.id}")
+        if raises and isinstance(sent.operation.change, SetPools | StopMining):
+            self.violate(
+                "drift raises", f"{what} raises, and was to {kind_of(sent.operation.change)}"
+            )
+        if write.pools is not None:
+            if not write.pools:
+                self.violate("zero pools", what)
+            allowed = facts.owned(device, self.site.owners[device.intent.owner])
+            if not set(write.pools) <= {url for url, _ in allowed}:
+                self.violate("foreign pool", f"{what}: {write.pools}")
+
+
+def _is_exempt(operation: Operation) -> bool:
+    """What saves a feed or stops a thief does not wait for a budget."""
+    return isinstance(operation.change, StopMining) or operation.why == Why.CAP
+
+
+class WatchedLedger(Ledger):
+    """The ledger of the simulated devices, read by the oracle line by line."""
+
+    def __init__(self, wrote: Callable[[Write], None]) -> None:
+        super().__init__()
+        self._wrote = wrote
+
+    def add(self, write: Write) -> None:
+        super().add(write)
+        self._wrote(write)

@@ -1,0 +1,399 @@
+"""The site, the processes that act on it, and the people around them, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from control_plane.cli.plan import shown
+from control_plane.core import limits
+from control_plane.core.change import Outcome
+from control_plane.core.decide import Reason
+from control_plane.core.fleet import Site
+from control_plane.core.observation import Settings
+from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.core.plan import Plan, decide_all, make_plan
+from control_plane.core.rollout import RolloutState
+from control_plane.core.verify import Operation
+from control_plane.engine.accept import NotAccepted, Proposal, accept
+from control_plane.engine.edges import Edges
+from control_plane.engine.gate import Intent
+from control_plane.engine.loop import Engine, Pace
+from control_plane.engine.records import Order, OrderKind
+from control_plane.engine.revisions import Revisions
+from control_plane.engine.store import Store
+from control_plane.engine.sweep import slots_of, sweep
+from control_plane.engine.world import read_world, seen_from
+from control_plane.simulator.build import build_site
+from control_plane.simulator.clock import LoopSimClock
+from control_plane.simulator.faults import Fault, FaultKind, inject
+from control_plane.simulator.ledger import Write
+from control_plane.simulator.memory import MemoryNet
+from control_plane.simulator.site import Target
+from control_plane.simulator.virtual import VirtualClock, VirtualLoop, seeded
+from control_plane.simulator.whatsminer_unit import Unit as WhatsMinerUnit
+from control_plane.simulator.whatsminer_unit import WriteApi
+from tests.scenarios.declared import SITE, Revision
+from tests.scenarios.line import Noise, NoisyStation
+from tests.scenarios.oracle import Oracle, WatchedLedger
+from tests.scenarios.process import Process, ended_well
+
+RESTART_S = 2.0
+"""Wire seconds after which a supervisor starts a process that ended."""
+PERSON_S = 4.0
+"""Wire seconds between two looks of the person on duty."""
+PATIENCE_S = 40.0
+BY = "pat"
+RELEASABLE = {
+    Reason.MANUAL_OVERRIDE,
+    Reason.ASK,
+    Reason.CONTESTED,
+    Reason.STUCK,
+}
+
+
+@contextlib.contextmanager
+def small_site_limits() -> Iterator[None]:
+    """The floors below which groups are no groups, in proportion to a site of fifteen devices."""
+    with (
+        mock.patch.object(limits, "STORM_FLOOR", 3),
+        mock.patch.object(limits, "CORRELATED_FLOOR", 4),
+    ):
+        yield
+
+
+class Stage:
+    """One run."""
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        state: Path,
+        revision: Revision,
+        *,
+        seed: str,
+        scale: float,
+        start: Any = "stock",
+        poll_s: float = 5.0,
+    ) -> None:
+        self.loop, self.seed, self.scale, self._poll_s = loop, seed, scale, poll_s
+        self.rng = seeded(f"{seed}/stage")
+        self.clock = VirtualClock(loop, scale=scale)
+        self.sim = build_site(
+            revision.site,
+            clock=LoopSimClock(loop, time_scale=scale),
+            seed=self.rng.getrandbits(32),
+            start=start,
+            epoch_s=self.clock.wall_s(),
+        )
+        self.noise = Noise(rng=seeded(f"{seed}/line"))
+        stations = {
+            asset: NoisyStation(asset, station.address, station.device, self.noise)
+            for asset, station in self.sim.stations.items()
+        }
+        self.sim.stations = stations
+        for station in stations.values():
+            self.sim.network.add(station)
+        self.net = MemoryNet(self.sim.network, seed=self.rng.getrandbits(32))
+        self._path = state / "state.sqlite"
+        self._hash = hashlib.blake2b(digest_size=16)
+        self.lines: list[str] | None = None
+        self.oracle = Oracle(sim=self.sim, site=revision.site, loop=loop)
+        self.oracle.trace = self.trace
+        self.after_write: list[Callable[[Write], None]] = []
+        """Told of each write that an asset got, once it has acted on it."""
+        self.before_intents: list[Callable[[Sequence[Intent]], None]] = []
+        """Told of writes that are about to ask the gate."""
+        self.sim.world.ledger = WatchedLedger(self._wrote)
+        self._sites: dict[str, Site] = {}
+        """By digest; the real thing loads them from the bytes that the Store keeps."""
+        self.store = Store(self._path)
+        self.store._db.execute("PRAGMA synchronous = OFF")
+        self.engine: Engine | None = None
+        self.process: Process | None = None
+        self.starts = 0
+        self.supervised = True
+        self.configure: Callable[[Process], None] = lambda _: None
+        """Called with each engine process before it starts."""
+        self.disk_full = False
+        self._ordered_s: dict[str, float] = {}
+        self.faults: list[asyncio.TimerHandle] = []
+        """What would still go wrong, or end, by itself."""
+        self._ended: list[asyncio.Task[Any]] = []
+        self._processes: list[Process] = []
+        self.revision = revision
+        loop.set_exception_handler(self._escaped)
+
+    def _wrote(self, write: Write) -> None:
+        self.oracle.wrote(write)
+        for act in self.after_write:
+            self.loop.call_soon(act, write)
+
+    # --- trace ------------------------------------------------------------------------------------
+
+    def trace(self, text: str) -> None:
+        """Note an event: the same seed gives the same trace in every process."""
+        line = f"{self.loop.time():.6f} {text}"
+        self._hash.update(line.encode())
+        if self.lines is not None:
+            self.lines.append(line)
+
+    def digest(self) -> str:
+        """The hash of the trace so far."""
+        return self._hash.hexdigest()
+
+    def _escaped(self, _: object, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not ended_well(error):
+            self.oracle.violate("escape", f"{context.get('message')}: {error!r}")
+
+    # --- what people do -----------------------------------------------------------------------------
+
+    def set_overlay(self, kind: OverlayKind, node: str, fields: Settings | None = None) -> Overlay:
+        """A hold, a freeze or a curtailment, by another process of the host."""
+        overlay = Overlay(
+            id=f"o{self.store.next_number('overlay'):04}",
+            kind=kind,
+            node=node,
+            owner=BY,
+            reason="a seed wants it",
+            since_s=self.clock.wall_s(),
+            fields=fields or Settings(),
+        )
+        self.trace(f"person sets {overlay.id} {kind} on {node}")
+        self.store.put_overlay(overlay)
+        self.oracle.overlay_set(overlay)
+        return overlay
+
+    def drop_overlay(self, overlay: Overlay) -> None:
+        """The same process takes it back."""
+        if overlay.id not in self.oracle.overlays:
+            return
+        self.trace(f"person drops {overlay.id}")
+        self.oracle.overlay_dropped(overlay)
+        self.store.drop_overlay(overlay.id)
+
+    def order(self, kind: OrderKind, target: str) -> None:
+        """An order to the engine."""
+        self.trace(f"person orders {kind} {target}")
+        self.oracle.ordered(kind, target)
+        self.store.put_order(Order(kind=kind, target=target, by=BY, at_s=self.clock.wall_s()))
+
+    async def look(self, revision: Revision) -> None:
+        """What `gridplane observe` does: every device once, into the Store."""
+        process = self._make("cli")
+        slots = slots_of(revision.site, self.store.memories(), process.edges)
+        seen = await sweep(slots, edges=process.edges)
+        self.store.put_sightings(seen.values())
+
+    def plan(self, revision: Revision) -> Plan:
+        """The plan from what the Store knows."""
+        return self._planned(revision)[0]
+
+    def _planned(self, revision: Revision) -> tuple[Plan, Any]:
+        world = read_world(
+            self.store,
+            revision.site,
+            revision.digest,
+            site_of=self._revisions(self.store).site,
+            capabilities=self._edges().capabilities,
+            now_s=self.clock.wall_s(),
+            time_scale=self.scale,
+        )
+        if world.accepted is not None:
+            world = seen_from(world, self._sites[world.accepted], revision.site)
+        return make_plan(revision.site, revision.digest, world), world
+
+    def accept(self, revision: Revision) -> None:
+        """What `gridplane apply` does after its plan was shown."""
+        plan, world = self._planned(revision)
+        record = shown(plan, world)
+        self._sites[revision.digest] = revision.site
+        proposal = Proposal(
+            site=revision.site,
+            digest=revision.digest,
+            files={},
+            plan=record,
+            by=BY,
+            acknowledged_removals=len(plan.removed),
+        )
+        audit, revisions = self._make("cli").audit, self._revisions(self.store)
+        try:
+            accept(self.store, audit, revisions, proposal, self.clock.wall_s())
+        except NotAccepted as error:
+            self.trace(f"revision {revision.digest[:12]} is not accepted: {error}")
+            return
+        self.trace(f"person accepts {revision.digest[:12]}")
+        self.oracle.accepted(revision.site, {step.asset for step in plan.steps})
+        self.revision = revision
+
+    def _revisions(self, store: Store) -> Revisions:
+        made = Revisions(store, SITE)
+        made._known = self._sites
+        return made
+
+    def help(self) -> list[str]:
+        """The person on duty reads what is held and decides; what there was to decide."""
+        done: list[str] = []
+        for incident in self.store.incidents():
+            if incident.cause == "pools":
+                self.order(OrderKind.INCIDENT, incident.id)
+                done.append(incident.id)
+        rollouts = self.store.rollouts()
+        if rollouts and rollouts[-1].state is RolloutState.HALTED:
+            self.order(OrderKind.ROLLOUT, rollouts[-1].id)
+            done.append(rollouts[-1].id)
+        moved = False
+        if self.store.orders():
+            return [*done, "orders wait"]
+        _, world = self._planned(self.revision)
+        for asset, decision in decide_all(self.revision.site, world).items():
+            reasons = {held.reason for held in decision.held}
+            if reasons & RELEASABLE and self._is_due(asset):
+                self.order(OrderKind.OVERRIDE, asset)
+                done.append(f"{asset} {sorted(reasons)}")
+            moved = moved or Reason.MOVED in reasons
+        if moved:
+            self.accept(self.revision)
+            done.append("accepted anew")
+        return done
+
+    def _is_due(self, asset: str) -> bool:
+        """Nobody repeats an order before the engine had time to follow it."""
+        now = self.loop.time()
+        if now - self._ordered_s.get(asset, float("-inf")) < PATIENCE_S:
+            return False
+        self._ordered_s[asset] = now
+        return True
+
+    def _edges(self) -> Edges:
+        return self._make("cli").edges
+
+    def faults_over(self) -> None:
+        """Lines, machines and disk are well, and nobody keeps anything from its declaration."""
+        self.trace("faults are over")
+        for timer in self.faults:
+            timer.cancel()
+        self.noise.calm()
+        self.noise.dark.clear()
+        self.disk_full = False
+        self.after_write.clear()
+        self.before_intents.clear()
+        self.configure = lambda _: None
+        for process in self._processes:
+            process.kill_at = None
+        for device in self.revision.site.devices:
+            if device.is_managed and device.asset in self.sim.stations:
+                machine, born = self.sim.machine(device.asset), self.sim.born[device.asset]
+                machine.is_off = machine.is_off or machine.mac != born.mac
+                inject(self.sim, Fault(kind=FaultKind.CLEAR, target=Target(asset=device.asset)))
+                unit = self.sim.device(device.asset).unit
+                if isinstance(unit, WhatsMinerUnit) and unit.write_api is WriteApi.DISABLED:
+                    unit.write_api = WriteApi.OPEN
+                    unit.reboot()
+        for overlay, _ in list(self.oracle.overlays.values()):
+            self.drop_overlay(overlay)
+
+    # --- processes --------------------------------------------------------------------------------------
+
+    def _make(self, name: str) -> Process:
+        known = next((p for p in self._processes if p.name == name == "cli"), None)
+        if known is not None:
+            return known
+        process = Process(
+            name,
+            store=self._path,
+            net=self.net,
+            clock=self.clock,
+            rng=seeded(f"{self.seed}/{name}"),
+            watch=self.oracle,
+        )
+        self._processes.append(process)
+        return process
+
+    def start(self, *, until: Any = None, mode: str = "run") -> Process:
+        """Start an engine; one that still runs loses its fence and does not know it yet."""
+        self.starts += 1
+        process = self._make(f"engine{self.starts}")
+        process.failing = lambda _: self.disk_full
+        self.configure(process)
+        self.process, self.engine = process, None
+        process.task = self.loop.create_task(self._run(process, until, mode))
+        self._ended.append(process.task)
+        return process
+
+    async def _run(self, process: Process, until: Any, mode: str) -> None:
+        error: BaseException | None = None
+        try:
+            process.epoch = process.store.take_over()
+            self.oracle.epoch = process.epoch
+            self.trace(f"{process.name} takes over as epoch {process.epoch}")
+            engine = Engine(
+                site=SITE,
+                store=process.store,
+                audit=process.audit,
+                epoch=process.epoch,
+                edges=process.edges,
+                revisions=self._revisions(process.store),
+                mode=mode,
+                pace=Pace(interval_s=self._poll_s, concurrency=16),
+            )
+            self._listen(process, engine)
+            if self.process is process:
+                self.engine = engine
+            engine.remember(process.store.sightings())
+            await engine.run(until=until)
+        except BaseException as caught:  # noqa: BLE001 - whatever a process may end with
+            error = caught
+        if not ended_well(error):
+            self.oracle.violate("escape", f"{process.name} ended with {error!r}")
+        self.trace(f"{process.name} ended: {type(error).__name__ if error else 'in good order'}")
+        process.alive = False
+        process.store.close()
+        if self.process is process:
+            self.engine = None
+            if self.supervised and until is None:
+                self.loop.call_later(RESTART_S, self._restart, process)
+
+    def _restart(self, process: Process) -> None:
+        if self.supervised and self.process is process:
+            self.start()
+
+    def _listen(self, process: Process, engine: Engine) -> None:
+        journal, staged = engine.journal, self.oracle.staged
+        keep, answer = journal.operation, journal.outcome
+
+        def moved(operation: Operation) -> None:
+            staged(process, operation)
+            keep(operation)
+
+        def answered(operation: Operation, outcome: Outcome) -> None:
+            staged(process, operation)
+            answer(operation, outcome)
+
+        journal.operation = moved  # type: ignore[method-assign]
+        journal.outcome = answered  # type: ignore[method-assign]
+        gate = engine.reconciler._gate
+        intend = gate.intend
+
+        def asked(intents: Sequence[Intent], now_s: float) -> list[Any]:
+            for act in self.before_intents:
+                act(intents)
+            return intend(intents, now_s)
+
+        gate.intend = asked  # type: ignore[method-assign]
+
+    async def close(self) -> None:
+        """End everything."""
+        self.supervised = False
+        for process in self._processes:
+            process.kill()
+        await asyncio.gather(*self._ended, return_exceptions=True)
+        for process in self._processes:
+            process.store.close()
+        self.store.close()
