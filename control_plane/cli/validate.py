@@ -11,6 +11,7 @@ import click
 from control_plane.cli import options
 from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, colored
+from control_plane.cli.workplace import refuse_unknown
 from control_plane.engine.secrets import SystemSecrets, missing_secrets
 from control_plane.inventory.load import load
 from control_plane.views.findings import findings_data, render_findings
@@ -28,6 +29,8 @@ def command(inventory: Path, site: str | None, output: str) -> int:
     gridplane validate
     gridplane validate --site ga-macon -o json
     """
+    if site:
+        refuse_unknown(inventory, site)
     began = time.monotonic()
     loaded = load(inventory, sites={site} if site else None)
     seconds = time.monotonic() - began

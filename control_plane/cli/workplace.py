@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import importlib
 import os
 import random
@@ -12,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import click
 import msgspec
@@ -41,7 +42,7 @@ _ALIVE_S = 15.0
 class MapTimes(msgspec.Struct, frozen=True):
     """The part of a network map that every process of a simulation has to agree on."""
 
-    time_scale: float = 1.0
+    time_scale: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     epoch_s: float = 0.0
 
 
@@ -71,9 +72,7 @@ class Workplace:
         self.state = state or inventory.resolve().parent / ".gridplane" / site
         self.network_map = network_map
         self._creates = creates
-        times = MapTimes()
-        if network_map is not None:
-            times = msgspec.json.decode(network_map.read_bytes(), type=MapTimes)
+        times = MapTimes() if network_map is None else _times_of(network_map)
         self.time_scale = times.time_scale
         self.clock = SystemClock(scale=times.time_scale, epoch_s=times.epoch_s)
         self._store: Store | None = None
@@ -152,10 +151,13 @@ class Workplace:
 
     def edges(self) -> Edges:
         """The way to the devices."""
-        from control_plane.drivers.net import NetworkMap, StreamNet
+        from control_plane.drivers.net import MapError, NetworkMap, StreamNet
         from control_plane.drivers.registry import all_capabilities, make_drivers
 
-        network = NetworkMap.load(self.network_map) if self.network_map else None
+        try:
+            network = NetworkMap.load(self.network_map) if self.network_map else None
+        except MapError as error:
+            raise Stop(str(error), Exit.INVALID) from error
         return Edges(
             clock=self.clock,
             rng=random.Random(),  # noqa: S311 - jitter, not a secret
@@ -194,6 +196,17 @@ class Workplace:
         return seen_from(world, before, site)
 
 
+def _times_of(network_map: Path) -> MapTimes:
+    try:
+        return msgspec.json.decode(network_map.read_bytes(), type=MapTimes)
+    except (OSError, ValueError) as error:
+        raise _no_map(network_map, error) from error
+
+
+def _no_map(path: Path, error: Exception) -> Stop:
+    return Stop(f"{path} is no network map: {error}", Exit.INVALID)
+
+
 def lock_folder() -> Path:
     """Where locks stand that all users of this machine share; gone after a restart, as locks are."""
     shared = Path("/run/lock")
@@ -208,14 +221,31 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     files: Mapping[str, bytes]
 
 
+def _sites(root: Path) -> list[str]:
+    folder = root / "sites"
+    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+
+
+def refuse_unknown(root: Path, site: str) -> None:
+    """Refuse a name that is none of the inventory's sites.
+
+    Raises:
+        Stop: with those that there are.
+    """
+    names = _sites(root)
+    if names and site not in names:
+        near = difflib.get_close_matches(site, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names)}"
+        raise Stop(f"{root}/sites has no site '{site}': {hint}", Exit.USAGE)
+
+
 def pick_site(root: Path, site: str | None) -> str:
     """The site that is meant.
 
     Raises:
-        Stop: none is named and there are several, or the named one does not exist.
+        Stop: none is named and there are several.
     """
-    folder = root / "sites"
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    names = _sites(root)
     if site is None:
         if len(names) == 1:
             return names[0]
@@ -232,11 +262,10 @@ def load_declared(root: Path, site: str) -> Declared:
     Raises:
         DeclarationError: with every finding; nothing was done.
     """
+    refuse_unknown(root, site)
     loaded: Loaded = load(root, sites={site})
     if loaded.fleet is None:
         raise DeclarationError(loaded.findings)
-    if site not in loaded.fleet.sites:
-        raise Stop(f"{root}/sites has no site '{site}'", Exit.USAGE)
     return Declared(
         site=loaded.fleet.sites[site], digest=loaded.digests[site], files=loaded.files[site]
     )
