@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+from pathlib import Path, PurePosixPath
 
 import click
 
+from control_plane.api.schema import file_name, schema_of
+from control_plane.api.v1alpha1 import DOCUMENTS
 from control_plane.cli.exits import Exit, Stop
 
 _FLEET = """\
-# What holds for every site. Reference: docs/reference/schema.md
+# What holds for every site.
 api_version: gridplane.dev/v1alpha1
 name: my-fleet
 """
@@ -86,14 +89,28 @@ racks:
     placement: by_slot  # assets are r01-s1 ... r01-s8; `gridplane trust r01` pins who answers
 """
 
+SCHEMAS = ".schema"
+"""Where the schemas for editors lie: hidden, so that they are no part of the declaration."""
+
+
+def _for_editors(path: str, text: str) -> str:
+    """The text below the line by which editors find the schema of the file."""
+    kind = next(kind for pattern, kind in DOCUMENTS if PurePosixPath(path).match(pattern))
+    up = "../" * path.count("/")
+    return f"# yaml-language-server: $schema={up}{SCHEMAS}/{file_name(kind)}\n{text}"
+
+
 FILES = {
-    "fleet.yaml": _FLEET,
-    "owners/me.yaml": _OWNER,
-    "device-types/antminer-s21.yaml": _TYPE,
-    "profiles/standard.yaml": _PROFILE,
-    "sites/first-site/site.yaml": _SITE,
-    "sites/first-site/power.yaml": _POWER,
-    "sites/first-site/racks/r01.yaml": _RACKS,
+    path: _for_editors(path, text)
+    for path, text in {
+        "fleet.yaml": _FLEET,
+        "owners/me.yaml": _OWNER,
+        "device-types/antminer-s21.yaml": _TYPE,
+        "profiles/standard.yaml": _PROFILE,
+        "sites/first-site/site.yaml": _SITE,
+        "sites/first-site/power.yaml": _POWER,
+        "sites/first-site/racks/r01.yaml": _RACKS,
+    }.items()
 }
 """The smallest inventory that is worth editing; it validates as it stands."""
 
@@ -115,5 +132,10 @@ def command(*, folder: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         click.echo(str(path))
+    for _, kind in DOCUMENTS:
+        path = folder / SCHEMAS / file_name(kind)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(schema_of(kind), indent=2) + "\n", encoding="utf-8")
+    click.echo(f"{folder / SCHEMAS}  (for editors)")
     click.echo("\nNext: edit them, then  gridplane validate  and  gridplane plan", err=True)
     return Exit.OK

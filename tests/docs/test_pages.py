@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -89,8 +88,3 @@ def test_the_plan_in_the_readme_is_of_the_inventory_that_is_committed() -> None:
     managed = sum(1 for d in site.devices if d.is_managed)
     assert f"ga-macon: revision {loaded.digests['ga-macon'][:12]} (nothing accepted yet)" in readme
     assert f"{len(site.devices):,} slots, {managed:,} managed" in readme
-
-
-def test_schemas_are_json_and_name_their_dialect() -> None:
-    for path in (ROOT / "docs/reference/schema").rglob("*.json"):
-        assert json.loads(path.read_text())["$schema"].endswith("draft/2020-12/schema"), path
