@@ -27,6 +27,8 @@ _TRIMMED_ABOVE: Final = _LEVEL[FeedKind.PAD]
 """From here up over-subscription is allowed: caps bind there, and somebody trims."""
 _ROOTS: Final = frozenset({FeedKind.UTILITY, FeedKind.CONTRACT})
 _SLACK_W: Final = 0.5
+_SHOWN: Final = 8
+"""Nodes of a ring that a finding names."""
 
 
 def check_feeds(
@@ -65,6 +67,13 @@ def _at(
 
 
 def _parents(power: File[PowerDoc], nodes: Mapping[str, FeedNode], problems: Problems) -> None:
+    for ring in _rings(nodes):
+        for place, name in enumerate(ring):
+            shown = range(min(len(ring), _SHOWN))
+            chain = " < ".join(ring[(place + step) % len(ring)] for step in shown)
+            chain += f" < ... < {name}" if len(ring) > _SHOWN else f" < {name}"
+            what = f"feed {quoted(name)} is above itself: {chain}"
+            _at(power, nodes[name], errors.FEED_CYCLE, what, problems)
     doc = power.doc
     for index, written in enumerate(power.data.nodes):
         if written.parent is None:
@@ -82,15 +91,24 @@ def _parents(power: File[PowerDoc], nodes: Mapping[str, FeedNode], problems: Pro
         if written.pdus and written.kind == "pdu":
             what = f"pdu {quoted(written.id)} has PDUs"
             problems.add(errors.FEED_ORDER, doc, doc.spot("nodes", index, "pdus"), what)
-    for node in nodes.values():
-        seen = [node.id]
-        current = node.parent
-        while current is not None and current in nodes and current not in seen:
-            seen.append(current)
+
+
+def _rings(nodes: Mapping[str, FeedNode]) -> Iterator[list[str]]:
+    """The cycles among parents, each once, from the leaf up; each node is walked over once."""
+    walk_of: dict[str, str] = {}
+    """Node → from which start it was first reached."""
+    for start in nodes:
+        current: str | None = start
+        while current is not None and current in nodes and current not in walk_of:
+            walk_of[current] = start
             current = nodes[current].parent
-        if current == node.id:
-            what = f"feed {quoted(node.id)} is above itself: {' < '.join([*seen, node.id])}"
-            _at(power, node, errors.FEED_CYCLE, what, problems)
+        if current is None or walk_of.get(current) != start:
+            continue
+        ring, above = [current], nodes[current].parent
+        while above is not None and above != current:
+            ring.append(above)
+            above = nodes[above].parent
+        yield ring
 
 
 def _roots(

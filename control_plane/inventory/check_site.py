@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import zoneinfo
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 from control_plane.api.v1alpha1 import GpuRackDoc, NetworkDoc, RackDoc, SiteDoc
@@ -20,6 +22,8 @@ from control_plane.inventory.tree import SiteTree
 Network = ipaddress.IPv4Network
 _SWEEP_MAX: Final = 16_384
 """Addresses of one DHCP network: a sweep at 500 connections has seen them all in half a minute."""
+_NAMED: Final = 8
+"""Networks that a finding names."""
 _FENCED: Final = frozenset({"miners", "bmc", "management", "metering"})
 
 
@@ -80,30 +84,50 @@ def _tenure(site: File[SiteDoc], problems: Problems) -> None:
 def _networks(site: File[SiteDoc], problems: Problems) -> list[tuple[NetworkDoc, Network]]:
     doc = site.doc
     good: list[tuple[NetworkDoc, Network]] = []
-    names = [network.name for network in site.data.networks]
+    spots: list[Spot] = []
     purposes = {network.name: network.purpose for network in site.data.networks}
+    taken: set[str] = set()
     for index, network in enumerate(site.data.networks):
         spot = doc.spot("networks", index, "cidr")
         parsed = _network(network.cidr, doc, spot, problems)
-        if network.name in names[:index]:
+        if network.name in taken:
             what = f"network {quoted(network.name)} stands twice"
             problems.add(errors.DUPLICATE_NAME, doc, doc.spot("networks", index, "name"), what)
+        taken.add(network.name)
         for place, other in enumerate(network.may_reach):
             at = doc.spot("networks", index, "may_reach", place)
             if other not in purposes:
                 what = f"network {quoted(network.name)} may reach {quoted(other)}"
-                problems.add(errors.UNKNOWN_NETWORK, doc, at, what, word=other, known=names)
+                problems.add(errors.UNKNOWN_NETWORK, doc, at, what, word=other, known=purposes)
             elif network.purpose in {"gpu", "pods"} and purposes[other] in _FENCED:
                 what = f"{network.purpose} network {quoted(network.name)} may reach {quoted(other)}"
                 problems.add(errors.UNSAFE_ROUTE, doc, at, f"{what}, a {purposes[other]} network")
-        if parsed is None:
-            continue
-        for before, taken in good:
-            if parsed.overlaps(taken):
-                what = f"network {quoted(network.name)} ({parsed}) overlaps {quoted(before.name)} ({taken})"
-                problems.add(errors.NETWORK_OVERLAP, doc, spot, what)
-        good.append((network, parsed))
+        if parsed is not None:
+            good.append((network, parsed))
+            spots.append(spot)
+    for late, early in _nested([parsed for _, parsed in good]):
+        (network, parsed), (before, theirs) = good[late], good[early]
+        what = (
+            f"network {quoted(network.name)} ({parsed}) overlaps {quoted(before.name)} ({theirs})"
+        )
+        problems.add(errors.NETWORK_OVERLAP, doc, spots[late], what)
     return good
+
+
+def _nested(networks: list[Network]) -> Iterator[tuple[int, int]]:
+    """Which network overlaps which: the later and the earlier place of each with what is around it.
+
+    Two networks are apart, or one lies in the other: in the order of their first addresses, wider ones
+    first, whatever is still open lies around.
+    """
+    order = sorted(range(len(networks)), key=lambda n: (networks[n], n))
+    around: list[int] = []
+    for place in order:
+        while around and not networks[place].subnet_of(networks[around[-1]]):
+            around.pop()
+        if around:
+            yield max(place, around[-1]), min(place, around[-1])
+        around.append(place)
 
 
 def _network(text: str, doc: Source, spot: Spot, problems: Problems) -> Network | None:
@@ -230,17 +254,31 @@ def _overlaps(ranges: list[_Range], problems: Problems) -> None:
 def _inside(
     ranges: list[_Range], networks: list[tuple[NetworkDoc, Network]], problems: Problems
 ) -> None:
-    spans = [
-        (int(n.network_address), int(n.broadcast_address), doc.purpose, doc.name)
-        for doc, n in networks
-    ]
+    spans = {purpose: _Spans(networks, purpose) for purpose in {one.purpose for one in ranges}}
     for one in ranges:
-        fitting = [s for s in spans if s[2] == one.purpose]
-        if any(low <= one.first and one.last <= high for low, high, _, _ in fitting):
+        fitting = spans[one.purpose]
+        if fitting.hold(one.first, one.last):
             continue
         first = ipaddress.IPv4Address(one.first)
         last = one.last if one.last < 1 << 32 else (1 << 32) - 1
         span = f"{first}" if last == one.first else f"{first}-{ipaddress.IPv4Address(last)}"
-        holds = ", ".join(sorted(s[3] for s in fitting)) or "there is none"
-        what = f"{span} of {one.who} is outside the networks for {one.purpose} ({holds})"
+        what = f"{span} of {one.who} is outside the networks for {one.purpose} ({fitting.names})"
         problems.add(errors.ADDRESS_OUTSIDE, one.source, one.spot, what)
+
+
+class _Spans:
+    """The addresses of the networks of one purpose."""
+
+    def __init__(self, networks: Iterable[tuple[NetworkDoc, Network]], purpose: str) -> None:
+        mine = sorted(((n, doc.name) for doc, n in networks if doc.purpose == purpose))
+        self._first = [int(n.network_address) for n, _ in mine]
+        # The last address up to each place: of nested networks the wider one comes first.
+        self._last = list(accumulate((int(n.broadcast_address) for n, _ in mine), max))
+        names = sorted(name for _, name in mine)
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        self.names = ", ".join(names[:_NAMED]) + more if names else "there is none"
+
+    def hold(self, first: int, last: int) -> bool:
+        """Whether one network holds all addresses from `first` to `last`."""
+        place = bisect_right(self._first, first)
+        return place > 0 and last <= self._last[place - 1]
