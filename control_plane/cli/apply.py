@@ -10,6 +10,7 @@ import click
 from control_plane.cli import options
 from control_plane.cli.approving import read_approvals
 from control_plane.cli.converging import converge, refuse_second_raiser
+from control_plane.cli.emit import say
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.looking import seen_world
 from control_plane.cli.plan import shown
@@ -109,7 +110,7 @@ def command(
         place, fence, mode="apply", until=Engine.is_quiet, pace=Pace(interval_s=interval_s)
     )
     after = make_plan(declared.site, declared.digest, place.world(declared.site, declared.digest))
-    click.echo(render_plan(after))
+    say(render_plan(after))
     if stopped:
         return Exit.INTERRUPTED
     if ended.rollout == RolloutState.HALTED or ended.incidents:
@@ -148,7 +149,7 @@ def _plan_of(
     plan = make_plan(declared.site, declared.digest, world)
     record = shown(plan, world, approvals)
     place.store.put_shown_plan(record)
-    click.echo(render_plan(plan))
+    say(render_plan(plan))
     if plan.actionable or plan.accepted != plan.revision:
         confirm(f"Apply plan {short(plan.digest)} to {declared.site.id}?", yes=yes)
     return record

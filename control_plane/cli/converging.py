@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import click
 
+from control_plane.cli.emit import say
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.progress import ProgressLine
 from control_plane.cli.workplace import Workplace, run_async
@@ -76,7 +77,7 @@ async def _converge(
         def report(progress: Progress) -> None:
             nonlocal shown
             for page in progress.pages[shown:]:
-                click.echo(f"\npage: {page}" if sys.stderr.isatty() else f"page: {page}", err=True)
+                say(f"\npage: {page}" if sys.stderr.isatty() else f"page: {page}", err=True)
             shown = len(progress.pages)
             line.say(text_of(progress))
 

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 import click
 import msgspec
 
+from control_plane.views.table import printable
 
-def emit(form: str, data: object, *, table: str, names: Sequence[str] = ()) -> None:
+
+def emit(
+    form: str, data: object, *, table: str, names: Sequence[str] = (), is_safe: bool = False
+) -> None:
     """Print a result.
 
     Args:
@@ -16,6 +20,7 @@ def emit(form: str, data: object, *, table: str, names: Sequence[str] = ()) -> N
         data: what scripts get; anything that msgspec can turn into plain values.
         table: what people get.
         names: what `-o name` prints, one a line.
+        is_safe: whether the table's codes are its own: colours.
     """
     match form:
         case "json":
@@ -24,13 +29,20 @@ def emit(form: str, data: object, *, table: str, names: Sequence[str] = ()) -> N
         case "yaml":
             import yaml
 
-            plain = msgspec.to_builtins(data)
+            plain = msgspec.to_builtins(data, order="deterministic")
             click.echo(
                 yaml.dump(plain, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True),
                 nl=False,
             )
         case "name":
             for name in names:
-                click.echo(name)
-        case _:
+                say(name)
+        case _ if is_safe:
             click.echo(table)
+        case _:
+            say(table)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text that may hold what a device said."""
+    click.echo(printable(text), err=err)

@@ -15,6 +15,7 @@ from control_plane.core.errors import (
     FenceLost,
     StoreError,
 )
+from control_plane.views.table import printable
 
 
 class Exit(IntEnum):
@@ -51,7 +52,7 @@ class Stop(click.ClickException):
 
     def show(self, file: object = None) -> None:
         """One line on stderr."""
-        click.echo(f"gridplane: {self.message}", err=True)
+        click.echo(f"gridplane: {printable(self.message)}", err=True)
 
 
 def report(error: BaseException) -> int:
@@ -65,13 +66,13 @@ def report(error: BaseException) -> int:
         return Exit.INVALID
     if isinstance(error, ControlPlaneError):
         code = {StoreError: Exit.STATE, FenceLost: Exit.REFUSED}.get(type(error), Exit.REFUSED)
-        click.echo(f"gridplane: {error}", err=True)
+        click.echo(f"gridplane: {printable(str(error))}", err=True)
         return code
     if os.environ.get("GRIDPLANE_TRACEBACK"):
         traceback.print_exception(error)
     else:
         click.echo(
-            f"gridplane: a bug of ours: {type(error).__name__}: {error}. "
+            f"gridplane: a bug of ours: {type(error).__name__}: {printable(str(error))}. "
             "Set GRIDPLANE_TRACEBACK=1 and send us what it prints.",
             err=True,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from control_plane.cli import options
-from control_plane.cli.emit import emit
+from control_plane.cli.emit import emit, say
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.looking import look_at
 from control_plane.cli.nodes import below, check_node
@@ -80,9 +80,7 @@ def command(
         (asset, i.model, i.mac, i.serial, pin.mac if (pin := wanted[asset]) else None)
         for asset, i in sorted(answers.items())
     ]
-    click.echo(
-        table(("DEVICE", "MODEL", "MAC", "SERIAL", "PINNED SO FAR"), rows[:_SHOWN]), err=True
-    )
+    say(table(("DEVICE", "MODEL", "MAC", "SERIAL", "PINNED SO FAR"), rows[:_SHOWN]), err=True)
     if len(rows) > _SHOWN:
         click.echo(f"... and {len(rows) - _SHOWN:,} more", err=True)
     confirm(f"Pin these {len(answers):,} machines?", yes=yes)

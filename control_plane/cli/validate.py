@@ -58,5 +58,6 @@ def command(inventory: Path, site: str | None, output: str) -> int:
         },
         table="\n".join(lines),
         names=sorted({str(finding.where) for finding in loaded.findings}),
+        is_safe=True,
     )
     return Exit.OK if loaded.fleet is not None else Exit.INVALID

@@ -17,7 +17,7 @@ from control_plane.core.verify import Operation
 from control_plane.engine.gate import describe
 from control_plane.engine.records import Event, RevisionRecord
 from control_plane.views.plan import change_text
-from control_plane.views.table import power, span, table
+from control_plane.views.table import one_line, power, span, table
 
 NEXT: Mapping[Reason, str] = {
     Reason.VACANT: "nothing: no machine stands here",
@@ -104,7 +104,9 @@ def render_explanation(e: Explanation) -> str:
         lines += ["", "Last actions", *(f"  {_operation(o, e.now_s)}" for o in e.operations)]
     if e.events:
         lines += ["", "Last events"]
-        lines += [f"  {span(e.now_s - v.at_s):>6} ago  {v.kind}: {v.text}" for v in e.events]
+        lines += [
+            f"  {span(e.now_s - v.at_s):>6} ago  {v.kind}: {one_line(v.text)}" for v in e.events
+        ]
     return "\n".join(lines)
 
 
@@ -130,7 +132,7 @@ def _observed(e: Explanation) -> str:
         return "never"
     ago = span(e.now_s - seen.at_s)
     if isinstance(seen, Unseen):
-        return f"{seen.reason}, {ago} ago: {seen.detail}"
+        return f"{seen.reason}, {ago} ago: {one_line(seen.detail)}"
     telemetry = seen.telemetry
     words = [f"{ago} ago by {seen.source}, depth {seen.depth}"]
     if telemetry.activity is not None:
@@ -140,7 +142,7 @@ def _observed(e: Explanation) -> str:
     if telemetry.power_w is not None:
         words.append(f"{power(telemetry.power_w)} by its own word")
     if telemetry.errors:
-        words.append(f"errors {', '.join(telemetry.errors[:3])}")
+        words.append(f"errors {one_line(', '.join(telemetry.errors[:3]))}")
     return ", ".join(words)
 
 
@@ -190,7 +192,8 @@ def _value(value: object, index: int) -> str:
 
 def _overlays(e: Explanation) -> list[str]:
     return [
-        f"{o.kind.capitalize()} {o.id} on {o.node} by {o.owner}: {o.reason}" for o in e.overlays
+        f"{o.kind.capitalize()} {o.id} on {o.node} by {o.owner}: {one_line(o.reason)}"
+        for o in e.overlays
     ]
 
 
@@ -198,7 +201,7 @@ def _verdict(e: Explanation) -> list[str]:
     lines = []
     for held in e.decision.held:
         field = f"{held.field}: " if held.field else ""
-        detail = f" ({held.detail})" if held.detail else ""
+        detail = f" ({one_line(held.detail)})" if held.detail else ""
         lines.append(f"Held        {field}{held.reason}{detail}")
         lines.append(f"  next      {NEXT[held.reason].format(asset=e.device.asset)}")
     for step in e.decision.steps:
@@ -217,7 +220,7 @@ def _verdict(e: Explanation) -> list[str]:
 
 
 def _operation(operation: Operation, now_s: float) -> str:
-    detail = f": {operation.detail}" if operation.detail else ""
+    detail = f": {one_line(operation.detail)}" if operation.detail else ""
     return (
         f"{span(now_s - operation.sent_at_s):>6} ago  {describe(operation)} ({operation.why}) -> "
         f"{operation.stage}{detail}"

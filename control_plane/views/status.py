@@ -13,7 +13,7 @@ from control_plane.core.plan import Plan
 from control_plane.core.rollout import Rollout
 from control_plane.engine.records import EngineStatus, Event, RevisionRecord
 from control_plane.views.plan import exceptions_line, waiting_line
-from control_plane.views.table import hashrate, power, span
+from control_plane.views.table import hashrate, one_line, power, span
 
 _LATEST = 5
 
@@ -41,11 +41,14 @@ def render_status(status: SiteStatus) -> str:
     lines += _overlays(status.overlays, status.now_s)
     for incident in status.incidents:
         ago = span(status.now_s - incident.since_s)
-        lines.append(f"Incident    {incident.id} on {incident.node}: {incident.detail}, {ago} ago")
+        lines.append(
+            f"Incident    {incident.id} on {incident.node}: {one_line(incident.detail)}, {ago} ago"
+        )
     if status.pages:
         lines += ["", "Latest pages"]
         lines += [
-            f"  {span(status.now_s - p.at_s):>6} ago  {p.text}" for p in status.pages[:_LATEST]
+            f"  {span(status.now_s - p.at_s):>6} ago  {one_line(p.text)}"
+            for p in status.pages[:_LATEST]
         ]
     return "\n".join(lines)
 
@@ -112,6 +115,6 @@ def _overlays(overlays: Sequence[Overlay], now_s: float) -> list[str]:
         expired = ", EXPIRED, still holds" if overlay.is_expired(now_s) else ""
         lines.append(
             f"{overlay.kind.capitalize():<11} {overlay.id} on {overlay.node} by {overlay.owner}, "
-            f"{age}: {overlay.reason}{expired}"
+            f"{age}: {one_line(overlay.reason)}{expired}"
         )
     return lines

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from control_plane.core.units import THS_PER_EHS, THS_PER_PHS, W_PER_KW, W_PER_MW
+
+_CODES: Final = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -41,7 +47,17 @@ def _cell(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.1f}"
-    return str(value)
+    return one_line(str(value))
+
+
+def one_line(text: str) -> str:
+    """What a device or a person said, in one line."""
+    return printable(text.replace("\n", "\\n"))
+
+
+def printable(text: str) -> str:
+    """Text with every code that moves a cursor, colours or reorders spelled out: devices may send any."""
+    return _CODES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def power(watts: float) -> str:
