@@ -172,7 +172,11 @@ def _limits_page() -> str:
         [
             "# Limits\n",
             MADE,
-            "What a site may choose is in its declaration; these cannot be switched off.\n",
+            (
+                "What a site may choose is in its declaration; these cannot be switched off. Sources\n"
+                "such as `asic-devices §5`, `control S2` and `design §3` are the project's collected facts and\n"
+                "its design, which are kept outside this repository.\n"
+            ),
             *head,
             *rows,
             "",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from control_plane.core.errors import StoreError
 from control_plane.core.fleet import Site
 from control_plane.engine.store import Store
@@ -11,9 +13,11 @@ from control_plane.inventory.load import load_files
 class Revisions:
     """The sites of accepted revisions; each is loaded once."""
 
-    def __init__(self, store: Store, site: str) -> None:
+    def __init__(self, store: Store, site: str, root: Path = Path("inventory")) -> None:
+        """Read from a Store; `root` is how people know the inventory that it was accepted from."""
         self._store = store
         self._site = site
+        self._root = root
         self._known: dict[str, Site] = {}
 
     def learn(self, digest: str, site: Site) -> None:
@@ -27,7 +31,8 @@ class Revisions:
             StoreError: it is not kept, or this release does not understand it; the operator acts.
         """
         if digest not in self._known:
-            loaded = load_files(self._store.revision_files(digest), sites={self._site})
+            files = self._store.revision_files(digest)
+            loaded = load_files(files, sites={self._site}, root=self._root)
             if loaded.fleet is None:
                 first = loaded.findings[0].headline() if loaded.findings else "it is empty"
                 raise StoreError(

@@ -50,9 +50,13 @@ def load(root: Path, sites: Collection[str] | None = None) -> Loaded:
     return _load(files, sites, prefix, problems)
 
 
-def load_files(files: Mapping[str, bytes], sites: Collection[str] | None = None) -> Loaded:
-    """Read an inventory from memory: path below its root → content."""
-    return _load(files, sites, "inventory/", Problems())
+def load_files(
+    files: Mapping[str, bytes],
+    sites: Collection[str] | None = None,
+    root: Path = Path("inventory"),
+) -> Loaded:
+    """Read an inventory from memory: path below its root → content. `root` is how places name it."""
+    return _load(files, sites, _prefix(root), Problems())
 
 
 def _load(

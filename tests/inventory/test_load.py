@@ -35,6 +35,14 @@ def test_disk_and_memory_load_the_same(root: Path) -> None:
     assert result.files["lab"] == files()
 
 
+def test_places_name_the_folder_as_people_know_it() -> None:
+    result = load_files(files(), root=Path("my-fleet"))
+    assert result.fleet is not None
+    wheres = {device.where.path for device in result.fleet.sites["lab"].devices}
+    assert wheres
+    assert all(path.startswith("my-fleet/sites/lab/") for path in wheres)
+
+
 def test_what_init_writes_is_valid() -> None:
     result = load_files({path: text.encode() for path, text in STARTER.items()})
     assert result.findings == ()
