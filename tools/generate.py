@@ -174,8 +174,8 @@ def _limits_page() -> str:
             MADE,
             (
                 "What a site may choose is in its declaration; these cannot be switched off. Sources\n"
-                "such as `asic-devices §5`, `control S2` and `design §3` are the project's collected facts and\n"
-                "its design, which are kept outside this repository.\n"
+                "such as `asic-devices §5`, `control S2` and `design §3` are the project's collected facts\n"
+                "and its design, which are kept outside this repository.\n"
             ),
             *head,
             *rows,
