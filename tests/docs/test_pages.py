@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from control_plane.core.decide import Danger, Reason, Why
-from control_plane.inventory.load import load
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [
@@ -77,14 +76,3 @@ def test_every_dependency_has_its_reason() -> None:
     names = [re.split(r"[^\w-]", one)[0].lower() for one in wanted]
     assert len(names) >= 7
     assert [name for name in names if name not in page] == []
-
-
-def test_the_plan_in_the_readme_is_of_the_inventory_that_is_committed() -> None:
-    """Its figures are of a run; what does not depend on machines is compared here."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    loaded = load(ROOT / "inventory", sites={"ga-macon"})
-    assert loaded.fleet is not None
-    site = loaded.fleet.sites["ga-macon"]
-    managed = sum(1 for d in site.devices if d.is_managed)
-    assert f"ga-macon: revision {loaded.digests['ga-macon'][:12]} (nothing accepted yet)" in readme
-    assert f"{len(site.devices):,} slots, {managed:,} managed" in readme

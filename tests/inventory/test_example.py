@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from control_plane.core.change import ChangeKind
+from control_plane.core.decide import Reason
 from control_plane.core.fleet import Device, DeviceKind, FeedKind, Fleet, Site, SlotState, Tenure
 from control_plane.core.observation import Field
 from control_plane.core.power import Loads, counted_w
@@ -15,6 +17,7 @@ from control_plane.core.units import W_PER_MW
 from control_plane.drivers.registry import all_capabilities
 from control_plane.inventory.load import load
 from control_plane.simulator.floor import load_floor
+from tests.stock import stock_plan
 from tools.fleetgen import example, synthetic
 from tools.fleetgen.__main__ import SEED
 
@@ -189,6 +192,29 @@ def test_the_hosted_site_hangs_on_one_contract_and_some_fields_are_the_hosts(fle
 def test_the_lab_has_a_dozen_miners_of_both_families_and_two_gpu_nodes(fleet: Fleet) -> None:
     families = Counter(d.intent.family for d in fleet.sites["lab"].devices)
     assert families == {"antminer_stock": 6, "whatsminer_v2": 6, "nvidia_gpu": 2}
+
+
+def test_what_only_the_host_may_change_is_planned_as_held_and_the_rest_is_done() -> None:
+    plan = stock_plan("wa-hosted")
+    assert Counter(held.reason for held in plan.held) == {
+        Reason.HOST_ACTION: 68,
+        Reason.OUT_OF_SERVICE: 6,
+        Reason.IN_REPAIR: 6,
+        Reason.VACANT: 4,
+    }
+    assert {held.field for held in plan.held if held.reason is Reason.HOST_ACTION} == {
+        Field.POWER_MODE
+    }
+    assert {step.kind for step in plan.steps} == {ChangeKind.SET_POOLS, ChangeKind.START_MINING}
+
+
+def test_nothing_is_done_in_the_lab_before_a_person_pinned_its_machines() -> None:
+    plan = stock_plan("lab")
+    assert plan.steps == ()
+    assert Counter(held.reason for held in plan.held) == {
+        Reason.UNTRUSTED: 12,
+        Reason.NO_DRIVER: 2,
+    }
 
 
 def test_made_fleets_are_valid_at_any_size_and_the_same_each_time(tmp_path: Path) -> None:
