@@ -34,7 +34,7 @@ def command(
     """Say why DEVICE is as it is: what declares each field, what was seen, done and held, what is next.
 
     \b
-    gridplane explain ga-a1-r07-s03 --site ga-macon
+    gridplane explain m-000253 --site ga-macon
     """
     name = pick_site(inventory, site)
     place = Workplace(site=name, state=state, inventory=inventory, network_map=network_map)

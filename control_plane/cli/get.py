@@ -261,7 +261,7 @@ def command(
     \b
     gridplane get devices --site ga-macon --reason manual_override
     gridplane get devices ga-a1-r07 --site ga-macon
-    gridplane get operations ga-a1-r07-s03 --site ga-macon -o json
+    gridplane get operations m-000253 --site ga-macon -o json
     """
     name = pick_site(inventory, site)
     place = Workplace(site=name, state=state, inventory=inventory, network_map=network_map)

@@ -73,7 +73,7 @@ def root() -> None:
     gridplane validate                      check ./inventory
     gridplane plan --site ga-macon          what would happen, in megawatts and exahash
     gridplane apply --site ga-macon         do it, wave by wave
-    gridplane explain ga-a1-r01-s03         why is this machine as it is?
+    gridplane explain m-000253              why is this machine as it is?
     """
 
 

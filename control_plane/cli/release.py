@@ -53,7 +53,7 @@ def command(
 
     \b
     gridplane release h0007 --by j.ortiz --site ga-macon
-    gridplane release ga-a1-r07-s03 --site ga-macon
+    gridplane release m-000253 --site ga-macon
     """
     saying = Saying(inventory, site, state, network_map)
     things = _things(saying, target, by)

@@ -47,8 +47,8 @@ def command(
     left alone, unless --replace says that the machine in its slot was exchanged.
 
     \b
-    gridplane trust lab-r01 --site lab
-    gridplane trust ga-a1-r07-s03 --replace --by j.ortiz --site ga-macon
+    gridplane trust lab-r1 --site lab
+    gridplane trust m-000253 --replace --by j.ortiz --site ga-macon
     """
     saying = Saying(inventory, site, state, network_map, creates=True)
     if saying.declared is None:

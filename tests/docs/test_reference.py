@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 
 import click
 import pytest
@@ -12,8 +14,11 @@ from control_plane.cli.exits import Exit
 from control_plane.cli.main import VERBS, root
 from control_plane.core.change import ChangeKind
 from control_plane.drivers.registry import FAMILIES
+from control_plane.inventory.load import load
 from tools.cli_page import cli_page
 from tools.drivers_page import drivers_page
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def everything() -> Iterator[tuple[str, click.Command]]:
@@ -50,3 +55,19 @@ def test_every_family_and_every_kind_of_write_is_in_the_matrix() -> None:
     assert f"|  | {' | '.join(f'`{family}`' for family in FAMILIES)} |" in page
     for kind in ChangeKind:
         assert f"| `{kind}` | " in page
+
+
+def test_examples_name_what_the_example_fleet_has() -> None:
+    fleet = load(ROOT / "inventory").fleet
+    assert fleet is not None
+    known = set(fleet.sites)
+    for site in fleet.sites.values():
+        known |= {*site.feeds, *site.racks, *(device.asset for device in site.devices)}
+    named = {
+        name
+        for _, command in everything()
+        for part in (command.help or "").split("\b\n")[1:]
+        for name in re.findall(r"(?<![\w/.-])((?:ga|lab|wa|m)-[\w-]+)(?![\w/])", part)
+    }
+    assert len(named) > 5
+    assert named <= known
