@@ -76,9 +76,10 @@ async def _converge(
 
         def report(progress: Progress) -> None:
             nonlocal shown
-            for page in progress.pages[shown:]:
+            new = min(progress.paged - shown, len(progress.pages))
+            for page in progress.pages[len(progress.pages) - new :]:
                 say(f"\npage: {page}" if sys.stderr.isatty() else f"page: {page}", err=True)
-            shown = len(progress.pages)
+            shown = progress.paged
             line.say(text_of(progress))
 
         try:

@@ -49,13 +49,14 @@ def try_fence(path: Path, store: Store, *, site_lock: Path | None = None) -> Fen
 
     Raises:
         ActsElsewhere: a process with another state folder acts on the site.
-        StoreError: a lock file cannot be opened.
+        StoreError: a lock file cannot be opened, or the Store is damaged.
     """
     mine = _lock(path)
     if mine is None:
         return None
     held = [mine]
     try:
+        store.check()
         if site_lock is not None:
             held.append(_lock_site(site_lock, path.parent))
         return Fence(tuple(held), store.take_over())

@@ -6,6 +6,7 @@ in a crash is the end of an operation; it is then found open, and the device is 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from control_plane.core.change import Outcome
@@ -16,6 +17,8 @@ from control_plane.core.verify import Operation
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.records import Event
 from control_plane.engine.store import Store
+
+_PAGES_KEPT = 200
 
 
 class Journal:
@@ -30,8 +33,10 @@ class Journal:
         self._sightings: dict[str, Sighting] = {}
         self._events: list[Event] = []
         self._records: list[dict[str, object]] = []
-        self.pages: list[str] = []
-        """Texts of pages since the start, for callers that show them."""
+        self.pages: deque[str] = deque(maxlen=_PAGES_KEPT)
+        """Texts of the last pages, for callers that show them; the Store keeps them as events."""
+        self.paged = 0
+        """Pages since the start."""
 
     def memory(self, memory: Memory) -> None:
         """Keep a device's memory."""
@@ -73,6 +78,7 @@ class Journal:
     def page(self, text: str, *, asset: str | None = None, node: str | None = None) -> None:
         """Note something that a person has to look at."""
         self.pages.append(text)
+        self.paged += 1
         self.event("page", text, asset=asset, node=node)
         self._records.append({"at_s": self._clock.wall_s(), "kind": "page", "text": text})
 

@@ -7,10 +7,11 @@ The very same code runs under a virtual clock with an in-memory site.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle, islice
 
 from control_plane.core import limits
@@ -40,6 +41,7 @@ from control_plane.engine.world import approvals_of
 _TICK_S = 0.25
 _WATCH_S = 0.4
 _HEARTBEAT_S = 2.0
+_PRUNE_EVERY_S = 3600.0
 _TELEMETRY_FLUSH_S = 30.0
 """Telemetry of every device reaches the Store within that; changed settings within a second."""
 _REJUDGE_S = 60.0
@@ -76,7 +78,10 @@ class Progress:
     rollout: str = ""
     """State of the rollout; empty without one."""
     incidents: int = 0
-    pages: list[str] = field(default_factory=list)
+    pages: Sequence[str] = ()
+    """Texts of the last ones."""
+    paged: int = 0
+    """Pages since the start."""
 
 
 class Engine:
@@ -266,7 +271,7 @@ class Engine:
         self, until: Callable[[Engine], bool] | None, report: Callable[[Progress], None] | None
     ) -> None:
         rotation: Iterator[str] = cycle(list(self.slots))
-        last_watch = last_beat = float("-inf")
+        last_watch = last_beat = last_pruned = float("-inf")
         while True:
             wire_s = self._clock.wire_s()
             self.reconciler.tick()
@@ -285,10 +290,19 @@ class Engine:
                 if wire_s - last_beat >= _HEARTBEAT_S:
                     last_beat = wire_s
                     self._beat()
+                if wire_s - last_pruned >= _PRUNE_EVERY_S:
+                    last_pruned = wire_s
+                    self._prune()
                 self.journal.flush()
             if until is not None and until(self):
                 return
             await self._clock.wire_sleep(_TICK_S)
+
+    def _prune(self) -> None:
+        """Let the Store forget; but not what the gate of an open wave will ask for after a restart."""
+        runner = self._roster.rollout
+        since_s = runner.rollout.since_s if runner and runner.is_open else math.inf
+        self._store.prune(since_s=since_s)
 
     def _rotate(self, rotation: Iterator[str]) -> None:
         """The slow hand: telemetry to the Store, and a fresh judgement of every device in its turn."""
@@ -367,7 +381,8 @@ class Engine:
             waves=len(rollout.waves) if rollout else 0,
             rollout=rollout.state if rollout else "",
             incidents=len(self.incidents.open),
-            pages=self.journal.pages,
+            pages=tuple(self.journal.pages),
+            paged=self.journal.paged,
         )
 
     def is_quiet(self) -> bool:

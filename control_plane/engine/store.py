@@ -36,6 +36,10 @@ from control_plane.engine.records import (
 SCHEMA_VERSION = 1
 _EVENTS_KEPT = 200_000
 _PLANS_KEPT = 20
+_OPERATIONS_KEPT = 200_000
+_ROLLOUTS_KEPT = 50
+_REVISIONS_KEPT = 10
+"""Design §4; and whatever a rollout that is kept refers to."""
 # A type form; to mypy only a class is a type.
 _SIGHTING: Any = Observation | Unseen
 
@@ -134,9 +138,48 @@ class Store:
                 if statement.strip():
                     db.execute(statement)
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        check = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if check != "ok":
-            raise sqlite3.DatabaseError(f"malformed: {check}")
+
+    def check(self) -> None:
+        """Read the whole file once: for whoever is about to act. It takes longer the more is kept.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        try:
+            found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+        if found != "ok":
+            raise self._failure(sqlite3.DatabaseError(f"malformed: {found}"))
+
+    def prune(self, *, since_s: float) -> None:
+        """Forget what nobody will ask for again; the audit file keeps all.
+
+        Closed operations go beyond a bound, but for those since `since_s`, by which the open wave is
+        judged. Rollouts go beyond a bound, and then the revisions to which none of those left refers.
+        """
+        kept = self.operations_since(since_s)
+        with self.transaction() as db:
+            db.execute(
+                "DELETE FROM operation WHERE open = 0 AND id < ? AND id < "
+                "(SELECT id FROM operation ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                (kept[0].id if kept else "~", _OPERATIONS_KEPT - 1),
+            )
+            db.execute(
+                "DELETE FROM rollout WHERE seq <= (SELECT MAX(seq) FROM rollout) - ?",
+                (_ROLLOUTS_KEPT,),
+            )
+            referred = {
+                digest
+                for rollout in self.rollouts()
+                for digest in (rollout.to, rollout.origin, *rollout.behind.values())
+            }
+            gone = [
+                (record.digest,)
+                for record in self.revisions()[:-_REVISIONS_KEPT]
+                if record.digest not in referred
+            ]
+            db.executemany("DELETE FROM revision WHERE digest = ?", gone)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from control_plane.core.change import ChangeKind, StopMining
 from control_plane.core.errors import FenceLost, StoreError
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.core.rollout import Rollout
 from control_plane.core.verify import Operation, Stage
 from control_plane.engine.fence import try_fence
 from control_plane.engine.records import Event, RevisionRecord, ShownPlan
@@ -128,6 +131,52 @@ def test_events_are_bounded_and_newest_first(store: Store, monkeypatch: pytest.M
     assert [e.text for _, e in store.events("d0", limit=2)] == ["24", "22"]
 
 
+# --- what is forgotten ---------------------------------------------------------------------------
+
+
+def rollout(number: int, origin: str | None, **changes: object) -> Rollout:
+    base = Rollout(id=f"{number:06d}", to=f"rev{number:02}", origin=origin, waves=(1,))
+    return msgspec.structs.replace(base, **changes)
+
+
+def test_closed_operations_beyond_a_bound_are_forgotten_and_open_ones_never(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control_plane.engine.store._OPERATIONS_KEPT", 3)
+    store.put_operations([operation(1)])
+    store.put_operations(operation(n, Stage.CONFIRMED) for n in range(2, 10))
+    store.prune(since_s=math.inf)
+    assert [o.asset for o in store.operations()] == ["d9", "d8", "d7", "d1"]
+
+
+def test_what_the_open_wave_wrote_is_kept_whatever_the_bound(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control_plane.engine.store._OPERATIONS_KEPT", 2)
+    store.put_operations(
+        msgspec.structs.replace(operation(n, Stage.CONFIRMED), sent_at_s=NOW_S + n)
+        for n in range(1, 10)
+    )
+    store.prune(since_s=NOW_S + 5)
+    assert [o.asset for o in store.operations_since(NOW_S)] == ["d5", "d6", "d7", "d8", "d9"]
+
+
+def test_revisions_stay_while_a_kept_rollout_refers_to_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("control_plane.engine.store._ROLLOUTS_KEPT", 3)
+    monkeypatch.setattr("control_plane.engine.store._REVISIONS_KEPT", 4)
+    for n in range(1, 21):
+        store.put_revision(record(f"rev{n:02}", n), {})
+        behind = {"d1": "rev02", "d2": None} if n == 19 else {}
+        store.put_rollout(rollout(n, f"rev{n - 1:02}", behind=behind))
+    store.prune(since_s=math.inf)
+    assert [r.id for r in store.rollouts()] == ["000018", "000019", "000020"]
+    assert [r.digest for r in store.revisions()] == ["rev02", "rev17", "rev18", "rev19", "rev20"]
+    store.put_rollout(rollout(21, "rev20"))
+    assert store.rollouts()[-1].id == "000021"
+
+
 # --- fence ---------------------------------------------------------------------------------------
 
 
@@ -163,7 +212,7 @@ def test_a_damaged_store_is_refused_with_the_way_out(tmp_path: Path, damage: str
     }[damage]
     path.write_bytes(broken)
     with pytest.raises(StoreError, match=r"damaged.*restore"):
-        Store(path)
+        try_fence(tmp_path / "fence.lock", Store(path))
     assert path.read_bytes() == broken, "a damaged file is left for whoever repairs it"
 
 
