@@ -91,7 +91,8 @@ def make_rollout(
         waves=waves,
         since_s=draft.since_s,
         state=RolloutState.RUNNING if waves else RolloutState.DONE,
-        behind={asset: behind[asset] for asset in subjects if asset in behind},
+        # Of all, not of the subjects alone: who stands on what is wanted would count as changed else.
+        behind=behind,
     )
 
 

@@ -115,6 +115,12 @@ def test_a_finished_rollout_leaves_nobody_behind() -> None:
     assert follow(("normal", ALL), ("low", ALL), ("low, d07 high", 1)).behind == {}
 
 
+def test_going_back_before_a_rollout_has_come_far_changes_only_whom_it_reached() -> None:
+    rollout = follow(("normal", ALL), ("low", 1), ("normal", 1))
+    order = cohorts(rollout, standing(rollout, SITES.__getitem__), SITES["normal"])
+    assert len(order) == rollout.waves[-1] == 1, "whoever is beyond the last wave waits for none"
+
+
 def test_an_equal_revision_has_no_waves() -> None:
     rollout = make_rollout(
         follow(("normal", ALL)), SITES["normal"], record("normal", 9), SITES.__getitem__
