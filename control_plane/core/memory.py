@@ -31,6 +31,11 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
         return all(told) if told else None
 
 
+def is_other(pin: Pin | None, identity: Identity | None) -> bool:
+    """Whether a machine that is not the pinned one answered; what it says is not said of the asset."""
+    return pin is not None and identity is not None and pin.matches(identity) is False
+
+
 class DriftEvent(msgspec.Struct, frozen=True, order=True):
     """A field that left its declared value after it had converged."""
 

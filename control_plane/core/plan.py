@@ -26,7 +26,7 @@ from control_plane.core.decide import (
 )
 from control_plane.core.digest import digest_of
 from control_plane.core.fleet import Device, Site, SlotState
-from control_plane.core.memory import Memory, Pin
+from control_plane.core.memory import Memory, Pin, is_other
 from control_plane.core.observation import Field, Observation, Settings, Unseen
 from control_plane.core.overlay import Overlay, covering, nodes_above, path_above
 from control_plane.core.power import Loads, Raise, admit, counted_w, efficiency
@@ -232,7 +232,7 @@ def _devices(site: Site, world: World) -> Iterable[Device]:
 def _loads(site: Site, world: World) -> Loads:
     loads = Loads(site)
     for device in _devices(site, world):
-        watts = counted_w(device, known_settings(world.sightings.get(device.asset)))
+        watts = _seen_w(device, world)
         operation = world.operations.get(device.asset)
         if operation is not None:
             both = (operation.before, operation.after)
@@ -241,6 +241,16 @@ def _loads(site: Site, world: World) -> Loads:
     for asset, (feed, watts) in world.released.items():
         loads.count_released(asset, feed, watts)
     return loads
+
+
+def _seen_w(device: Device, world: World) -> float:
+    """What the device counts at by what was seen; another machine at its address says nothing of it."""
+    sighting = world.sightings.get(device.asset)
+    watts = counted_w(device, known_settings(sighting))
+    pin = pinned(device, world.memories.get(device.asset)).pin
+    if isinstance(sighting, Observation) and is_other(pin, sighting.identity):
+        watts = max(watts, counted_w(device, None))
+    return watts
 
 
 def _over(site: Site, loads: Loads) -> frozenset[str]:

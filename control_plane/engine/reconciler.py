@@ -27,6 +27,7 @@ from control_plane.core.diff import equal, unreadable
 from control_plane.core.errors import ControlPlaneError, DeclarationError, FenceLost, StoreError
 from control_plane.core.fleet import Site
 from control_plane.core.memory import (
+    is_other,
     note_converged,
     note_drift,
     note_equal,
@@ -177,11 +178,12 @@ class Reconciler:
         """Count the device by its settings; while a write is open, at the higher of before and after.
 
         One that fell silent may have booted into more than it last told: sleep does not outlive a power
-        cut on every family. It counts at nameplate, or at its last settings where those permit more.
+        cut on every family. It counts at nameplate, or at its last settings where those permit more. So
+        does one at whose address another machine answers: it may run anywhere.
         """
-        last = slot.seen.settings if slot.seen else None
-        watts = max(slot.reserved_w, counted_w(slot.device, last))
-        if slot.unseen is not None:
+        seen = slot.seen
+        watts = max(slot.reserved_w, counted_w(slot.device, seen.settings if seen else None))
+        if slot.unseen is not None or (seen and is_other(slot.memory.pin, seen.identity)):
             watts = max(watts, counted_w(slot.device, None))
         if slot.op is not None:
             watts = max(
@@ -427,6 +429,9 @@ class Reconciler:
         """The call came back. Only a clear refusal closes the operation now; the rest is looked at."""
         slot.sending = False
         answered = msgspec.structs.replace(op, answered_at_s=self._clock.wall_s())
+        if slot.asset not in self.open:
+            self._journal.outcome(unmanaged(answered), outcome)
+            return
         slot.op = answered
         self._journal.outcome(answered, outcome)
         match outcome:
@@ -441,6 +446,15 @@ class Reconciler:
                 self._hurry(slot, self._soon(after_s))
             case _:
                 self._hurry(slot, self._soon(_FOLLOW_UP_S[0]))
+
+    def let_go(self, slot: Slot) -> None:
+        """Stop following a device that is not managed any more; its operation ends with that."""
+        self.wishes.pop(slot.asset, None)
+        self.budgets.release(slot)
+        op = slot.op
+        if self.open.pop(slot.asset, None) is not None and op is not None:
+            slot.op = None
+            self._journal.operation(unmanaged(op))
 
     def _soon(self, device_s: float) -> float:
         return max(_MIN_FOLLOW_UP_WIRE_S, self._clock.wire_of(device_s))
@@ -530,6 +544,11 @@ class Reconciler:
 
 
 _DOUBTS = frozenset({Reason.UNTRUSTED, Reason.WRONG_IDENTITY, Reason.WRONG_MODEL})
+
+
+def unmanaged(op: Operation) -> Operation:
+    """The end of an operation whose device left the declaration: nobody looks at it any more."""
+    return _failed(op, "the device is not managed any more")
 
 
 def _failed(op: Operation, reason: str) -> Operation:

@@ -12,14 +12,13 @@ from control_plane.core.memory import Memory
 from control_plane.core.observation import Depth, Observation
 from control_plane.core.plan import pinned
 from control_plane.core.power import Loads, counted_w
-from control_plane.core.verify import Stage
 from control_plane.engine.assignment import standing
 from control_plane.engine.edges import Edges
 from control_plane.engine.gate import Gate
 from control_plane.engine.journal import Journal
 from control_plane.engine.poller import Poller
 from control_plane.engine.queue import Priority
-from control_plane.engine.reconciler import Reconciler
+from control_plane.engine.reconciler import Reconciler, unmanaged
 from control_plane.engine.records import Released, RevisionRecord
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.rollouts import RolloutRunner
@@ -106,9 +105,7 @@ class Roster:
         for asset, slot in self.slots.items():
             if asset not in kept:
                 self._poller.forget(slot)
-                reconciler.open.pop(asset, None)
-                reconciler.wishes.pop(asset, None)
-                reconciler.budgets.release(slot)
+                reconciler.let_go(slot)
         self.slots = kept
         for slot in kept.values():
             reconciler.recount(slot)
@@ -165,13 +162,7 @@ class Roster:
             if slot is not None:
                 self._reconciler.adopt(slot, operation)
             else:
-                self._journal.operation(
-                    msgspec.structs.replace(
-                        operation,
-                        stage=Stage.NOT_APPLIED,
-                        detail="the device is not managed any more",
-                    )
-                )
+                self._journal.operation(unmanaged(operation))
 
     def remember(self, sightings: Mapping[str, object]) -> None:
         """Begin with what another process of this host has just seen, instead of asking again."""

@@ -66,6 +66,7 @@ class Machine:
         self.written: list[Change] = []
         self.outcome: Outcome = Applied()
         self.before_look: Callable[[], None] = lambda: None
+        self.before_write: Callable[[], None] = lambda: None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -79,6 +80,7 @@ class Machine:
         return seen(self.have, at_s=NOW_S)
 
     async def apply(self, target: Target, change: Change, *_permit: Any) -> Outcome:
+        self.before_write()
         self.written.append(change)
         return self.outcome
 
@@ -312,6 +314,27 @@ def test_what_could_not_be_read_is_asked_for_again_ever_more_rarely() -> None:
     bench.sight(settings())
     bench.slot.polls = 719
     assert bench.slot.next_depth(pools_every=1, full_every=360) is Depth.POOLS
+
+
+def test_another_machine_that_sleeps_at_the_address_makes_no_room() -> None:
+    bench = Bench(settings(), converged_memory())
+    stranger = seen(settings(mining=False), at_s=NOW_S, identity=Identity(mac="02:ff:ff:ff:ff:ff"))
+    bench.reconciler.sighted(bench.slot, stranger, Depth.FULL)
+    assert bench.counted_w == 3_500.0
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_the_operation_of_a_device_that_is_let_go_ends(answered: bool) -> None:
+    bench = Bench(settings(pools=FOREIGN_POOLS), converged_memory())
+    bench.machine.before_write = lambda: None if answered else bench.reconciler.let_go(bench.slot)
+    bench.turn()
+    assert bench.machine.written
+    if answered:
+        bench.reconciler.let_go(bench.slot)
+    bench.journal.flush()
+    assert bench.store.open_operations() == []
+    assert bench.slot.op is None
+    assert bench.reconciler.budgets.total == 0
 
 
 def test_nothing_is_learned_from_another_machine() -> None:
