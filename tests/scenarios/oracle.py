@@ -21,6 +21,7 @@ from control_plane.engine.records import Event, OrderKind
 from control_plane.simulator.ledger import Direction, Ledger, Write
 from control_plane.simulator.site import SimSite
 from tests.scenarios import facts
+from tests.scenarios.latches import NOTICE_S, Latches, reads_as
 from tests.scenarios.process import ACTING, Process
 
 TRIP_S = 0.1
@@ -61,6 +62,9 @@ class Oracle:
         self._told: dict[str, Settings] = {}
         self._told_full_s: dict[tuple[str, str], float] = {}
         self._began_w: dict[str, float] = {}
+        self.latches = Latches(site, self.now, self.violate)
+        self.reach: Callable[[], int | None] = lambda: None
+        """How many devices the open wave of the rollout may have reached."""
         self.accepted(site)
         for asset, device in self.devices.items():
             if asset in sim.stations and device.state in facts.MANAGED:
@@ -89,6 +93,8 @@ class Oracle:
             if asset not in before or before[asset].desired() != device.desired()
         }
         self.owed |= set(shown)
+        self.latches.accepted(site)
+        self.latches.overlaid(set(shown) - self.latches.subjects)
 
     def overlay_set(self, overlay: Overlay) -> None:
         """A person (or a signal) put something on top of the declaration."""
@@ -102,16 +108,24 @@ class Oracle:
 
     def _owe_below(self, overlay: Overlay) -> None:
         if overlay.kind is OverlayKind.CURTAILMENT:
-            self.owed |= {
+            below = {
                 asset
                 for asset, device in self.devices.items()
                 if overlay.node in facts.cover(self.site, device)
             }
+            self.owed |= below
+            self.latches.overlaid(below)
 
     def ordered(self, kind: OrderKind, target: str) -> None:
         """A person wants a device to come back to its declaration, or an incident to be over."""
         if target in self.devices:
             self.owed.add(target)
+        self.latches.ordered(kind, target)
+
+    def started(self, epoch: int) -> None:
+        """An engine took over."""
+        self.epoch = epoch
+        self.latches.started()
 
     def _over(self, device: Device) -> list[tuple[Overlay, float]]:
         nodes = facts.cover(self.site, device)
@@ -135,14 +149,38 @@ class Oracle:
         device = self.devices.get(asset)
         if device is None or have.mining is None:
             return
+        self.latches.told(device, have)
+        sent = self.sent.get(asset)
+        if sent is not None and reads_as(have, sent.operation.change):
+            self.latches.as_written(asset, sent.operation.change)
         over = [overlay for overlay, _ in self._over(device)]
         if facts.runs_as(have, facts.wanted(device, over)):
             self.owed.discard(asset)
+
+    def silent(self, process: Process, asset: str) -> None:
+        """A look got no answer."""
+        self.trace(f"silent {process.name} {asset}")
+        if process.epoch == self.epoch:
+            self.latches.silent(asset)
 
     def noted(self, process: Process, event: Event) -> None:
         """An event of the engine is durable."""
         self.notes += 1
         self.trace(f"note {process.name} {event.kind} {event.asset} {event.text}")
+        if event.kind == "refused" and event.asset in self.devices:
+            self._judge_refusal(self.devices[event.asset], event.text)
+
+    def _judge_refusal(self, device: Device, text: str) -> None:
+        """Two guards: what the gate has to refuse, the decision before it did not see coming.
+
+        That is right for what came in the last moment, and for pools that no validation would pass.
+        """
+        if "is not on the list" in text:
+            return
+        recent_s = limits.HOLD_EFFECT_S + NOTICE_S
+        if any(self.now() - since_s < recent_s for _, since_s in self._over(device)):
+            return
+        self.violate("two guards", f"{device.asset}: the gate had to refuse: {text}")
 
     def moved(self, process: Process, operation: Operation) -> None:
         """A later stage of an operation is durable."""
@@ -180,6 +218,8 @@ class Oracle:
         self._judge_overlays(device, change, raises_to_w is None, what)
         if isinstance(change, SetPools):
             self._judge_pools(device, {(p.url, p.worker) for p in change.pools}, what)
+        lowers = facts.watts(device, facts.after(before, change)) < facts.watts(device, before)
+        self.latches.intended(operation, device, lowers=lowers, reach=self.reach())
         if not _is_exempt(operation):
             self._judge_budgets(device, what)
 
@@ -284,6 +324,8 @@ class Oracle:
         sent = self.sent[write.asset]
         if write.kind in sent.kinds:
             self.violate("intent", f"{what} arrives twice for {sent.operation.id}")
+        if not sent.kinds:
+            self.latches.wrote(write.asset, sent.operation.change)
         sent.kinds.add(write.kind)
         device = self.devices.get(write.asset)
         if device is None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from control_plane.core.change import Capabilities, Change, Outcome
-from control_plane.core.errors import ControlPlaneError
+from control_plane.core.errors import ControlPlaneError, Unreachable
 from control_plane.core.observation import Depth, Identity, Observation
 from control_plane.core.ports import Clock, Connection, Driver, Net, Permit, Rng, Target
 from control_plane.core.secret import Secret
@@ -49,6 +49,9 @@ class Watch(Protocol):
 
     def told(self, process: Process, seen: Observation, address: str) -> None:
         """A look at an address came back."""
+
+    def silent(self, process: Process, asset: str) -> None:
+        """A look got no answer."""
 
     def intended(self, process: Process, operation: Operation) -> None:
         """An intent is durable."""
@@ -249,7 +252,11 @@ class _WatchedDriver:
         return await self._driver.identify(target)
 
     async def observe(self, target: Target, depth: Depth) -> Observation:
-        seen = await self._driver.observe(target, depth)
+        try:
+            seen = await self._driver.observe(target, depth)
+        except Unreachable:
+            self._process.watch.silent(self._process, target.asset)
+            raise
         self._process.check()
         self._process.watch.told(self._process, seen, target.address)
         return seen

@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from control_plane.core.change import StopMining
+from control_plane.core.decide import Why
 from control_plane.core.observation import Settings
 from control_plane.core.overlay import OverlayKind
 from control_plane.simulator.faults import Fault, FaultKind, inject
 from control_plane.simulator.ledger import Write
 from control_plane.simulator.network import Trouble
 from control_plane.simulator.site import Target, pools_of
-from tests.scenarios.declared import RACKS, next_revision
+from tests.scenarios.declared import RACKS, Revision, foreign_revision, next_revision
 from tests.scenarios.process import Process
 from tests.scenarios.stage import Stage
 
@@ -23,6 +24,9 @@ SAFETY_S = 150.0
 SILENCE_S = 12.0
 """A board is not swapped, and an address does not move, under a connection that is open: above any
 deadline of an exchange."""
+
+_CHANCE = {"foreign_revision": 0.1, "killer": 0.1, "rollback": 0.2}
+"""A site of which every second revision kills its machines has no other troubles left to find."""
 
 Act = Callable[[Stage], Awaitable[None] | None]
 
@@ -44,7 +48,7 @@ class Script:
         self.events: list[Event] = []
         self.scale = rng.choice([40.0, 60.0, 100.0])
         self.start = rng.choice(["stock", "stock", "converged"])
-        self.classes = [name for name in CLASSES if rng.random() < 0.5]
+        self.classes = [name for name in CLASSES if rng.random() < _CHANCE.get(name, 0.5)]
         for name in self.classes:
             CLASSES[name](self)
         self.events.sort(key=lambda event: event.at_s)
@@ -319,6 +323,55 @@ def _revision(script: Script) -> None:
     script.at("a revision", change, at_s=script.rng.uniform(0.2, 0.9) * SAFETY_S)
 
 
+def _rollback(script: Script) -> None:
+    """A revision, and after a while the one before it again."""
+    before: list[Revision] = []
+
+    def change(stage: Stage) -> None:
+        before.append(stage.revision)
+        stage.accept(next_revision(stage.revision, script.rng))
+
+    began = script.at("a revision that is regretted", change, at_s=script.rng.uniform(5.0, 100.0))
+    script.at(
+        "the one before it again",
+        lambda stage: stage.accept(before[0]),
+        at_s=began + script.rng.uniform(1.0, 49.0),
+    )
+
+
+def _foreign_revision(script: Script) -> None:
+    """Pools of another owner slip past every check of the declaration."""
+    before: list[Revision] = []
+
+    def slip(stage: Stage) -> None:
+        before.append(stage.revision)
+        stage.accept(foreign_revision(stage.revision))
+
+    began = script.at("foreign pools are declared", slip, at_s=script.rng.uniform(5.0, 90.0))
+    script.at(
+        "somebody notices",
+        lambda stage: stage.accept(before[0]),
+        at_s=began + script.rng.uniform(10.0, 59.0),
+    )
+
+
+def _killer(script: Script) -> None:
+    """A revision that no machine survives."""
+
+    def change(stage: Stage) -> None:
+        stage.accept(next_revision(stage.revision, script.rng))
+        stage.after_write.append(lambda write: die(stage, write))
+
+    def die(stage: Stage, write: Write) -> None:
+        sent = stage.oracle.sent.get(write.asset)
+        if sent is None or sent.operation.why != Why.ROLLOUT:
+            return
+        stage.trace(f"{write.asset} does not survive that")
+        hit(stage, Fault(kind=FaultKind.DIE, target=Target(asset=write.asset)))
+
+    script.at("a revision that kills", change, at_s=script.rng.uniform(0.0, 60.0))
+
+
 def _hold(script: Script) -> None:
     for _ in range(script.rng.randint(1, 3)):
         _overlay(
@@ -393,6 +446,9 @@ CLASSES: dict[str, Callable[[Script], None]] = {
     "take_over": _take_over,
     "disk_full": _disk_full,
     "revision": _revision,
+    "rollback": _rollback,
+    "foreign_revision": _foreign_revision,
+    "killer": _killer,
     "hold": _hold,
     "freeze": _freeze,
     "curtail": _curtail,

@@ -105,6 +105,7 @@ class Stage:
         self.lines: list[str] | None = None
         self.oracle = Oracle(sim=self.sim, site=revision.site, loop=loop)
         self.oracle.trace = self.trace
+        self.oracle.reach = self._reach
         self.after_write: list[Callable[[Write], None]] = []
         """Told of each write that an asset got, once it has acted on it."""
         self.before_intents: list[Callable[[Sequence[Intent]], None]] = []
@@ -128,6 +129,11 @@ class Stage:
         self._processes: list[Process] = []
         self.revision = revision
         loop.set_exception_handler(self._escaped)
+
+    def _reach(self) -> int | None:
+        """How many devices the open wave may have reached; `None` where all."""
+        rollout = self.store.rollouts()[-1]
+        return None if rollout.state is RolloutState.DONE else rollout.waves[rollout.wave]
 
     def _wrote(self, write: Write) -> None:
         self.oracle.wrote(write)
@@ -331,7 +337,7 @@ class Stage:
         error: BaseException | None = None
         try:
             process.epoch = process.store.take_over()
-            self.oracle.epoch = process.epoch
+            self.oracle.started(process.epoch)
             self.trace(f"{process.name} takes over as epoch {process.epoch}")
             engine = Engine(
                 site=SITE,
