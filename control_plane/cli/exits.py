@@ -12,7 +12,6 @@ import click
 from control_plane.core.errors import (
     ControlPlaneError,
     DeclarationError,
-    FenceLost,
     StoreError,
 )
 from control_plane.views.table import printable
@@ -65,9 +64,8 @@ def report(error: BaseException) -> int:
         click.echo(render_findings(error.findings, color=colored(sys.stderr)), err=True)
         return Exit.INVALID
     if isinstance(error, ControlPlaneError):
-        code = {StoreError: Exit.STATE, FenceLost: Exit.REFUSED}.get(type(error), Exit.REFUSED)
         click.echo(f"gridplane: {printable(str(error))}", err=True)
-        return code
+        return Exit.STATE if isinstance(error, StoreError) else Exit.REFUSED
     if os.environ.get("GRIDPLANE_TRACEBACK"):
         traceback.print_exception(error)
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -9,7 +11,8 @@ import msgspec
 
 from control_plane.cli.nodes import check_node
 from control_plane.cli.workplace import Workplace, load_declared, pick_site
-from control_plane.core.errors import ControlPlaneError
+from control_plane.core import limits
+from control_plane.core.errors import ControlPlaneError, StoreBusy
 from control_plane.core.fleet import Site
 from control_plane.core.overlay import Overlay, OverlayKind, assets_below
 from control_plane.engine.gate import describe
@@ -18,6 +21,9 @@ from control_plane.engine.store import Store
 from control_plane.views.table import span
 
 _LINES = 20
+_TRIES = 30
+"""Times `HOLD_EFFECT_S`: a minute."""
+_TELLS_EVERY = 5
 
 
 class Saying:
@@ -109,7 +115,7 @@ class Saying:
             StoreError: it is not in force; say so to whoever stands at the rack.
         """
         now_s = self.place.clock.wall_s()
-        with self.store.transaction():
+        with self._turn():
             number = self.store.next_number("overlay")
             overlay = Overlay(
                 id=f"h{number:04d}",
@@ -132,21 +138,41 @@ class Saying:
 
     def drop_overlay(self, overlay: Overlay, by: str) -> None:
         """End an overlay."""
-        with self.store.transaction():
+        with self._turn():
             self.store.drop_overlay(overlay.id)
             self._note("release", overlay.node, by, f"{overlay.kind} {overlay.id} released by {by}")
 
     def drop_released(self, device: Released, by: str) -> None:
         """End the counting of a device that left the declaration: it is unplugged."""
-        with self.store.transaction():
+        with self._turn():
             self.store.drop_released([device.asset])
             self._note("release", device.asset, by, f"{device.asset} is unplugged, says {by}")
 
     def order(self, order: Order) -> None:
         """Leave an order for the engine."""
-        with self.store.transaction():
+        with self._turn():
             self.store.put_order(order)
             self._note("order", order.target, order.by, f"{order.kind} by {order.by}")
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The Store's transaction. While another process does not end its own, say so, and go on trying.
+
+        Raises:
+            StoreBusy: it did not end within a minute; nothing was kept.
+        """
+        self.store.wait_at_most(limits.HOLD_EFFECT_S)
+        with contextlib.ExitStack() as turn:
+            for left in range(_TRIES, 0, -1):
+                try:
+                    turn.enter_context(self.store.transaction())
+                    break
+                except StoreBusy as busy:
+                    if left == 1:
+                        raise
+                    if left % _TELLS_EVERY == 0:
+                        click.echo(f"gridplane: NOT YET DONE, still trying: {busy}", err=True)
+            yield
 
     def _note(self, kind: str, node: str, by: str, text: str) -> None:
         now_s = self.place.clock.wall_s()

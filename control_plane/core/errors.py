@@ -14,6 +14,7 @@ ControlPlaneError
 │   └── OversizedReply     the device said more than any honest device does
 ├── FenceLost              another process acts for this site; this one stops writing
 └── StoreError             the operator of the management host acts: disk, permissions, corruption
+    └── StoreBusy          another process is writing to it and does not end: wait, then find it
 
 Anything else that escapes is a bug in gridplane, and we act.
 """
@@ -94,3 +95,7 @@ class FenceLost(ControlPlaneError):
 
 class StoreError(ControlPlaneError):
     """Durable state cannot be trusted or written; nothing may be acted upon."""
+
+
+class StoreBusy(StoreError):
+    """Another process is in the middle of writing; nothing was written here, and it may be tried again."""

@@ -146,7 +146,7 @@ HOLD_EFFECT_S: Final = _limit(
     "HOLD_EFFECT_S",
     2.0,
     "wire s",
-    "a hold taken by another process is in force in the gate within this",
+    "a hold is in force in the gate within this, or `hold` says that it is not yet",
 )
 YAML_MAX_BYTES: Final = _limit(
     "YAML_MAX_BYTES",

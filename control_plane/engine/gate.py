@@ -15,7 +15,7 @@ import msgspec
 from control_plane.core import limits
 from control_plane.core.change import ChangeKind, SetPools, StopMining, kind_of
 from control_plane.core.decide import Step, Why, fields_written
-from control_plane.core.errors import FenceLost, StoreError
+from control_plane.core.errors import FenceLost, StoreBusy, StoreError
 from control_plane.core.fleet import Site
 from control_plane.core.observation import Field, Observation, PoolSetting
 from control_plane.core.overlay import Overlay, covering, freeze_on, hold_on
@@ -52,6 +52,8 @@ class Gate:
         self._host_actions: frozenset[Field] = frozenset()
         self._sequence = 0
         self.is_open = True
+        self._busy = ""
+        """Why nothing passes for now."""
 
     def learn(self, site: Site) -> None:
         """Take over what an accepted revision allows: each owner's pools, and what is the host's to do."""
@@ -65,6 +67,10 @@ class Gate:
         """Let nothing pass any more."""
         self.is_open = False
 
+    def shut(self, why: str) -> None:
+        """Let nothing pass for now: another process has the Store. Without a reason, open again."""
+        self._busy = why
+
     def intend(self, intents: Sequence[Intent], now_s: float) -> list[Operation | str]:
         """Make intents durable, all in one transaction.
 
@@ -75,10 +81,13 @@ class Gate:
 
         Raises:
             FenceLost: another process took over; the gate is closed.
+            StoreBusy: another process has the Store; nothing passed, and the gate is shut for now.
             StoreError: nothing is durable, so nothing may be sent.
         """
         if not self.is_open:
             raise FenceLost("the gate is closed")
+        if self._busy:
+            raise StoreBusy(self._busy)
         try:
             with self._store.transaction():
                 self._store.check_fence(self._epoch)
@@ -93,6 +102,9 @@ class Gate:
         except FenceLost:
             self.close()
             raise
+        except StoreBusy as busy:
+            self.shut(str(busy))
+            raise
         return answers
 
     def refuses(self, intent: Intent, now_s: float) -> str | None:
@@ -103,6 +115,8 @@ class Gate:
         """
         if not self.is_open:
             return "the gate is closed"
+        if self._busy and not isinstance(intent.step.change, StopMining):
+            return self._busy  # What is being written there may be a hold.
         try:
             self._store.check_fence(self._epoch)
             overlays = self._store.overlays()

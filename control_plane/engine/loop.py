@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 
 from control_plane.core import limits
-from control_plane.core.errors import ControlPlaneError
+from control_plane.core.errors import ControlPlaneError, StoreBusy
 from control_plane.core.fleet import Site
 from control_plane.core.overlay import OverlayKind
 from control_plane.core.power import Loads
@@ -46,6 +46,10 @@ _TELEMETRY_FLUSH_S = 30.0
 """Telemetry of every device reaches the Store within that; changed settings within a second."""
 _REJUDGE_S = 60.0
 """Every device is judged anew within that, whatever woke nobody up."""
+_BUSY_WAIT_S = 0.05
+"""Nothing else runs while one waits for another process to end its transaction."""
+_BUSY_PAUSE_S = 4.0
+_BUSY_PAGE_S = 30.0
 _JUDGE_SLICE = 64
 _NEWS_PER_TICK = 2_000
 
@@ -117,7 +121,7 @@ class Engine:
         self._started_s = self._clock.wall_s()
         self._stop = asyncio.Event()
         self.journal = Journal(store=store, audit=audit, clock=edges.clock)
-        gate = Gate(store=store, audit=audit, epoch=epoch, journal=self.journal)
+        self._gate = gate = Gate(store=store, audit=audit, epoch=epoch, journal=self.journal)
         self.incidents = Incidents(site=site, store=store, clock=edges.clock, journal=self.journal)
         declared = revisions.site(record.digest)
         self.reconciler = Reconciler(
@@ -164,6 +168,9 @@ class Engine:
             poller=self._poller,
         )
         self._paged_holds: set[str] = set()
+        self._busy_since_s: float | None = None
+        """Wire time since which another process has the Store."""
+        self._paged_busy = False
         self._changed = store.changed()
         self._roster.put_in_force(record)
         self._roster.adopt_operations()
@@ -206,6 +213,7 @@ class Engine:
             StoreError: nothing can be made durable any more; nothing more is written to devices.
         """
         self._poller.watch(self.slots.values())
+        self._store.wait_at_most(_BUSY_WAIT_S)
         failure: Exception | None = None
         try:
             async with asyncio.TaskGroup() as acts:
@@ -217,6 +225,7 @@ class Engine:
                 # Leaving the block waits for the writes under way: each is bounded in time.
         finally:
             self.reconciler.draining = True
+            self._store.wait_at_most()
             failure = failure or self.reconciler.failure or self._flush_all()
         if failure is not None:
             raise failure
@@ -272,31 +281,55 @@ class Engine:
     ) -> None:
         rotation: Iterator[str] = cycle(list(self.slots))
         last_watch = last_beat = last_pruned = float("-inf")
+        pause_s = _TICK_S
         while True:
             wire_s = self._clock.wire_s()
             self.reconciler.tick()
             if self.reconciler.failure is not None:
                 raise self.reconciler.failure
-            if wire_s - last_watch >= _WATCH_S:
-                last_watch = wire_s
-                self._watch()
-                if report is not None:
-                    report(self.progress())
             self._rotate(rotation)
-            with self._store.transaction():
-                self._store.check_fence(self._epoch)
-                if self._store.changed() != self._changed:
-                    rotation = self._hear(rotation)
-                if wire_s - last_beat >= _HEARTBEAT_S:
-                    last_beat = wire_s
-                    self._beat()
-                if wire_s - last_pruned >= _PRUNE_EVERY_S:
-                    last_pruned = wire_s
-                    self._prune()
-                self.journal.flush()
-            if until is not None and until(self):
+            watches = wire_s - last_watch >= _WATCH_S
+            beats = wire_s - last_beat >= _HEARTBEAT_S
+            prunes = wire_s - last_pruned >= _PRUNE_EVERY_S
+            try:
+                with self._store.transaction():
+                    self._store.check_fence(self._epoch)
+                    if watches:
+                        self._watch()
+                    if self._store.changed() != self._changed:
+                        rotation = self._hear(rotation)
+                    if beats:
+                        self._beat()
+                    if prunes:
+                        self._prune()
+                    self.journal.flush()
+            except StoreBusy as busy:
+                self._shut_out(busy, wire_s)
+                pause_s = min(2 * pause_s, _BUSY_PAUSE_S)
+            else:
+                self._let_in()
+                pause_s = _TICK_S
+                last_watch = wire_s if watches else last_watch
+                last_beat = wire_s if beats else last_beat
+                last_pruned = wire_s if prunes else last_pruned
+            if watches and report is not None:
+                report(self.progress())
+            if self._busy_since_s is None and until is not None and until(self):
                 return
-            await self._clock.wire_sleep(_TICK_S)
+            await self._clock.wire_sleep(pause_s)
+
+    def _shut_out(self, busy: StoreBusy, wire_s: float) -> None:
+        """Another process has the Store: looks go on, what they tell waits, and nothing is written."""
+        self._gate.shut(str(busy))
+        if self._busy_since_s is None:
+            self._busy_since_s, self._paged_busy = wire_s, False
+        if not self._paged_busy and wire_s - self._busy_since_s >= _BUSY_PAGE_S:
+            self._paged_busy = True
+            self.journal.page(f"for {_BUSY_PAGE_S:.0f} s nothing was written to devices: {busy}")
+
+    def _let_in(self) -> None:
+        self._gate.shut("")
+        self._busy_since_s = None
 
     def _prune(self) -> None:
         """Let the Store forget; but not what the gate of an open wave will ask for after a restart."""

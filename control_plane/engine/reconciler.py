@@ -24,7 +24,13 @@ from control_plane.core.change import (
 )
 from control_plane.core.decide import Context, Decision, Held, Reason, Step, Why, decide
 from control_plane.core.diff import equal, unreadable
-from control_plane.core.errors import ControlPlaneError, DeclarationError, FenceLost, StoreError
+from control_plane.core.errors import (
+    ControlPlaneError,
+    DeclarationError,
+    FenceLost,
+    StoreBusy,
+    StoreError,
+)
 from control_plane.core.fleet import Site
 from control_plane.core.memory import (
     is_other,
@@ -330,6 +336,9 @@ class Reconciler:
             sent = True
             self._opened(slot, answer)
             self._ended(slot, answer, await self._send(slot, answer, permit))
+        except StoreBusy:
+            # No fault of the device's, and no verdict on the write: it is decided anew.
+            slot.retry_wire_s = self._clock.wire_s() + self._clock.wire_of(_RETRY_S)
         except (FenceLost, StoreError) as error:
             self.draining, self.failure = True, error
         except Exception as bug:  # noqa: BLE001 - other writes are under way

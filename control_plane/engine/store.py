@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from control_plane.core.correlate import Incident
-from control_plane.core.errors import FenceLost, StoreError
+from control_plane.core.errors import FenceLost, StoreBusy, StoreError
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Observation, Unseen
 from control_plane.core.overlay import Overlay
@@ -67,6 +67,8 @@ _MIGRATIONS: Mapping[int, str] = {}
 """From version → script to the next one; forward only."""
 
 T = TypeVar("T")
+_WAIT_S = 5.0
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _COLUMNS: Mapping[str, tuple[str, str]] = {
     "meta": ("key", "value"),
     "revision": ("digest", "doc"),
@@ -94,7 +96,8 @@ class Store:
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=5.0)
+            self._db = sqlite3.connect(path or ":memory:", isolation_level=None)
+            self.wait_at_most(_WAIT_S)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._migrate()
@@ -105,9 +108,18 @@ class Store:
         """Close the connection; the state stays."""
         self._db.close()
 
+    def wait_at_most(self, seconds: float = _WAIT_S) -> None:
+        """How long a transaction waits for another process to end its own: the caller stands still."""
+        self._db.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+
     def _failure(self, error: Exception) -> StoreError:
         where = self._path or "memory"
         text = " ".join(str(error).split())
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY:
+            return StoreBusy(
+                f"{where} is locked: another process is in the middle of writing to it. If that does "
+                f"not end, it is suspended or hangs: find it with `fuser -v {where}`"
+            )
         if "malformed" in text or "not a database" in text:
             return StoreError(
                 f"{where} is damaged ({text}). Nothing is written to devices. Move it aside and restore a "
@@ -122,8 +134,16 @@ class Store:
         return StoreError(f"{where}: {text}")
 
     def _migrate(self) -> None:
+        if self._version() != SCHEMA_VERSION:
+            # Only then: who just reads does not wait for somebody who writes.
+            self._change_schema()
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _change_schema(self) -> None:
         with self.transaction() as db:
-            version = int(db.execute("PRAGMA user_version").fetchone()[0])
+            version = self._version()
             if version > SCHEMA_VERSION:
                 raise StoreError(
                     f"{self._path} has state version {version}, this release knows {SCHEMA_VERSION}: "
@@ -186,6 +206,7 @@ class Store:
         """One atomic, durable write. Nested calls join the outer one.
 
         Raises:
+            StoreBusy: another process has not ended its own within `wait_at_most`; nothing was done.
             StoreError: it could not be made durable; the caller must not act.
         """
         if self._db.in_transaction:

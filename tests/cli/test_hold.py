@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,44 @@ def test_many_are_cut_short_and_counted(home: Path, capsys: pytest.CaptureFixtur
         patch.setattr("control_plane.cli.saying._LINES", 2)
         told = hold("r01", capsys)
     assert told[3] == "and 1 more: see `gridplane get operations`"
+
+
+@pytest.fixture
+def blocker(home: Path, monkeypatch: pytest.MonkeyPatch) -> sqlite3.Connection:
+    """Another process in the middle of a transaction; `hold` loses patience in a tenth of a second."""
+    assert main(["plan", "--no-look"]) == Exit.OK
+    monkeypatch.setattr("control_plane.core.limits.HOLD_EFFECT_S", 0.1)
+    file = Workplace(site="first-site", state=None).state / "state.sqlite"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    return other
+
+
+HOLD = ("hold", DEVICE, "--kind", "safety", "--by", "ann", "--reason", "hands in it")
+
+
+def test_a_hold_waits_for_who_is_writing_and_says_that_it_is_not_in_force_yet(
+    blocker: sqlite3.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = threading.Timer(0.4, blocker.execute, ("ROLLBACK",))
+    release.start()
+    assert main(HOLD) == Exit.OK
+    told = capsys.readouterr()
+    assert "NOT YET DONE" in told.err
+    assert "fuser -v" in told.err
+    assert "in force now" in told.out
+    release.join()
+
+
+def test_a_hold_that_never_got_its_turn_is_a_failure_and_not_in_force(
+    blocker: sqlite3.Connection,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("control_plane.cli.saying._TRIES", 2)
+    assert main(HOLD) == Exit.STATE
+    told = capsys.readouterr()
+    assert "is locked" in told.err
+    assert "in force" not in told.out
+    blocker.execute("ROLLBACK")
+    assert Workplace(site="first-site", state=None).store.overlays() == ()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from control_plane.core.change import Change, SetPools, SetPowerMode, StartMining, StopMining
 from control_plane.core.decide import Danger, Step, Why, settings_after
 from control_plane.core.diff import permitted_w
-from control_plane.core.errors import FenceLost, StoreError
+from control_plane.core.errors import FenceLost, StoreBusy, StoreError
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Field, Identity, PoolSetting, Settings
 from control_plane.core.overlay import Overlay, OverlayKind
@@ -224,6 +224,25 @@ def test_not_even_a_stop_leaves_after_a_take_over_or_without_the_store(tmp_path:
     blind = gate(store)
     store.close()
     assert "closed database" in str(blind.refuses(intent, NOW_S))
+
+
+def test_while_another_process_writes_nothing_passes_and_nothing_but_a_stop_leaves(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path / "s.sqlite")
+    store.wait_at_most(0.01)
+    passed = gate(store)
+    intent = Intent(slot=slot(), step=step_of(SET), seen=seen())
+    stop = Intent(slot=slot(), step=step_of(StopMining()), seen=seen())
+    with Store(tmp_path / "s.sqlite").transaction():
+        with pytest.raises(StoreBusy):
+            passed.intend([intent], NOW_S)
+        assert "is locked" in str(passed.refuses(intent, NOW_S))
+        assert passed.refuses(stop, NOW_S) is None
+    with pytest.raises(StoreBusy):
+        passed.intend([intent], NOW_S)
+    passed.shut("")
+    assert isinstance(passed.intend([intent], NOW_S)[0], Operation)
 
 
 def test_a_batch_is_durable_as_one_or_not_at_all(tmp_path: Path) -> None:
