@@ -34,7 +34,7 @@ def digest_of_site(site: Site) -> str:
         [_bare(rack) for _, rack in sorted(site.racks.items())],
         sorted((host.name, digest_of(_bare(host))) for host in site.hosts),
         sorted((name, owner) for name, owner in site.owners.items() if name in _owners(site)),
-        sorted((d.id, digest_of(d)) for d in {id(d.type): d.type for d in site.devices}.values()),
+        sorted((d.id, digest_of(_bare(d))) for d in {id(d.type): d.type for d in site.devices}.values()),
         [
             (
                 d.asset, d.rack, d.slot, d.type.id, forms[id(d.intent)], d.address, d.subnet, d.mac,
@@ -50,9 +50,9 @@ def _owners(site: Site) -> set[str]:
 
 
 def _bare(value: msgspec.Struct) -> dict[str, object]:
-    """A value without where it was written."""
+    """A value without where it was written, and whose word it is."""
     return {
         name: getattr(value, name)
         for name in value.__struct_fields__
-        if name not in {"where", "origins"}
+        if name not in {"where", "origins", "source"}
     }

@@ -114,6 +114,7 @@ SAME_MEANING = {
     "another name of a file": {p.replace("box-1.yaml", "hall-9.yaml"): d for p, d in files().items()},
     "capitals in a host name": edited(OWNER, "pool.example.com", "Pool.Example.com"),
     "a profile that nobody uses": files() | {"profiles/more.yaml": FILES[PROFILE].encode()},
+    "the wording of a source": edited(TYPE, "source: data sheet", "source: data sheet of 2026"),
     "a type that nobody uses": files() | {"device-types/more.yaml": FILES[TYPE].encode()},
 }  # fmt: skip
 
