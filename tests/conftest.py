@@ -22,15 +22,15 @@ settings.load_profile(PROFILE)
 # Wall seconds per area, an area being a folder of tests/, on two cores. Together at most 15 min.
 # A run fails when an area takes twice its budget: less than that may be the machine's mood.
 BUDGET_S: Mapping[str, float] = {
-    "api": 20,
+    "api": 10,
     "cli": 180,
-    "core": 90,
+    "core": 30,
     "docs": 60,
-    "drivers": 120,
+    "drivers": 100,
     "engine": 150,
-    "inventory": 60,
+    "inventory": 40,
     "scenarios": 180,
-    "simulator": 120,
+    "simulator": 100,
     "views": 20,
     "(other)": 30,
 }

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from tests.conftest import BUDGET_S, TOTAL_S
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -30,3 +32,9 @@ def test_locks_have_hashes_and_no_addresses() -> None:
         assert pins, lock
         assert len(pins) == len(re.findall(r"==[^\n]*\\\n +--hash=sha256:", text)), lock
         assert "://" not in text, lock
+
+
+def test_the_budgets_of_all_areas_fit_into_what_a_whole_run_may_take() -> None:
+    assert sum(BUDGET_S.values()) <= TOTAL_S
+    areas = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert areas <= set(BUDGET_S)
