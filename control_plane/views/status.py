@@ -13,7 +13,7 @@ from control_plane.core.plan import Plan
 from control_plane.core.rollout import Rollout
 from control_plane.engine.records import EngineStatus, Event, RevisionRecord
 from control_plane.views.plan import exceptions_line, waiting_line
-from control_plane.views.table import hashrate, one_line, power, span
+from control_plane.views.table import counted, hashrate, one_line, power, span
 
 _LATEST = 5
 
@@ -70,7 +70,7 @@ def _revision(status: SiteStatus) -> list[str]:
         passed = sum(1 for gate in rollout.gates if gate.passed)
         lines.append(
             f"Rollout     {rollout.id} {rollout.state}: wave {rollout.wave + 1} of "
-            f"{len(rollout.waves)}, {passed} gates passed"
+            f"{len(rollout.waves)}, {counted(passed, 'gate')} passed"
         )
         if rollout.gates and not rollout.gates[-1].passed:
             lines.append(f"            stopped: {rollout.gates[-1].detail}")
