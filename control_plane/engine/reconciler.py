@@ -168,7 +168,7 @@ class Reconciler:
         if depth is Depth.FULL:
             slot.full_wanted, slot.full_at_s = False, now.at_s
             slot.note_full(is_whole=not unreadable(slot.device.desired(), now))
-        elif before is not None and _discontinuous(before, sighting):
+        elif before is not None and (_discontinuous(before, sighting) or _denies(before, sighting)):
             self._hurry(slot, 0.0)
         self.recount(slot)
         if slot.decision is None or back or slot.op is not None or _differs(before, now):
@@ -588,6 +588,14 @@ def _differs(before: Observation | None, now: Observation) -> bool:
         or was.errors != is_now.errors
         or before.write_enabled is not now.write_enabled
     )
+
+
+def _denies(before: Observation, now: Observation) -> bool:
+    """Whether hash began or ended against the settings, and this look has not asked for those."""
+    hashed, hashes = before.telemetry.hashrate_ths, now.telemetry.hashrate_ths
+    if Field.MINING in now.asked or hashed is None or hashes is None:
+        return False
+    return (hashed > 0.0) is not (hashes > 0.0) and before.settings.mining is not (hashes > 0.0)
 
 
 def _discontinuous(before: Observation, now: Observation) -> bool:

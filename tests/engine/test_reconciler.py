@@ -300,6 +300,37 @@ def test_a_miner_that_began_anew_is_looked_at_wholly() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("mining", "rates", "hurried"),
+    [
+        (False, (0.0, 0.0, 40.0, 150.0), [False, False, True, False]),
+        (True, (200.0, 190.0, 0.0, 0.0), [False, False, True, False]),
+        (True, (200.0, None, 190.0, 180.0), [False, False, False, False]),
+        # What began as it was meant to is no contradiction.
+        (True, (0.0, 0.0, 40.0, 150.0), [False, False, False, False]),
+    ],
+    ids=["woken by hand", "stopped by hand", "not told", "as set"],
+)
+def test_hash_against_the_settings_asks_for_a_whole_look(
+    mining: bool, rates: tuple[float | None, ...], hurried: list[bool]
+) -> None:
+    """An hour is the rhythm of whole looks, and there are hot looks that do not tell whether it sleeps."""
+    bench = Bench(settings(mining=mining), converged_memory())
+    bench.reconciler.sighted(
+        bench.slot, seen(settings(mining=mining), at_s=NOW_S, hashrate_ths=rates[0]), Depth.FULL
+    )
+    looks = Looks()
+    bench.reconciler.poller = looks  # type: ignore[assignment]
+    told = []
+    for rate in rates:
+        looks.hurried = []
+        hot = seen(at_s=NOW_S, hashrate_ths=rate, asked=frozenset(), depth=Depth.TELEMETRY)
+        hot = msgspec.structs.replace(hot, settings=Settings())
+        bench.reconciler.sighted(bench.slot, hot, Depth.TELEMETRY)
+        told.append(bool(looks.hurried))
+    assert told == hurried
+
+
 def test_what_could_not_be_read_is_asked_for_again_ever_more_rarely() -> None:
     bench = Bench(settings(power_mode=None), converged_memory())
     bench.slot.polls, wholly = 360, []
