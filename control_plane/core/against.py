@@ -31,6 +31,8 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
     devices: int
     managed: int
     power_w: float
+    miners_w: float
+    """The part of it that hashes: what stands against `hashrate_ths`."""
     hashrate_ths: float
 
 
@@ -150,13 +152,13 @@ def _with_nominal_mode(device: Device, desired: Settings) -> Settings:
 
 def _total(site: Site) -> Total:
     managed = [device for device in site.devices if device.is_managed]
+    miners = [device for device in managed if device.type.kind is DeviceKind.MINER]
     return Total(
         devices=len(site.devices),
         managed=len(managed),
         power_w=sum(map(_declared_w, managed)),
-        hashrate_ths=sum(
-            nameplate_ths(d, d.desired()) for d in managed if d.type.kind is DeviceKind.MINER
-        ),
+        miners_w=sum(map(_declared_w, miners)),
+        hashrate_ths=sum(nameplate_ths(d, d.desired()) for d in miners),
     )
 
 

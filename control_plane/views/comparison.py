@@ -6,6 +6,7 @@ from collections import Counter
 
 from control_plane.core.against import Comparison, Total
 from control_plane.core.units import j_per_th
+from control_plane.views.plan import DANGER
 from control_plane.views.table import hashrate, power
 
 _LINES = 20
@@ -19,7 +20,7 @@ def render_comparison(comparison: Comparison, *, reference: str) -> str:
         "",
         f"Power       {_power(before)} -> {_power(after)} declared",
         f"Hash        {_hash(before)} -> {_hash(after)} by nameplate",
-        f"Efficiency  {_joules(before)} -> {_joules(after)} J/TH",
+        f"Efficiency  {_joules(before)} -> {_joules(after)} J/TH, of the miners",
         (
             f"Devices     {before.devices if before else 0:,} -> {after.devices:,}; "
             f"{len(comparison.added):,} added, {len(comparison.removed):,} removed, "
@@ -28,7 +29,8 @@ def render_comparison(comparison: Comparison, *, reference: str) -> str:
     ]
     if comparison.waves:
         sizes = " -> ".join(f"{size:,}" for size in comparison.waves)
-        lines.append(f"Waves       {sizes} devices, a gate after each")
+        noun = "device" if sizes == "1" else "devices"
+        lines.append(f"Waves       {sizes} {noun}, a gate after each")
     groups = Counter((c.field, c.before, c.after) for c in comparison.changes)
     per_field = Counter(c.field for c in comparison.changes)
     distinct = Counter(field for field, _, _ in groups)
@@ -43,7 +45,7 @@ def render_comparison(comparison: Comparison, *, reference: str) -> str:
             if name == field and shown < _LINES:
                 lines.append(f"  {number:>6,}  {field}: {was} -> {now}")
                 shown += 1
-    lines += ["", f"Danger {comparison.danger}."]
+    lines += ["", f"Danger {comparison.danger} ({DANGER[comparison.danger]})."]
     return "\n".join(lines)
 
 
@@ -56,5 +58,5 @@ def _hash(total: Total | None) -> str:
 
 
 def _joules(total: Total | None) -> str:
-    value = j_per_th(power_w=total.power_w, hashrate_ths=total.hashrate_ths) if total else None
+    value = j_per_th(power_w=total.miners_w, hashrate_ths=total.hashrate_ths) if total else None
     return "-" if value is None else f"{value:.1f}"

@@ -25,7 +25,7 @@ from control_plane.views.table import counted, hashrate, listed, power
 
 _STEP_LINES = 14
 _HEADROOM_NODES = 3
-_DANGER = {
+DANGER = {
     Danger.D0: "nothing is written",
     Danger.D1: "reversible settings",
     Danger.D2: "pools",
@@ -33,6 +33,7 @@ _DANGER = {
     Danger.D4: "firmware",
     Danger.D5: "mass removal",
 }
+"""What each class of danger is about."""
 
 
 def render_plan(plan: Plan, *, command: str | None = None) -> str:
@@ -54,7 +55,7 @@ def render_plan(plan: Plan, *, command: str | None = None) -> str:
         devices = len({step.asset for step in plan.steps})
         lines.append(
             f"Plan {short(plan.digest)}: {counted(plan.actionable, 'step')} on "
-            f"{counted(devices, 'device')}, danger {plan.danger} ({_DANGER[plan.danger]})."
+            f"{counted(devices, 'device')}, danger {plan.danger} ({DANGER[plan.danger]})."
         )
     elif plan.managed and not plan.fresh:
         lines.append("Nothing can be said: no managed device was seen just now.")

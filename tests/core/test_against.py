@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from control_plane.core.against import compare
 from control_plane.core.decide import Danger
-from control_plane.core.fleet import Device, SlotState
-from tests.core.builders import device, intent, site
+from control_plane.core.fleet import Device, DeviceKind, SlotState
+from tests.core.builders import TYPE, device, intent, site
 
 ASSETS = [f"d{n:02}" for n in range(40)]
 
@@ -33,6 +34,13 @@ def test_a_lower_mode_is_seen_in_watts_hash_and_danger() -> None:
     assert comparison.power_changed_w == 40 * 1_100.0
     assert comparison.after.power_w == 40 * 2_400.0
     assert comparison.danger is Danger.D3
+
+
+def test_what_gpu_nodes_draw_is_not_the_miners_efficiency() -> None:
+    gpu = msgspec.structs.replace(TYPE, id="gpu", kind=DeviceKind.GPU_NODE)
+    after = compare(None, site((*miners(), device("g1", type=gpu)))).after
+    assert after.power_w == 41 * 3_500.0
+    assert after.miners_w / after.hashrate_ths == pytest.approx(17.5)
 
 
 def test_a_new_site_is_all_additions() -> None:
