@@ -21,7 +21,7 @@ from control_plane.core.plan import make_plan
 from control_plane.core.rollout import RolloutState
 from control_plane.engine.accept import Proposal, accept
 from control_plane.engine.loop import Engine, Pace
-from control_plane.engine.records import Approval, ShownPlan
+from control_plane.engine.records import Approval, RevisionRecord, ShownPlan
 from control_plane.inventory.git import commit_of
 from control_plane.views.plan import render_plan
 
@@ -105,7 +105,7 @@ def command(
     )
     click.echo(f"accepted revision {short(record.digest)} as number {record.seq}", err=True)
     if fence is None:
-        return _follow(place, record.digest, wait=not no_wait)
+        return _follow(place, record, wait=not no_wait)
     ended, stopped = converge(
         place, fence, mode="apply", until=Engine.is_quiet, pace=Pace(interval_s=interval_s)
     )
@@ -155,7 +155,7 @@ def _plan_of(
     return record
 
 
-def _follow(place: Workplace, digest: str, *, wait: bool) -> int:
+def _follow(place: Workplace, record: RevisionRecord, *, wait: bool) -> int:
     """Another process acts: show how far it is."""
     status = place.engine_status()
     who = f"process {status.pid} ({status.mode})" if status else "another process"
@@ -172,7 +172,7 @@ def _follow(place: Workplace, digest: str, *, wait: bool) -> int:
                     "start `gridplane run`, or `gridplane apply` again",
                     Exit.REFUSED,
                 )
-            rollout = place.store.rollout_to(digest)
+            rollout = place.store.rollout_to(record.digest)
             wave = (
                 f"wave {rollout.wave + 1} of {len(rollout.waves)} {rollout.state}, "
                 if rollout
@@ -182,5 +182,6 @@ def _follow(place: Workplace, digest: str, *, wait: bool) -> int:
             if rollout is not None and rollout.state is RolloutState.HALTED:
                 return Exit.HALTED
             done = rollout is None or rollout.state is RolloutState.DONE
-            if done and not status.actionable and not status.in_flight:
+            left = status.actionable + status.in_flight + status.waiting
+            if done and not left and status.taken_up_s >= record.accepted_at_s:
                 return Exit.OK

@@ -167,6 +167,8 @@ class Engine:
             journal=self.journal,
             poller=self._poller,
         )
+        self._heard_s = record.accepted_at_s
+        self._taken_up_s = 0.0
         self._paged_holds: set[str] = set()
         self._busy_since_s: float | None = None
         """Wire time since which another process has the Store."""
@@ -389,9 +391,13 @@ class Engine:
         record = self._store.accepted()
         if record is None or self._roster.rollout is None:
             return rotation
+        again = record.accepted_at_s != self._heard_s
+        self._heard_s = record.accepted_at_s
         if record.digest == self._roster.rollout.rollout.to:
             self.reconciler.approved = approvals_of(record.approvals)
             self._inbox.expectations()
+            if again:
+                self._roster.push_below(frozenset({self.site.id}))
             return rotation
         self._roster.put_in_force(record)
         self._poller.watch(self.slots.values())
@@ -433,6 +439,8 @@ class Engine:
         )
 
     def _beat(self) -> None:
+        if not self.reconciler.queue.has_news:
+            self._taken_up_s = self._heard_s
         now = self.progress()
         self._store.put_status(
             EngineStatus(
@@ -443,8 +451,10 @@ class Engine:
                 started_at_s=self._started_s,
                 at_s=self._clock.wall_s(),
                 real_at_s=time.time(),
+                taken_up_s=self._taken_up_s,
                 actionable=now.actionable,
                 in_flight=now.in_flight,
+                waiting=now.waiting,
             )
         )
 

@@ -100,8 +100,12 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Policy time of the last heartbeat."""
     real_at_s: float
     """The same in unscaled seconds since the epoch."""
+    taken_up_s: float = 0.0
+    """When the revision was accepted, or accepted again, that every device has been judged by."""
     actionable: int = 0
     in_flight: int = 0
+    waiting: int = 0
+    """Writes that were accepted and wait for their evidence."""
     note: str = ""
 
 

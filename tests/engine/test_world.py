@@ -286,3 +286,33 @@ def test_only_the_rollout_that_was_named_goes_on() -> None:
     floor.store.put_order(ordered(OrderKind.ROLLOUT, "r"))
     floor.engine()
     assert floor.store.rollouts()[0].state is RolloutState.RUNNING
+
+
+def test_a_revision_that_is_accepted_again_is_taken_up_once_every_device_was_judged_by_it() -> None:
+    miners = tuple(miner(n) for n in range(1, 4))
+    floor = Floor(site(miners), site(miners), wave=2)
+    for n in range(1, 4):
+        floor.see(n, own(n))
+    engine = floor.engine()
+
+    def judge_all() -> None:
+        while (slot := engine.reconciler.queue.pop()) is not None:
+            engine.reconciler.judge(slot)
+
+    def told() -> float:
+        engine._beat()
+        status = floor.store.status()
+        assert status is not None
+        return status.taken_up_s
+
+    for asset, sighting in floor.store.sightings().items():
+        engine.reconciler.sighted(engine.slots[asset], sighting, Depth.FULL)
+    judge_all()
+    assert told() == NOW_S
+    again = msgspec.structs.replace(floor.store.revisions()[-1], accepted_at_s=NOW_S + 5)
+    floor.store.put_revision(again, {})
+    assert told() == NOW_S, "it has not heard of it"
+    engine._hear(iter(()))
+    assert told() == NOW_S, "it has heard, and judged nobody by it"
+    judge_all()
+    assert told() == NOW_S + 5
