@@ -347,7 +347,7 @@ class Reconciler:
             slot.busy, slot.sending, slot.reserved_w = False, False, 0.0
             if not sent:
                 self.budgets.release(slot)
-            self.recount(slot)
+            self.spared(slot, self.recount)
             self.queue.push(slot.asset, slot, Priority.CHANGE)
 
     async def _looked_again(self, slot: Slot, step: Step) -> Step | None:

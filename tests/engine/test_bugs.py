@@ -21,7 +21,9 @@ from control_plane.core.verify import Stage
 from control_plane.drivers.registry import all_capabilities, make_drivers
 from control_plane.engine.bugs import in_words
 from control_plane.engine.edges import Edges
+from control_plane.engine.reconciler import Reconciler
 from control_plane.engine.secrets import SystemSecrets
+from control_plane.engine.slots import Slot
 from control_plane.engine.sweep import slots_of, sweep
 from control_plane.simulator.stage import set_stage
 from control_plane.simulator.virtual import VirtualLoop, run_virtual
@@ -134,6 +136,26 @@ def test_a_bug_while_judging_one_device_is_that_device_s(
         assert decision is not None
         assert [held.reason for held in decision.held] == [Reason.INTERNAL_ERROR]
         assert len(running.engine.journal.pages) == 1
+
+    on_site(play, tmp_path, found=FOUND, declared=DECLARED)
+
+
+def test_a_bug_at_the_very_end_of_a_write_cancels_no_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recount = Reconciler.recount
+
+    def failing(self: Reconciler, slot: Slot) -> None:
+        if slot.asset == ANT and slot.op is not None and not slot.sending:
+            raise ZeroDivisionError
+        recount(self, slot)
+
+    monkeypatch.setattr(Reconciler, "recount", failing)
+
+    async def play(running: Running) -> None:
+        await running.until(lambda: bool(running.engine.journal.pages))
+        assert running.writes(ANT)
+        await running.until(lambda: bool(running.writes("M-000-002")))
 
     on_site(play, tmp_path, found=FOUND, declared=DECLARED)
 
