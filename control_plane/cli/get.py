@@ -12,7 +12,7 @@ import click
 from control_plane.cli import options
 from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit
-from control_plane.cli.nodes import check_node
+from control_plane.cli.nodes import check_node, names_below
 from control_plane.cli.workplace import Workplace, load_declared, pick_site
 from control_plane.core.decide import Decision
 from control_plane.core.digest import short
@@ -66,6 +66,10 @@ class _Request:
 
     def world(self) -> World:
         return self.place.world(self.site, self.revision)
+
+    def names(self) -> frozenset[str]:
+        """The node that was asked for and all below it; empty for the whole site."""
+        return frozenset() if self.node is None else names_below(self.site, self.node)
 
     def ago(self, at_s: float) -> str:
         return f"{span(self.place.clock.wall_s() - at_s)} ago"
@@ -194,14 +198,20 @@ def _incidents(request: _Request) -> _Listing:
 
 
 def _events(request: _Request) -> _Listing:
-    found = request.place.store.events(request.node, request.limit)
+    store, names = request.place.store, request.names()
+    found = store.events_at(names, request.limit) if names else store.events(limit=request.limit)
     rows = [(n, request.ago(e.at_s), e.kind, e.asset or e.node, e.text) for n, e in found]
     header = ("NUMBER", "WHEN", "KIND", "WHERE", "WHAT")
     return _Listing(header, rows, [e for _, e in found], [str(n) for n, _ in found])
 
 
 def _operations(request: _Request) -> _Listing:
-    found = request.place.store.operations(request.node, request.limit)
+    store, names = request.place.store, request.names()
+    found = (
+        store.operations_at(names, request.limit)
+        if names
+        else store.operations(limit=request.limit)
+    )
     rows = [
         (o.id, request.ago(o.sent_at_s), o.asset, describe(o), o.why, o.stage.value, o.detail)
         for o in found

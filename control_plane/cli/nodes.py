@@ -6,7 +6,7 @@ import difflib
 
 from control_plane.cli.exits import Exit, Stop
 from control_plane.core.fleet import Device, Site
-from control_plane.core.overlay import node_names, nodes_above
+from control_plane.core.overlay import node_names, nodes_above, path_above
 
 
 def check_node(site: Site, node: str) -> None:
@@ -27,6 +27,15 @@ def check_node(site: Site, node: str) -> None:
     near = difflib.get_close_matches(node, names, n=3)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise Stop(f"{site.id} has no device, rack, switch or feed node '{node}'.{hint}", Exit.USAGE)
+
+
+def names_below(site: Site, node: str) -> frozenset[str]:
+    """A node, and every device and node that it covers."""
+    names = {node}
+    for device in below(site, node):
+        upwards = (device.asset, *path_above(site, device), site.id)
+        names.update(upwards[: upwards.index(node)])
+    return frozenset(names)
 
 
 def below(site: Site, node: str) -> list[Device]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -484,6 +484,12 @@ class Store:
         where, args = ("WHERE asset = ? ", (asset, limit)) if asset else ("", (limit,))
         return self._docs(Operation, "operation", f"{where}ORDER BY rowid DESC LIMIT ?", args)
 
+    def operations_at(self, assets: Collection[str], limit: int) -> list[Operation]:
+        """The last operations on any of the devices, newest first."""
+        rows = self._select("operation", "ORDER BY id DESC", ())
+        newest_first = (operation for _, operation in self._decoded(Operation, "operation", rows))
+        return [*islice((o for o in newest_first if o.asset in assets), limit)]
+
     def operations_since(self, at_s: float) -> list[Operation]:
         """Operations intended at or after a policy time, oldest first."""
         rows = self._select("operation", "ORDER BY id DESC", ())
@@ -539,6 +545,13 @@ class Store:
         """(sequence number, event), newest first; of one asset, or of all."""
         where, args = ("AND asset = ? ", (after, asset, limit)) if asset else ("", (after, limit))
         return self._keyed(Event, "event", f"WHERE seq > ? {where}ORDER BY seq DESC LIMIT ?", args)
+
+    def events_at(self, names: Collection[str], limit: int) -> list[tuple[int, Event]]:
+        """(sequence number, event) of any of the devices or nodes, newest first."""
+        rows = self._select("event", "ORDER BY seq DESC", ())
+        newest_first = self._decoded(Event, "event", rows)
+        found = (pair for pair in newest_first if pair[1].asset in names or pair[1].node in names)
+        return [*islice(found, limit)]
 
     def put_status(self, status: EngineStatus) -> None:
         """The heartbeat of the engine."""
