@@ -15,7 +15,9 @@ from typing import Any
 from control_plane.api.schema import file_name, schema_of
 from control_plane.api.v1alpha1 import DOCUMENTS, PLACEMENT_COLUMNS
 from control_plane.core import limits
+from control_plane.core.decide import PENDING, Reason
 from control_plane.inventory import errors
+from control_plane.views.explain import NEXT
 from tools.cli_page import cli_page
 from tools.drivers_page import drivers_page
 
@@ -48,6 +50,7 @@ def files() -> Iterator[tuple[str, str]]:
     yield "docs/reference/limits.md", _limits_page()
     yield "docs/reference/cli.md", cli_page(MADE)
     yield "docs/reference/drivers.md", drivers_page(MADE)
+    yield "docs/reference/reasons.md", _reasons_page()
 
 
 # --- pages -----------------------------------------------------------------------------------
@@ -178,6 +181,28 @@ def _limits_page() -> str:
                 "and its design, which are kept outside this repository.\n"
             ),
             *head,
+            *rows,
+            "",
+        ]
+    )
+
+
+def _reasons_page() -> str:
+    rows = [
+        f"| `{reason}` | {'yes' if reason in PENDING else ''} | {NEXT[reason].format(asset='DEVICE')} |"
+        for reason in Reason
+    ]
+    return "\n".join(
+        [
+            "# Reasons\n",
+            MADE,
+            (
+                "Why a device, or one of its fields, is left as it is. `plan` and `status` count devices by\n"
+                "these words, `get devices --reason REASON` lists them, `explain DEVICE` says more.\n"
+                "What passes by itself is shown as *Waiting*, everything else as *Exceptions*.\n"
+            ),
+            "| reason | passes by itself | next |",
+            "| --- | --- | --- |",
             *rows,
             "",
         ]
