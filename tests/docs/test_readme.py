@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from control_plane.core.digest import short
 from control_plane.views.plan import render_plan
 from tests.docs.walk import unseen
@@ -12,6 +14,7 @@ from tests.stock import stock_plan
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+@pytest.mark.slow
 def test_the_plan_in_the_readme_is_of_the_committed_inventory_and_floor() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = readme.partition("$ gridplane plan --site ga-macon\n")[2].partition("```")[0]

@@ -26,6 +26,7 @@ def test_the_readme_declares_a_rack(shell: Shell) -> None:
     assert shell.walk(section, "README.md") == 4
 
 
+@pytest.mark.slow
 def test_the_first_site(shell: Shell) -> None:
     page = ROOT / "docs/tutorials/first-site.md"
     assert shell.walk(page.read_text(encoding="utf-8"), page.name) == 30
