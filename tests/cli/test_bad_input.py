@@ -178,7 +178,7 @@ def test_a_secret_that_is_not_set_is_named_with_its_place(
     assert main(verb) == Exit.OK, "whoever needs no secret is worked with"
     told = capsys.readouterr()
     assert "not asked: secret reference env:GRIDPLANE_ANTMINER_PASSWORD is not set" in told.err
-    assert "inventory/profiles/standard.yaml:8:" in told.err
+    assert re.search(r"inventory/profiles/standard\.yaml:\d+:\d+", told.err)
 
 
 @pytest.mark.parametrize(
