@@ -50,13 +50,18 @@ class Gate:
         self._journal = journal
         self._pools: Mapping[str, frozenset[tuple[str, str]]] = {}
         self._host_actions: frozenset[Field] = frozenset()
+        self._revision: str | None = None
         self._sequence = 0
         self.is_open = True
         self._busy = ""
         """Why nothing passes for now."""
 
-    def learn(self, site: Site) -> None:
-        """Take over what an accepted revision allows: each owner's pools, and what is the host's to do."""
+    def learn(self, site: Site, revision: str | None = None) -> None:
+        """Take over what an accepted revision allows: each owner's pools, and what is the host's to do.
+
+        With its digest nothing passes any more once another one was accepted, until that is learned.
+        """
+        self._revision = revision
         self._host_actions = site.tenure.host_actions
         self._pools = {
             owner.id: frozenset((pool.url, pool.worker) for pool in owner.pools)
@@ -93,7 +98,8 @@ class Gate:
                 self._store.check_fence(self._epoch)
                 self._journal.flush()
                 overlays = self._store.overlays()
-                answers = [self._judge(intent, overlays, now_s) for intent in intents]
+                outdated = self._outdated()
+                answers = [outdated or self._judge(i, overlays, now_s) for i in intents]
                 operations = [answer for answer in answers if isinstance(answer, Operation)]
                 self._store.put_operations(operations)
                 self._store.put_events(_event(o, now_s) for o in operations)
@@ -126,6 +132,13 @@ class Gate:
         except StoreError as error:
             return str(error)
         return _overlay_refusal(intent.step, covering(overlays, intent.slot.nodes), now_s)
+
+    def _outdated(self) -> str | None:
+        """Why steps that were decided by another revision than the one in force do not pass."""
+        record = self._store.accepted() if self._revision is not None else None
+        if record is None or record.digest == self._revision:
+            return None
+        return "another revision was accepted meanwhile"
 
     def _judge(
         self, intent: Intent, overlays: tuple[Overlay, ...], now_s: float

@@ -67,7 +67,7 @@ class Roster:
         for operation in self._store.operations_since(rollout.since_s):
             self.rollout.note(operation)
         self._reconciler.opened = self.rollout.note
-        self._gate.learn(self.site)
+        self._gate.learn(self.site, record.digest)
         self._reconciler.approved = approvals_of(record.approvals)
         self._place(self._store.memories())
 

@@ -22,6 +22,7 @@ from control_plane.engine.adapters import SystemClock
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.gate import Gate, Intent
 from control_plane.engine.journal import Journal
+from control_plane.engine.records import RevisionRecord
 from control_plane.engine.slots import Slot, make_slot
 from control_plane.engine.store import Store
 from tests.core.builders import (
@@ -175,6 +176,31 @@ def test_a_pool_of_another_owner_is_refused_by_name() -> None:
     assert answer(SetPools(FOREIGN_POOLS)) == (
         "stratum+tcp://thief.example.org:3333 is not on the list of own"
     )
+
+
+def test_what_was_decided_by_a_revision_that_is_no_longer_in_force_does_not_pass() -> None:
+    """The device may have left the declaration; the engine hears of it a moment later."""
+    store = Store(None)
+    intent = Intent(slot=slot(), step=step_of(SET), seen=seen())
+
+    def accept(digest: str, seq: int) -> None:
+        record = RevisionRecord(
+            digest=digest,
+            seq=seq,
+            commit=None,
+            accepted_at_s=NOW_S,
+            accepted_by="ann",
+            plan_digest="p",
+        )
+        store.put_revision(record, {})
+
+    accept("one", 1)
+    behind = gate(store)
+    behind.learn(SITE, "one")
+    accept("two", 2)
+    assert behind.intend([intent], NOW_S) == ["another revision was accepted meanwhile"]
+    behind.learn(SITE, "two")
+    assert isinstance(behind.intend([intent], NOW_S)[0], Operation)
 
 
 def test_after_a_take_over_the_gate_is_closed_for_good() -> None:
