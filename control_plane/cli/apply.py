@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -10,17 +11,18 @@ import click
 from control_plane.cli import options
 from control_plane.cli.approving import read_approvals
 from control_plane.cli.converging import converge, refuse_second_raiser
-from control_plane.cli.emit import say
+from control_plane.cli.emit import emit, say
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.looking import seen_world
 from control_plane.cli.plan import shown
 from control_plane.cli.progress import ProgressLine
+from control_plane.cli.results import ApplyResult
 from control_plane.cli.workplace import Declared, Workplace, confirm, load_declared, pick_site
 from control_plane.core.digest import short
 from control_plane.core.plan import make_plan
 from control_plane.core.rollout import RolloutState
 from control_plane.engine.accept import Proposal, accept
-from control_plane.engine.loop import Engine, Pace
+from control_plane.engine.loop import Engine, Pace, Progress
 from control_plane.engine.records import Approval, RevisionRecord, ShownPlan
 from control_plane.inventory.git import commit_of
 from control_plane.views.plan import render_plan
@@ -31,6 +33,7 @@ _FOLLOW_EVERY_S = 0.5
 @click.command("apply")
 @click.argument("digest", required=False)
 @options.of_site
+@options.output
 @options.by
 @options.yes
 @options.approve
@@ -61,6 +64,7 @@ def command(
     site: str | None,
     state: Path | None,
     network_map: Path | None,
+    output: str,
     by: str,
     yes: bool,
     approve: tuple[str, ...],
@@ -86,7 +90,8 @@ def command(
         site=name, state=state, inventory=inventory, network_map=network_map, creates=True
     )
     approvals = read_approvals(declared.site, approve, by)
-    plan = _plan_of(place, declared, digest, approvals, yes=yes)
+    is_table = output == "table"
+    plan = _plan_of(place, declared, digest, approvals, yes=yes, aside=not is_table)
     fence = place.fence()
     record = accept(
         place.store,
@@ -104,13 +109,40 @@ def command(
         place.clock.wall_s(),
     )
     click.echo(f"accepted revision {short(record.digest)} as number {record.seq}", err=True)
-    if fence is None:
-        return _follow(place, record, wait=not no_wait)
-    ended, stopped = converge(
-        place, fence, mode="apply", until=Engine.is_quiet, pace=Pace(interval_s=interval_s)
+    after = None
+    if fence is not None:
+        ended, stopped = converge(
+            place, fence, mode="apply", until=Engine.is_quiet, pace=Pace(interval_s=interval_s)
+        )
+        code = _code_of(ended, stopped=stopped)
+    else:
+        code = _follow(place, record, wait=not no_wait)
+    if fence is not None or not no_wait:
+        world = place.world(declared.site, declared.digest)
+        after = make_plan(declared.site, declared.digest, world)
+    result = ApplyResult(
+        site=name,
+        revision=record.digest,
+        number=record.seq,
+        plan=record.plan_digest,
+        by=record.accepted_by,
+        end=_END[code] if after else "accepted",
+        after=after,
     )
-    after = make_plan(declared.site, declared.digest, place.world(declared.site, declared.digest))
-    say(render_plan(after))
+    if after is not None or not is_table:
+        emit(output, result, table=render_plan(after) if after else "", names=[record.digest])
+    return code
+
+
+_END: Mapping[Exit, str] = {
+    Exit.OK: "converged",
+    Exit.ACTIONABLE: "steps_left",
+    Exit.HALTED: "halted",
+    Exit.INTERRUPTED: "interrupted",
+}
+
+
+def _code_of(ended: Progress, *, stopped: bool) -> Exit:
     if stopped:
         return Exit.INTERRUPTED
     if ended.rollout == RolloutState.HALTED or ended.incidents:
@@ -125,8 +157,9 @@ def _plan_of(
     approvals: tuple[Approval, ...],
     *,
     yes: bool,
+    aside: bool,
 ) -> ShownPlan:
-    """The plan that is accepted: one that was shown, or one that is shown now."""
+    """The plan that is accepted: one that was shown, or one that is shown now, on stderr if `aside`."""
     if digest is not None:
         found = place.store.shown_plans(digest)
         if not found:
@@ -149,13 +182,13 @@ def _plan_of(
     plan = make_plan(declared.site, declared.digest, world)
     record = shown(plan, world, approvals)
     place.store.put_shown_plan(record)
-    say(render_plan(plan))
+    say(render_plan(plan), err=aside)
     if plan.actionable or plan.accepted != plan.revision:
         confirm(f"Apply plan {short(plan.digest)} to {declared.site.id}?", yes=yes)
     return record
 
 
-def _follow(place: Workplace, record: RevisionRecord, *, wait: bool) -> int:
+def _follow(place: Workplace, record: RevisionRecord, *, wait: bool) -> Exit:
     """Another process acts: show how far it is."""
     status = place.engine_status()
     who = f"process {status.pid} ({status.mode})" if status else "another process"

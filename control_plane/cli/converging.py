@@ -11,7 +11,7 @@ import click
 
 from control_plane.cli.emit import say
 from control_plane.cli.exits import Exit, Stop
-from control_plane.cli.progress import ProgressLine
+from control_plane.cli.progress import ProgressLine, TimeLeft
 from control_plane.cli.workplace import Workplace, run_async
 from control_plane.core.fleet import Site
 from control_plane.engine.fence import Fence
@@ -72,7 +72,7 @@ async def _converge(
     stops = _Stops(engine)
     stops.listen()
     with ProgressLine(f"{mode} {place.site}") as line:
-        shown = 0
+        shown, time_left = 0, TimeLeft()
 
         def report(progress: Progress) -> None:
             nonlocal shown
@@ -80,7 +80,8 @@ async def _converge(
             for page in progress.pages[len(progress.pages) - new :]:
                 say(f"\npage: {page}" if sys.stderr.isatty() else f"page: {page}", err=True)
             shown = progress.paged
-            line.say(text_of(progress))
+            left = time_left.text(progress.actionable + progress.waiting + progress.later)
+            line.say(", ".join(filter(None, (text_of(progress), left))))
 
         try:
             ended = await engine.run(until=until, report=report)

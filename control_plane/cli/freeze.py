@@ -16,6 +16,7 @@ from control_plane.core.overlay import OverlayKind
 @click.command("freeze")
 @click.argument("node", required=False)
 @options.of_site
+@options.output
 @options.by
 @click.option("--reason", required=True, help="Why; it is kept and shown.")
 @click.option(
@@ -28,6 +29,7 @@ def command(
     site: str | None,
     state: Path | None,
     network_map: Path | None,
+    output: str,
     by: str,
     reason: str,
     ttl: float | None,
@@ -44,6 +46,6 @@ def command(
     overlay = saying.set_overlay(
         OverlayKind.FREEZE, node=target, owner=by, reason=reason, ttl_s=ttl
     )
-    click.echo(f"{overlay.id}: {target} is frozen{saying.size_of(overlay)}")
-    click.echo(f"release it:  gridplane release {overlay.id} --site {saying.site} --by {by}")
+    told = f"{overlay.id}: {target} is frozen{saying.size_of(overlay)}"
+    saying.tell_overlay(overlay, told, by=by, output=output)
     return Exit.OK

@@ -16,6 +16,7 @@ from control_plane.core.overlay import OverlayKind
 @click.command("hold")
 @click.argument("node")
 @options.of_site
+@options.output
 @click.option(
     "--kind",
     type=click.Choice(["safety", "maintenance"]),
@@ -32,6 +33,7 @@ def command(
     site: str | None,
     state: Path | None,
     network_map: Path | None,
+    output: str,
     kind: str,
     by: str,
     reason: str,
@@ -56,8 +58,6 @@ def command(
     saying.check(node)
     overlay = saying.set_overlay(OverlayKind(kind), node=node, owner=by, reason=reason, ttl_s=ttl)
     size = saying.size_of(overlay)
-    click.echo(f"{overlay.id}: {kind} hold on {node} of {saying.site}{size}, in force now")
-    for line in saying.under_way(overlay):
-        click.echo(line)
-    click.echo(f"release it:  gridplane release {overlay.id} --site {saying.site} --by {by}")
+    told = f"{overlay.id}: {kind} hold on {node} of {saying.site}{size}, in force now"
+    saying.tell_overlay(overlay, told, by=by, output=output)
     return Exit.OK

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 import click
+
+from control_plane.views.table import span
 
 _TERMINAL_EVERY_S = 0.1
 _LOG_EVERY_S = 5.0
@@ -59,3 +62,22 @@ class ProgressLine:
             self._width = len(line)
         else:
             click.echo(line, err=True)
+
+
+class TimeLeft:
+    """Rate and time left of work of which only the rest is known, and which may grow."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began_s = clock()
+        self._most = 0
+
+    def text(self, left: int) -> str:
+        """At the rate since there was most to do; empty while nothing is known or left."""
+        now_s = self._clock()
+        if left > self._most:
+            self._most, self._began_s = left, now_s
+        done, seconds = self._most - left, now_s - self._began_s
+        if not left or done <= 0 or seconds <= 0:
+            return ""
+        return f"{done / seconds:,.1f}/s, about {span(seconds * left / done)} left"

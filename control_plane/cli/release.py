@@ -9,7 +9,9 @@ from typing import NamedTuple
 import click
 
 from control_plane.cli import options
+from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
+from control_plane.cli.results import ReleaseResult
 from control_plane.cli.saying import Saying
 from control_plane.core.correlate import Incident
 from control_plane.core.memory import Memory
@@ -33,6 +35,7 @@ class _Thing(NamedTuple):
 @click.command("release")
 @click.argument("target")
 @options.of_site
+@options.output
 @options.by
 def command(
     *,
@@ -41,6 +44,7 @@ def command(
     site: str | None,
     state: Path | None,
     network_map: Path | None,
+    output: str,
     by: str,
 ) -> int:
     """End what keeps TARGET from its declaration: a hold, a freeze, an override, a latch, a stop.
@@ -73,7 +77,9 @@ def command(
     (thing,) = things
     if thing.refusal:
         raise Stop(thing.refusal, Exit.REFUSED)
-    click.echo(thing.release())
+    done = thing.release()
+    result = ReleaseResult(site=saying.site, target=target, done=done)
+    emit(output, result, table=done, names=[target])
     return Exit.OK
 
 

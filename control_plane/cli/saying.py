@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 import msgspec
 
+from control_plane.cli.emit import emit
 from control_plane.cli.nodes import check_node
+from control_plane.cli.results import OverlayResult
 from control_plane.cli.workplace import Workplace, load_declared, pick_site
 from control_plane.core import limits
 from control_plane.core.errors import ControlPlaneError, StoreBusy
@@ -105,6 +107,16 @@ class Saying:
         if len(lines) > _LINES:
             lines[_LINES:] = [f"and {len(lines) - _LINES:,} more: see `gridplane get operations`"]
         return lines
+
+    def tell_overlay(self, overlay: Overlay, told: str, *, by: str, output: str) -> None:
+        """Say that an overlay is in force, what it came too late for, and how it ends."""
+        under_way = self.under_way(overlay)
+        release = f"gridplane release {overlay.id} --site {self.site} --by {by}"
+        result = OverlayResult(
+            site=self.site, overlay=overlay, under_way=under_way, release=release
+        )
+        text = "\n".join([told, *under_way, f"release it:  {release}"])
+        emit(output, result, table=text, names=[overlay.id])
 
     def set_overlay(
         self, kind: OverlayKind, *, node: str, owner: str, reason: str, ttl_s: float | None

@@ -79,6 +79,8 @@ class Progress:
     """Operations that were accepted and wait for their evidence."""
     wave: int = 0
     waves: int = 0
+    later: int = 0
+    """Devices that later waves will reach."""
     rollout: str = ""
     """State of the rollout; empty without one."""
     incidents: int = 0
@@ -418,6 +420,9 @@ class Engine:
             waiting=len(self.reconciler.open),
             wave=rollout.wave + 1 if rollout and rollout.waves else 0,
             waves=len(rollout.waves) if rollout else 0,
+            later=rollout.waves[-1] - rollout.waves[rollout.wave]
+            if rollout and rollout.waves
+            else 0,
             rollout=rollout.state if rollout else "",
             incidents=len(self.incidents.open),
             pages=tuple(self.journal.pages),

@@ -82,7 +82,11 @@ def test_a_rack_converges_is_hijacked_repaired_and_held(workshop: Workshop) -> N
     workshop.run("simulate", "fault", "hijack", "rack:r01")
     plan = workshop.json("plan")
     assert len({step["asset"] for step in plan["steps"]}) == 8
-    workshop.run("apply", plan["digest"][:12], "--interval", "1")
+    done = workshop.json("apply", plan["digest"][:12], "--interval", "1")
+    assert (done["end"], done["plan"], done["revision"]) == (
+        "converged", plan["digest"], plan["revision"],
+    )  # fmt: skip
+    assert done["after"]["steps"] == []
     assert FOREIGN not in workshop.pools()
     assert workshop.json("plan")["steps"] == []
 
