@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from control_plane.cli.exits import Exit
 from control_plane.simulator.network import Trouble
-from tests.cli.workshop import Workshop
+from tests.cli.workshop import Workshop, wait_for
 
 SAID = {
     Trouble.BLACK_HOLE: {"unreachable"},
@@ -25,6 +27,7 @@ SAID = {
 LOOK_S = 20.0
 """Wall seconds for one look at all of them: the deadlines of connecting and reading, with room."""
 SLOTS = len(SAID) + 2
+NEW = "stratum+tcp://new.example.com:3333"
 RACKS = ("a01", "w01")
 STRANGER, GOOD = SLOTS - 1, SLOTS
 """The slots of the machine that is another, and of the one that is well, in each rack."""
@@ -70,7 +73,11 @@ def test_each_has_a_named_state_and_only_the_others_are_written_to(floor: Worksh
             assert held[f"{rack}-s{slot}"] in {"unreachable", "unexpected_reply"}, trouble
 
     before = floor.written()
-    floor.run("apply", "--yes", "--interval", "1")
+    with floor.running("apply", "--yes", "--interval", "1") as engine:
+        wait_for(lambda: floor.pools(f"a01-s{GOOD}") == floor.pools(f"w01-s{GOOD}") == {NEW})
+        wait_for(lambda: not floor.open_writes())
+        engine.signal(signal.SIGINT)
+        engine.end(Exit.INTERRUPTED)
     assert {write["asset"] for write in floor.writes()[before:]} == good
     text = floor.run("explain", "a01-s1")
     assert "Held        unreachable" in text

@@ -159,15 +159,16 @@ class Running:
 class Workshop:
     """An inventory, its simulated devices, and the verbs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, site: str = SITE) -> None:
         self.folder = folder
-        self.state = folder / ".gridplane" / SITE
-        self.simulation = folder / ".gridplane" / "sim" / SITE
+        self.site = site
+        self.state = folder / ".gridplane" / site
+        self.simulation = folder / ".gridplane" / "sim" / site
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("GRIDPLANE_")},
             "GRIDPLANE_ANTMINER_PASSWORD": "root",
             "GRIDPLANE_WHATSMINER_PASSWORD": "admin",
-            "GRIDPLANE_SITE": SITE,
+            "GRIDPLANE_SITE": site,
         }
         self._logs = 0
 
@@ -324,7 +325,7 @@ class Workshop:
 
     def adopted(self) -> None:
         """Trust who answers, and bring the declaration in force."""
-        self.run("trust", SITE, "--yes")
+        self.run("trust", self.site, "--yes")
         self.run("apply", "--yes", "--interval", "1")
 
     # --- what has to hold whatever happened ------------------------------------------------------------
