@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -78,11 +80,30 @@ def root() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the console script's entry.
+    """Run the command line; the console script's entry. SIGTERM ends a verb as Ctrl-C does.
 
     Returns:
         The exit code (see `control_plane.cli.exits`).
     """
+    with _ended_by(signal.SIGTERM):
+        return _main(arguments)
+
+
+@contextlib.contextmanager
+def _ended_by(number: signal.Signals) -> Iterator[None]:
+    try:
+        before = signal.signal(number, signal.default_int_handler)
+    except ValueError:
+        # Only the main thread hears signals.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     try:
         result = root.main(
             args=list(arguments) if arguments is not None else None,

@@ -76,6 +76,20 @@ def test_no_verb_trusts_a_damaged_store(
     assert path.read_bytes() == garbled, "the evidence stays"
 
 
+def test_a_site_goes_on_from_an_empty_store_as_its_words_say(site: Workshop) -> None:
+    """Move the damaged file aside, pin again, apply: machines that are as declared are not touched."""
+    path = site.state / "state.sqlite"
+    path.write_bytes(_head(path.read_bytes()))
+    site.refused("apply", "--yes", code=Exit.STATE)
+    path.rename(path.with_suffix(".damaged"))
+    before = site.written()
+    assert site.json("plan")["steps"] == [], "nothing is written to machines that nobody trusts"
+    site.adopted()
+    assert site.written() == before
+    site.assert_at_rest()
+    site.assert_chain()
+
+
 DAMAGES: Mapping[str, Callable[[bytes], bytes]] = {
     "truncated": lambda data: data[: len(data) // 2],
     "edited": lambda data: data.replace(b"a01", b"a02"),

@@ -69,9 +69,14 @@ def test_run_ends_in_good_order(site: Workshop) -> None:
     assert site.json("status")["engine"] is None
 
 
-def test_a_look_that_is_interrupted_ends_with_one_word(site: Workshop) -> None:
-    site.fault("trouble", trouble="hang")
-    look = site.start("observe")
-    time.sleep(1.0)
-    look.signal(signal.SIGINT)
-    assert "interrupted" in look.end(Exit.INTERRUPTED)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_look_that_is_interrupted_ends_with_one_word(
+    shop: Workshop, number: signal.Signals
+) -> None:
+    with shop.devices():
+        shop.fault("trouble", trouble="hang")
+        look = shop.start("observe")
+        wait_for(shop.state.exists)
+        time.sleep(0.5)
+        look.signal(number)
+        assert look.end(Exit.INTERRUPTED).endswith("interrupted\n")

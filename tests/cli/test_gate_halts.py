@@ -1,0 +1,49 @@
+"""A wave that hurts stops the rest: exit code 7, a page, and a person who lets it go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from control_plane.cli.exits import Exit
+from tests.cli.workshop import Workshop, wait_for
+
+NEW = "stratum+tcp://new.example.com:3333"
+
+
+@pytest.fixture
+def site(shop: Workshop) -> Iterator[Workshop]:
+    """As everywhere, with a soak that is long enough for something to happen in it."""
+    with shop.devices(scale=400.0):
+        shop.adopted()
+        yield shop
+
+
+def test_a_wave_that_costs_hash_stops_the_rollout_until_a_person_goes_on(site: Workshop) -> None:
+    site.declare(pool="new.example.com", cohorts=("2",))
+    before = site.written()
+    with site.running("apply", "--yes", "--interval", "1") as engine:
+        wait_for(lambda: site.written() == before + 2 and not site.open_writes())
+        first = sorted({write["asset"] for write in site.writes()[before:]})
+        for asset in first:
+            site.fault("dead_pool", target={"asset": asset})
+        said = engine.end(Exit.HALTED)
+    assert "page: wave 1 of 2 of rollout" in said
+    assert "2 of 2 failed" in said
+    assert sorted({w["asset"] for w in site.writes()[before:]}) == first, "the rest is untouched"
+    status = site.run("status")
+    assert "halted: wave 1 of 2" in status
+    rollout = site.json("get", "rollouts")[0]["id"]
+    assert f"go on with: gridplane release {rollout}" in status
+
+    stopped = site.call("apply", "--yes", "--interval", "1")
+    assert stopped.returncode == Exit.HALTED, "the same revision again is no way around it"
+    assert len(site.writes()) == before + 2
+
+    site.fault("clear")
+    site.run("release", rollout, "--by", "ann")
+    site.run("apply", "--yes", "--interval", "1")
+    assert site.pools() == {NEW}
+    site.assert_accounted()
+    site.assert_at_rest()
