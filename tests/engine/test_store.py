@@ -16,9 +16,10 @@ from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import Rollout
 from control_plane.core.verify import Operation, Stage
+from control_plane.engine.database import SCHEMA_VERSION
 from control_plane.engine.fence import try_fence
 from control_plane.engine.records import Event, RevisionRecord, ShownPlan
-from control_plane.engine.store import SCHEMA_VERSION, Store
+from control_plane.engine.store import Store
 from tests.core.builders import CAPABILITIES, NOW_S, PIN, settings
 
 
