@@ -82,14 +82,16 @@ def refuse_elsewhere(path: Path, site_lock: Path) -> None:
         ActsElsewhere: what is said here would not reach the process that acts.
         StoreError: the lock file cannot be opened.
     """
-    if not site_lock.exists():
+    here = str(path.parent.resolve())
+    if not site_lock.exists() or _text(site_lock) == here:
+        # To ask by locking would stand in the way of whoever begins to act just now.
         return
     descriptor = _lock(site_lock)
     if descriptor is not None:
         os.close(descriptor)
         return
     folder = _text(site_lock)
-    if folder != str(path.parent.resolve()):
+    if folder != here:
         raise ActsElsewhere(site_lock, folder)
 
 
