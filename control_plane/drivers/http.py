@@ -122,15 +122,15 @@ class WebSession:
         deadline_s: float = limits.REPLY_DEADLINE_S,
     ) -> Page:
         connection = await self._open()
-        reader = _Reader(method)
+        exchange = _Exchange()
         try:
             await connection.request(
-                self._request(method, path, body),
-                complete=reader.is_complete,
+                exchange.bytes_of(method, path, self._headers(method, path, body), body),
+                complete=exchange.is_complete,
                 deadline_s=deadline_s,
                 max_bytes=limits.REPLY_MAX_BYTES,
             )
-            page = reader.page()
+            page = exchange.page()
         except h11.LocalProtocolError:
             self.close()
             raise AuthRejected(f"user {self._target.user!r} cannot be sent in a header") from None
@@ -146,7 +146,7 @@ class WebSession:
             self.close()
         return page
 
-    def _request(self, method: str, path: str, body: bytes) -> bytes:
+    def _headers(self, method: str, path: str, body: bytes) -> list[tuple[str, str]]:
         headers = [("Host", self._target.address), ("Accept", "*/*")]
         if self._challenge is not None:
             headers.append(("Authorization", self._authorization(self._challenge, method, path)))
@@ -156,11 +156,7 @@ class WebSession:
             headers.append(("Content-Type", "text/plain"))
         if body or method == "POST":
             headers.append(("Content-Length", str(len(body))))
-        raw = [(name.encode(), value.encode()) for name, value in headers]
-        writer = h11.Connection(h11.CLIENT)
-        head = writer.send(h11.Request(method=method, target=path, headers=raw)) or b""
-        piece = writer.send(h11.Data(data=body)) or b"" if body else b""
-        return head + piece + (writer.send(h11.EndOfMessage()) or b"")
+        return headers
 
     def _take_challenge(self, page: Page) -> None:
         told = page.headers.get("www-authenticate", "")
@@ -207,18 +203,27 @@ class WebSession:
         return "Digest " + ", ".join(parts)
 
 
-class _Reader:
-    """Frames one response piece by piece."""
+class _Exchange:
+    """Makes the bytes of one request, then frames its response piece by piece."""
 
-    def __init__(self, method: str) -> None:
+    def __init__(self) -> None:
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=32 * 1024)
-        # h11 has to know the question to frame the answer; the bytes are made elsewhere.
-        headers = [("Host", "x"), ("Content-Length", "0")]
-        self._h11.send(h11.Request(method=method, target="/", headers=headers))
-        self._h11.send(h11.EndOfMessage())
         self._read = 0
         self._head: h11.Response | None = None
         self._body = bytearray()
+
+    def bytes_of(
+        self, method: str, path: str, headers: list[tuple[str, str]], body: bytes
+    ) -> bytes:
+        """The request.
+
+        Raises:
+            LocalProtocolError: something in it cannot be sent as a header.
+        """
+        raw = [(name.encode(), value.encode()) for name, value in headers]
+        head = self._h11.send(h11.Request(method=method, target=path, headers=raw)) or b""
+        piece = self._h11.send(h11.Data(data=body)) or b"" if body else b""
+        return head + piece + (self._h11.send(h11.EndOfMessage()) or b"")
 
     def is_complete(self, buffer: bytearray, eof: bool) -> bool:  # noqa: FBT001 — the port's signature
         """Whether the response has ended.

@@ -265,3 +265,44 @@ def test_a_look_that_is_cancelled_closes_its_connection() -> None:
             await asking
 
     asyncio.run(at_peer(watching, play))
+
+
+def test_what_the_kernel_does_not_take_at_once_is_sent_as_it_does() -> None:
+    async def counting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.2)
+        writer.write(b"%d" % len(await reader.readexactly(8_000_000)))
+        writer.close()
+
+    async def play(port: int) -> None:
+        connection = await StreamNet().connect("127.0.0.1", port, deadline_s=1.0)
+        told = await connection.request(
+            b"x" * 8_000_000, complete=ended, deadline_s=10.0, max_bytes=100
+        )
+        assert told == b"8000000"
+
+    asyncio.run(at_peer(counting, play))
+
+
+@pytest.mark.parametrize("talk", [silent, endless, shut], ids=lambda value: value.__name__)
+def test_it_does_the_same_without_epoll(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the loop's own means, as on systems that have no epoll."""
+    monkeypatch.setattr("control_plane.drivers.net.has_epoll", False)
+
+    async def play(port: int) -> None:
+        net = StreamNet()
+        with pytest.raises(Unreachable):
+            await net.connect("127.0.0.1", 1, deadline_s=1.0)
+        connection = await net.connect("127.0.0.1", port, deadline_s=1.0)
+        with pytest.raises((Unreachable, OversizedReply)):
+            await connection.request(b"x" * 3_000_000, complete=ended, deadline_s=0.5, max_bytes=10)
+
+    asyncio.run(at_peer(talk, play))
+
+
+def test_a_network_that_is_not_there_is_unreachable_at_once() -> None:
+    async def main() -> None:
+        for address in ("255.255.255.255", "127.0.0.1", "localhost", "::1"):
+            with pytest.raises(Unreachable):
+                await StreamNet().connect(address, 1, deadline_s=1.0)
+
+    asyncio.run(main())
