@@ -12,7 +12,7 @@ import click
 from control_plane.cli.emit import say
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.progress import ProgressLine, TimeLeft
-from control_plane.cli.workplace import Workplace, run_async
+from control_plane.cli.workplace import Workplace, keep_what_is, run_async
 from control_plane.core.fleet import Site
 from control_plane.engine.fence import Fence
 from control_plane.engine.loop import Engine, Pace, Progress
@@ -69,6 +69,7 @@ async def _converge(
         pace=pace,
     )
     engine.remember(place.store.sightings())
+    keep_what_is()
     stops = _Stops(engine)
     stops.listen()
     with ProgressLine(f"{mode} {place.site}") as line:

@@ -21,10 +21,11 @@ from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.looking import look_at
 from control_plane.cli.plan import shown
 from control_plane.cli.progress import ProgressLine
-from control_plane.cli.workplace import Declared, Workplace, load_declared, run_async
+from control_plane.cli.workplace import Declared, Workplace, keep_what_is, load_declared, run_async
 from control_plane.core.plan import Plan, make_plan
+from control_plane.core.rollout import RolloutState
 from control_plane.engine.accept import Proposal, accept
-from control_plane.engine.loop import Engine, Pace, Progress
+from control_plane.engine.loop import Engine, Progress
 from control_plane.engine.records import ShownPlan
 from control_plane.inventory.git import commit_of
 from control_plane.simulator.control import SOCKET, ControlClient
@@ -34,8 +35,6 @@ from control_plane.views.plan import render_plan
 SITE = "ga-macon"
 SCALE = 600.0
 """Device and policy seconds per second. Below it, six soaks of twenty minutes would not fit a minute."""
-INTERVAL_S = 8.0
-"""Wire seconds between looks at a device."""
 SECRETS = {"GRIDPLANE_ANTMINER_PASSWORD": "root", "GRIDPLANE_WHATSMINER_PASSWORD": "admin"}
 """The simulated machines' factory passwords."""
 
@@ -171,21 +170,24 @@ async def _converge(  # noqa: PLR0917 - one caller, each once
         edges=place.edges(),
         revisions=place.revisions(),
         mode="demo",
-        pace=Pace(interval_s=INTERVAL_S),
     )
     engine.remember(place.store.sightings())
+    keep_what_is()
     _say(began, "applying: wave by wave, each write read back, a gate after each wave")
     stage: Stage | None = None
     with ProgressLine("apply") as line:
+        canaries_passed = asyncio.Event()
 
         def report(progress: Progress) -> None:
             line.say(text_of(progress))
+            if _nearly_there(progress):
+                canaries_passed.set()
 
         acting = asyncio.create_task(
             engine.run(until=lambda one: _is_over(one, stage), report=report)
         )
         await asyncio.wait(
-            {acting, asyncio.create_task(_nearly_there(engine))}, return_when="FIRST_COMPLETED"
+            {acting, asyncio.create_task(canaries_passed.wait())}, return_when="FIRST_COMPLETED"
         )
         if not acting.done():
             stage = _attack(place, control, began)
@@ -198,12 +200,11 @@ async def _converge(  # noqa: PLR0917 - one caller, each once
     return stage
 
 
-async def _nearly_there(engine: Engine) -> None:
-    """Until all canaries have passed their gates and the two large waves are left."""
-    progress = engine.progress()
-    while not progress.waves or (progress.rollout != "done" and progress.wave < progress.waves - 1):
-        await asyncio.sleep(0.1)
-        progress = engine.progress()
+def _nearly_there(progress: Progress) -> bool:
+    """Whether all canaries have passed their gates and the two large waves are left."""
+    if progress.rollout == RolloutState.DONE:
+        return True
+    return bool(progress.waves) and progress.wave >= progress.waves - 1
 
 
 def _attack(place: Workplace, control: ControlClient, began: float) -> Stage:

@@ -15,7 +15,7 @@ import msgspec
 from control_plane.cli import options
 from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
-from control_plane.cli.workplace import load_declared, pick_site, run_async
+from control_plane.cli.workplace import keep_what_is, load_declared, pick_site, run_async
 from control_plane.core.errors import DeclarationError
 from control_plane.core.fleet import Site
 from control_plane.engine.secrets import SystemSecrets
@@ -121,6 +121,7 @@ def serve_command(
             passwords=passwords,
             ports={port: port for port in TRUE_PORTS} if true_ports else TRUE_PORTS,
         ) as running:
+            keep_what_is()
             env = running.map_path.with_name(ENV)
             exports = [
                 f"export GRIDPLANE_NETWORK_MAP={shlex.quote(str(running.map_path.resolve()))}"

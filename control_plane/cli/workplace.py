@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+import gc
 import importlib
 import os
 import random
@@ -270,6 +271,12 @@ def load_declared(root: Path, site: str) -> Declared:
     return Declared(
         site=loaded.fleet.sites[site], digest=loaded.digests[site], files=loaded.files[site]
     )
+
+
+def keep_what_is() -> None:
+    """All that exists now stays as long as the process: the collector need not walk it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

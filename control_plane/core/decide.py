@@ -129,7 +129,7 @@ class Danger(StrEnum):
     """More than `MASS_SHARE` of the site's devices leave the declaration, or are managed no more."""
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One write to one device."""
 
     asset: str
@@ -160,7 +160,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         return self.after_w > self.before_w
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
+class Held(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something that is not done, and why."""
 
     asset: str
@@ -169,7 +169,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     field: Field | None = None
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is to be done about one device now."""
 
     asset: str
@@ -185,7 +185,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     overridden: bool = False
 
 
-class Context(msgspec.Struct, frozen=True, kw_only=True):
+class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """All that a decision depends on."""
 
     device: Device

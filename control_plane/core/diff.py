@@ -25,7 +25,7 @@ class Direction(StrEnum):
     """A step that the ladder does not have: it may draw anything, so nothing is written from it."""
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
+class Difference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One disagreement between a device and its declaration."""
 
     field: Field

@@ -16,7 +16,7 @@ class Severity(StrEnum):
     """Accepted; a person should look."""
 
 
-class SourceRef(msgspec.Struct, frozen=True, order=True):
+class SourceRef(msgspec.Struct, frozen=True, order=True, gc=False):
     """A place in the declaration. `path` is relative to the inventory's parent folder."""
 
     path: str

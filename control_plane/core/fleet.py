@@ -89,7 +89,7 @@ class DeviceType(msgspec.Struct, frozen=True, kw_only=True):
         return self.ladder[-1].power_w
 
 
-class OwnedPool(msgspec.Struct, frozen=True, kw_only=True):
+class OwnedPool(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One entry of an owner's pool list: the allow-list that plan and gate both check."""
 
     name: str
@@ -159,7 +159,7 @@ class FeedNode(msgspec.Struct, frozen=True, kw_only=True):
         return self.rating_w * self.derate - self.unmanaged_w
 
 
-class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+class Credentials(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A user and where the password is; never the password."""
 
     user: str
@@ -167,7 +167,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     """`env:NAME` or `file:PATH`."""
 
 
-class Intent(msgspec.Struct, frozen=True, kw_only=True):
+class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a group of devices should be; shared by all devices of equal rack, owner, profile and override."""
 
     owner: str
@@ -188,7 +188,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     """Which line set each field (by `Field` value, plus `owner`, `profile`, `credentials`)."""
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True):
+class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One miner or GPU node in its slot."""
 
     asset: str

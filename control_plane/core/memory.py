@@ -13,7 +13,7 @@ from control_plane.core.change import ChangeKind
 from control_plane.core.observation import FIELDS, Field, Identity, Settings
 
 
-class Pin(msgspec.Struct, frozen=True, kw_only=True):
+class Pin(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The machine that is this asset; moved by `gridplane swap`, set by `gridplane trust` or the record."""
 
     mac: str | None
@@ -36,14 +36,14 @@ def is_other(pin: Pin | None, identity: Identity | None) -> bool:
     return pin is not None and identity is not None and pin.matches(identity) is False
 
 
-class DriftEvent(msgspec.Struct, frozen=True, order=True):
+class DriftEvent(msgspec.Struct, frozen=True, order=True, gc=False):
     """A field that left its declared value after it had converged."""
 
     at_s: float
     field: Field
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One device's memory."""
 
     asset: str

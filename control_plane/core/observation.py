@@ -33,7 +33,7 @@ class Depth(StrEnum):
     """Everything, identity included: what a write is decided from."""
 
 
-class PoolSetting(msgspec.Struct, frozen=True, order=True):
+class PoolSetting(msgspec.Struct, frozen=True, order=True, gc=False):
     """One pool slot in canonical form: blanks stripped, scheme present, host in lower case."""
 
     url: str
@@ -42,7 +42,7 @@ class PoolSetting(msgspec.Struct, frozen=True, order=True):
     """The user name as the device sends it."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The settable state of one device.
 
     Declared: `None` leaves the field to the device. Observed: `None` is unknown (not asked, or
@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`static` or `dhcp`."""
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
+class Identity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who answered. The engine compares `mac` and `serial` with the asset's pin before any write."""
 
     mac: str | None = None
@@ -76,7 +76,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """Firmware family, a key of the driver registry."""
 
 
-class Board(msgspec.Struct, frozen=True, kw_only=True):
+class Board(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One hash board."""
 
     slot: int
@@ -102,7 +102,7 @@ class Activity(StrEnum):
     FAULT = "fault"
 
 
-class Telemetry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Telemetry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Measured state at one moment."""
 
     hashrate_ths: float | None = None
@@ -122,7 +122,9 @@ class Telemetry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rejected: int | None = None
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True, tag="observation", omit_defaults=True):
+class Observation(
+    msgspec.Struct, frozen=True, kw_only=True, tag="observation", omit_defaults=True, gc=False
+):
     """One look at one device."""
 
     asset: str
@@ -163,7 +165,7 @@ class UnseenReason(StrEnum):
     """Our code failed on it."""
 
 
-class Unseen(msgspec.Struct, frozen=True, kw_only=True, tag="unseen"):
+class Unseen(msgspec.Struct, frozen=True, kw_only=True, tag="unseen", gc=False):
     """A look that failed. It says nothing about the device's state: unknown is not off."""
 
     asset: str
@@ -183,9 +185,13 @@ def merged(before: Observation | None, now: Observation) -> Observation:
     """
     if before is None or now.depth is Depth.FULL:
         return now
-    settings = before.settings
-    if now.asked:
-        fresh = {field.value: getattr(now.settings, field.value) for field in now.asked}
+    settings, told = before.settings, now.settings
+    fresh = {
+        field.value: value
+        for field in now.asked
+        if (value := getattr(told, field)) != getattr(settings, field)
+    }
+    if fresh:
         settings = msgspec.structs.replace(settings, **fresh)
     return Observation(
         asset=now.asset,

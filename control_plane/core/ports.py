@@ -110,7 +110,7 @@ class Secrets(Protocol):
         ...
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
+class Target(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where and as whom a driver finds one device. Built by the engine for each call."""
 
     asset: str

@@ -65,17 +65,18 @@ class Incidents:
 
     def _silent(self, slots: Mapping[str, Slot]) -> frozenset[str]:
         """Keep the times at which devices that had answered fell silent."""
-        now = self._clock.wire_s()
+        now, was_seen = self._clock.wire_s(), self._was_seen
         silent = set()
         for asset, slot in slots.items():
-            if slot.unseen is not None and slot.unseen.reason is UnseenReason.UNREACHABLE:
+            if slot.unseen is None:
+                if slot.seen is not None and asset not in was_seen:
+                    was_seen.add(asset)
+                    self._lost.pop(asset, None)
+            elif slot.unseen.reason is UnseenReason.UNREACHABLE:
                 silent.add(asset)
-                if asset in self._was_seen:
-                    self._was_seen.discard(asset)
+                if asset in was_seen:
+                    was_seen.discard(asset)
                     self._lost[asset] = now
-            elif slot.seen is not None and slot.unseen is None:
-                self._was_seen.add(asset)
-                self._lost.pop(asset, None)
         return frozenset(silent)
 
     def _open_lost(self, slots: Mapping[str, Slot]) -> list[str]:
@@ -118,7 +119,9 @@ class Incidents:
     def _open_storm(self, slots: Mapping[str, Slot]) -> list[str]:
         if self._site in self.open:
             return []
-        drifting = sum(1 for slot in slots.values() if Field.POOLS in slot.memory.drifting)
+        drifting = sum(
+            Field.POOLS in slot.memory.drifting for slot in slots.values() if slot.memory.drifting
+        )
         if not is_storm(drifting, len(slots)):
             self._storm_released = False
             return []

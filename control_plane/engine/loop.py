@@ -409,13 +409,18 @@ class Engine:
 
     def progress(self) -> Progress:
         """Where the engine stands now."""
-        slots = self.slots.values()
+        seen = converged = actionable = 0
+        for slot in self.slots.values():
+            seen += slot.sighting is not None
+            if slot.decision is not None:
+                converged += slot.decision.converged
+                actionable += bool(slot.decision.steps) and is_actionable(slot)
         rollout = self._roster.rollout.rollout if self._roster.rollout else None
         return Progress(
             devices=len(self.slots),
-            seen=sum(1 for slot in slots if slot.sighting is not None),
-            converged=sum(1 for s in slots if s.decision is not None and s.decision.converged),
-            actionable=sum(1 for slot in slots if is_actionable(slot)),
+            seen=seen,
+            converged=converged,
+            actionable=actionable,
             in_flight=self.reconciler.budgets.total,
             waiting=len(self.reconciler.open),
             wave=rollout.wave + 1 if rollout and rollout.waves else 0,
@@ -438,9 +443,9 @@ class Engine:
             self._roster.rollout is not None and self._roster.rollout.is_open
         ):
             return False
-        return all(
-            s.decision is not None and not s.busy and not is_actionable(s)
-            for s in self.slots.values()
+        # A routine look is under way somewhere at any moment: only writes count.
+        return not reconciler.budgets.total and all(
+            s.decision is not None and not is_actionable(s) for s in self.slots.values()
         )
 
     def _beat(self) -> None:

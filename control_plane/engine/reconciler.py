@@ -170,7 +170,8 @@ class Reconciler:
             slot.note_full(is_whole=not unreadable(slot.device.desired(), now))
         elif before is not None and (_discontinuous(before, sighting) or _denies(before, sighting)):
             self._hurry(slot, 0.0)
-        self.recount(slot)
+        if before is None or back or slot.op is not None or now.settings is not before.settings:
+            self.recount(slot)
         if slot.decision is None or back or slot.op is not None or _differs(before, now):
             first = slot.decision is None
             self.news[slot.asset] = slot

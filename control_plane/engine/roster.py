@@ -82,23 +82,27 @@ class Roster:
             self._store.check_fence(self._epoch)
             self._store.put_rollout(runner.rollout)
         self._place({})
-        for slot in self.slots.values():
-            if slot.sighting is not None:
-                self._reconciler.queue.push(slot.asset, slot, Priority.CHANGE)
 
     def _place(self, memories: Mapping[str, Memory]) -> None:
-        """Make or renew the slots of all managed devices, and count everything that draws."""
+        """Make or renew the slots of all managed devices, and count everything that draws.
+
+        Whoever is compared with something else from now on, or was reached by a wave, is judged anew.
+        """
         assert self.rollout is not None  # noqa: S101 - made together with the slots
         site, reconciler = self.site, self._reconciler
         reconciler.site = site
         reconciler.loads = loads = Loads(site)
         reconciler.budgets.adopt(site)
         kept: dict[str, Slot] = {}
+        moved: list[str] = []
         for declared in site.devices:
             if not declared.is_managed or declared.intent.family not in self._edges.drivers:
                 loads.count(declared.asset, declared.feed, counted_w(declared, None))
                 continue
             device, assigned = self.rollout.place(declared)
+            old = self.slots.get(device.asset)
+            if old is None or old.device is not device or old.assigned is not assigned:
+                moved.append(device.asset)
             slot = self._renew(device, memories)
             slot.assigned = assigned
             kept[device.asset] = slot
@@ -111,6 +115,9 @@ class Roster:
             reconciler.recount(slot)
         self._released = {}
         self.count_released()
+        for asset in moved:
+            if kept[asset].sighting is not None:
+                reconciler.queue.push(asset, kept[asset], Priority.CHANGE)
 
     def count_released(self) -> None:
         """Count what left the declaration, until a person says that it is unplugged."""

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,10 @@ Request = Inject | AskTruth | AskTotals | AskLedger | AskStatus | Stop
 class Control:
     """Answers requests about one site."""
 
-    def __init__(self, site: SimSite) -> None:
+    def __init__(self, site: SimSite, *, connections: Callable[[], int] = lambda: 0) -> None:
+        """`connections` tells how many were taken so far, on any port of any machine."""
         self._site = site
+        self._connections = connections
         self.stopped = asyncio.Event()
 
     def answer(self, line: bytes) -> dict[str, Any]:
@@ -121,6 +124,7 @@ class Control:
             "device_s": site.world.clock.device_s(),
             "wall_s": site.world.wall_s(),
             "writes": site.world.ledger.received,
+            "connections": self._connections(),
         }
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

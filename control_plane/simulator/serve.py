@@ -70,7 +70,7 @@ async def serving(
         epoch_s=epoch_s,
     )
     server = Server(sim.network, addresses_of(sim.network, sim.leases.values()), ports=ports)
-    control = Control(sim)
+    control = Control(sim, connections=lambda: server.connections)
     await server.start()
     try:
         listener = await listen(control, control_path)
