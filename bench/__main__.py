@@ -15,9 +15,16 @@ from collections.abc import Sequence
 from bench import help as help_bench
 from bench import plan as plan_bench
 from bench import poll as poll_bench
+from bench import soak as soak_bench
 from bench.figures import ROOT, Figure
+from bench.serving import passwords
 
-BENCHES = {"help": help_bench.measure, "plan": plan_bench.measure, "poll": poll_bench.measure}
+BENCHES = {
+    "help": help_bench.measure,
+    "plan": plan_bench.measure,
+    "poll": poll_bench.measure,
+    "soak": soak_bench.measure,
+}
 PAGE = ROOT / "docs" / "reference" / "performance.md"
 
 
@@ -39,8 +46,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []], help="default: all")
     parser.add_argument("--write", action="store_true", help="write docs/reference/performance.md")
     given = parser.parse_args()
-    os.environ.setdefault("GRIDPLANE_ANTMINER_PASSWORD", "root")
-    os.environ.setdefault("GRIDPLANE_WHATSMINER_PASSWORD", "admin")
+    passwords()
     figures: list[Figure] = []
     for name in given.names or BENCHES:
         sys.stderr.write(f"{name} ...\n")
