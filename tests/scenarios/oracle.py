@@ -84,6 +84,7 @@ class Oracle:
 
     def accepted(self, site: Site, shown: Collection[str] = ()) -> None:
         """A revision is in force; `shown` had steps in the plan that was approved with it."""
+        self._accepted_s = self.now()
         before = self.devices
         self.site = site
         self.devices = {device.asset: device for device in site.devices}
@@ -178,6 +179,8 @@ class Oracle:
         if "is not on the list" in text:
             return
         recent_s = limits.HOLD_EFFECT_S + NOTICE_S
+        if "another revision" in text and self.now() - self._accepted_s < recent_s:
+            return
         if any(self.now() - since_s < recent_s for _, since_s in self._over(device)):
             return
         self.violate("two guards", f"{device.asset}: the gate had to refuse: {text}")
