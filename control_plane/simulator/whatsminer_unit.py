@@ -88,7 +88,7 @@ class Unit:
     """One WhatsMiner: its machine, its settings and its API's memory."""
 
     __slots__ = (
-        "_booted_at",
+        "_boots_known",
         "_credentials",
         "_fast_boot_at",
         "_hashed",
@@ -131,7 +131,7 @@ class Unit:
         self._hashed = ""
         self._mode_was_set = False
         self._fast_boot_at = self._percent_at = float("-inf")
-        self._booted_at = self.now() - machine.sample().uptime_s
+        self._boots_known = machine.boots
         self._apply_timing()
 
     # -- reading ---------------------------------------------------------------------------------
@@ -146,19 +146,20 @@ class Unit:
 
     def sample(self) -> Sample:
         """The state now, after what a boot or restart since the last look has undone."""
+        # Before the sample: a process that is held up in between must not see a restart that was none
+        # (in scaled time a moment of the wire is minutes of the device).
+        now = self.now()
         sample = self.machine.sample()
         if sample.phase in {Phase.OFF, Phase.BOOTING}:
             return sample
-        now = self.now()
-        booted_at = now - sample.uptime_s
-        # Half a second is far above rounding and far below any boot.
-        if booted_at > self._booted_at + 0.5:
-            self._booted_at = booted_at
+        if self.machine.boots != self._boots_known:
+            self._boots_known = self.machine.boots
             self.tokens.clear()
             if self.machine.asleep:
                 self.off_at = None
                 self.machine.wake()
                 sample = self.machine.sample()
+        # Half a second is far above rounding and far below any restart.
         if self.power.percent != 100 and now - sample.mining_uptime_s > self._percent_at + 0.5:  # noqa: PLR2004
             self.power = replace(self.power, percent=100, percent_is_fast=False)
             self.move(restart=False)

@@ -209,3 +209,21 @@ def test_old_firmware_prints_error_codes_that_are_not_json() -> None:
     assert b'["541":' in text
     with pytest.raises(msgspec.DecodeError):
         msgspec.json.decode(text)
+
+
+class HeldUpClock(ManualSimClock):
+    """A process that is held up at every look at the clock, as a busy machine does at a large scale."""
+
+    def device_s(self) -> float:
+        self.now += 60.0
+        return super().device_s()
+
+
+def test_a_busy_process_wakes_no_sleeping_machine() -> None:
+    world = World(HeldUpClock(), epoch_s=1_790_000_000.0)
+    device = a_whatsminer(world, asleep=True)
+    writer = Writer(device)
+    for _ in range(20):
+        read(device, "summary")
+    assert device.machine.asleep
+    assert writer.send("set_led", param="auto") is not None, "its token still holds"
