@@ -83,7 +83,7 @@ def build_site(
     for device in present:
         if device.rack in floor.outdated_racks:
             wanted[device.asset] = _outdated(device, wanted[device.asset])
-    settings = _fed(site, wanted)
+    settings = _fed(site, wanted, floor)
     for foreign in floor.foreign_pools:
         if foreign.asset in settings:
             pools = (PoolSetting(url=foreign.url, worker=foreign.worker),)
@@ -234,12 +234,16 @@ def _other_mode(device: Device, mode: str | None) -> str | None:
     return names[place - 1] if place else names[1]
 
 
-def _fed(site: Site, wanted: Mapping[str, Settings]) -> dict[str, Settings]:
-    """The settings with everybody asleep whom the feeds could not carry: in the plan's own order."""
+def _fed(site: Site, wanted: Mapping[str, Settings], floor: Floor) -> dict[str, Settings]:
+    """The settings with everybody asleep whom the feeds could not carry: in the plan's own order.
+
+    A machine that stands in another's slot draws from the feed of that slot.
+    """
+    stands = {slot: machine for pair in floor.swapped for slot, machine in (pair, pair[::-1])}
     loads = Loads(site)
     wishes = []
     for device in site.devices:
-        want = wanted.get(device.asset)
+        want = wanted.get(stands.get(device.asset, device.asset))
         if want is None or not device.is_managed:
             loads.count(device.asset, device.feed, counted_w(device, None))
             continue
@@ -253,7 +257,7 @@ def _fed(site: Site, wanted: Mapping[str, Settings]) -> dict[str, Settings]:
                     j_per_th=efficiency(device, want),
                 )
             )
-    refused = admit(loads, wishes).refused
+    refused = {stands.get(slot, slot) for slot in admit(loads, wishes).refused}
     return {
         asset: replace(want, mining=False) if asset in refused else want
         for asset, want in wanted.items()

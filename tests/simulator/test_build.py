@@ -24,6 +24,8 @@ from control_plane.core.observation import (
     Telemetry,
 )
 from control_plane.core.plan import World, make_plan
+from control_plane.core.power import Loads, counted_w
+from control_plane.inventory.load import load
 from control_plane.simulator.build import FACTORY_PASSWORDS, build_site, model_of
 from control_plane.simulator.clock import ManualSimClock
 from control_plane.simulator.floor import Floor, ForeignPool, load_floor
@@ -256,3 +258,21 @@ def test_two_processes_build_the_same_site() -> None:
         for seed in ("1", "2")
     }
     assert len(told) == 1
+
+
+def test_the_example_floor_is_within_every_cap_also_where_machines_stand_in_others_slots() -> None:
+    loaded = load(ROOT / "inventory", sites={"ga-macon"})
+    assert loaded.fleet is not None
+    site = loaded.fleet.sites["ga-macon"]
+    floor = load_floor(ROOT / "examples" / "floor" / "ga-macon.yaml")
+    sim = build(site, floor=floor)
+    stands = {slot: machine for pair in floor.swapped for slot, machine in (pair, pair[::-1])}
+    loads = Loads(site)
+    for device in site.devices:
+        machine = stands.get(device.asset, device.asset)
+        settings = None
+        if machine in sim.stations and device.is_managed:
+            truth = sim.truth(machine)
+            settings = Settings(mining=truth.mining, power_mode=truth.mode)
+        loads.count(device.asset, device.feed, counted_w(device, settings))
+    assert {node: loads.headroom_w(node) for node in site.feeds if loads.headroom_w(node) < 0} == {}
