@@ -155,16 +155,23 @@ class Server:
 
 
 def _listen(port: int) -> socket.socket:
+    """Listen at a port; at a free one where somebody else does, or where it is not for us."""
+    try:
+        return _listening(port)
+    except OSError as error:
+        if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
+            raise
+        return _listening(0)
+
+
+def _listening(port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
-        try:
-            sock.bind(("0.0.0.0", port))  # noqa: S104 — on the loopback interface alone
-        except OSError as error:
-            if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
-                raise
-            sock.bind(("0.0.0.0", 0))  # noqa: S104 — the same
+        sock.bind(("0.0.0.0", port))  # noqa: S104 — on the loopback interface alone
+        # Here and not by the loop: two that start at once may both bind, and only one of them listens.
+        sock.listen(BACKLOG)
         sock.setblocking(False)  # noqa: FBT003 — the standard library's signature
     except BaseException:
         sock.close()

@@ -21,7 +21,7 @@ from control_plane.simulator.faults import Fault, FaultKind, inject
 from control_plane.simulator.machine import World
 from control_plane.simulator.network import Network, Station, Trouble
 from control_plane.simulator.serve import Serving, serving
-from control_plane.simulator.server import AddressMap, Rule, Server, Wire
+from control_plane.simulator.server import AddressMap, Rule, Server, Wire, _listen
 from control_plane.simulator.site import Target
 from tests.simulator.floors import a_site
 from tests.simulator.making import FACTORY, an_antminer, digest, parse_http
@@ -288,3 +288,20 @@ def test_the_address_map_goes_forth_and_back() -> None:
     assert addresses.declared_by_actual() == {"127.1": "10.40", "127.2": "10.41"}
     with pytest.raises(ValueError, match="255 different"):
         AddressMap(f"10.{n}.0.1" for n in range(255))
+
+
+def test_a_port_that_another_starting_simulator_has_bound_is_no_obstacle() -> None:
+    """Both may bind before either listens; the second takes a free port."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+        other.bind(("0.0.0.0", 0))
+        port = other.getsockname()[1]
+        first = _listen(port)
+        with pytest.raises(OSError, match="in use"):
+            other.listen()
+        second = _listen(port)
+        assert first.getsockname()[1] == port
+        assert second.getsockname()[1] != port
+        first.close()
+        second.close()
