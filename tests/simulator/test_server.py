@@ -295,7 +295,7 @@ def test_a_port_that_another_starting_simulator_has_bound_is_no_obstacle() -> No
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
-        other.bind(("0.0.0.0", 0))
+        other.bind(("0.0.0.0", 0))  # noqa: S104 - on the loopback interface alone
         port = other.getsockname()[1]
         first = _listen(port)
         with pytest.raises(OSError, match="in use"):
