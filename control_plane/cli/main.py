@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import signal
@@ -79,13 +80,27 @@ def root() -> None:
     """
 
 
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the garbage collector, until a verb says that it lives on (`workplace.keep_what_is`).
+
+    A fleet is millions of values that stay; walking them again and again takes a third of a plan's time.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.enable()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the console script's entry. SIGTERM ends a verb as Ctrl-C does.
 
     Returns:
         The exit code (see `control_plane.cli.exits`).
     """
-    with _ended_by(signal.SIGTERM):
+    with _ended_by(signal.SIGTERM), uncollected():
         return _main(arguments)
 
 

@@ -274,9 +274,10 @@ def load_declared(root: Path, site: str) -> Declared:
 
 
 def keep_what_is() -> None:
-    """All that exists now stays as long as the process: the collector need not walk it again and again."""
+    """Live on: what exists now stays as long as the process, and only what comes is ever collected."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

@@ -345,7 +345,7 @@ def _judge(ctx: Context, base: Decision, seen: Observation, unknown: frozenset[F
         steps += _stop_contested(ctx, base, seen)
     return msgspec.structs.replace(
         base,
-        steps=_chain(ctx.device, sorted(steps, key=_urgency)),
+        steps=_chain(ctx.device, sorted(steps, key=_urgency)) if steps else (),
         held=tuple(held),
         drifting=frozenset(enforced),
         overridden=overridden,
@@ -585,11 +585,14 @@ def _step(
     device, before = ctx.device, seen.settings
     after = settings_after(before, change)
     cost = ctx.capabilities.writes[kind_of(change)]
-    before_w, after_w = permitted_w(device.type, before), permitted_w(device.type, after)
+    before_w, before_ths = permitted_w(device.type, before), nameplate_ths(device, before)
+    if isinstance(change, SetPools):
+        after_w, after_ths = before_w, before_ths
+    else:
+        after_w, after_ths = permitted_w(device.type, after), nameplate_ths(device, after)
     if why is not Why.ROLLOUT and after_w > before_w:
         # The second guard behind the policy table: no repair of drift ever raises power.
         return _held(ctx, Reason.MANUAL_OVERRIDE, "a repair would raise power", difference.field)
-    before_ths, after_ths = nameplate_ths(device, before), nameplate_ths(device, after)
     return Step(
         asset=device.asset,
         change=change,

@@ -23,12 +23,12 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def matches(self, identity: Identity) -> bool | None:
         """Whether the answering machine is the pinned one; `None` if it told nothing comparable."""
-        told = [
-            have == want
-            for want, have in ((self.mac, identity.mac), (self.serial, identity.serial))
-            if want is not None and have is not None
-        ]
-        return all(told) if told else None
+        same = None
+        if self.mac is not None and identity.mac is not None:
+            same = self.mac == identity.mac
+        if same is not False and self.serial is not None and identity.serial is not None:
+            same = self.serial == identity.serial
+        return same
 
 
 def is_other(pin: Pin | None, identity: Identity | None) -> bool:

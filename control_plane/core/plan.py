@@ -139,16 +139,21 @@ def pinned(device: Device, memory: Memory | None) -> Memory:
 
     Such a pin follows the record: with another machine in it, where the old one was found says nothing.
     """
-    memory = memory or Memory(asset=device.asset)
-    if memory.pin is not None and memory.pin.source != _RECORD:
-        return memory
-    pin = None
-    if device.mac or device.serial:
-        pin = Pin(mac=device.mac, serial=device.serial, source=_RECORD)
+    pin = _pin_of(device, memory)
+    if memory is None:
+        return Memory(asset=device.asset, pin=pin)
     if pin == memory.pin:
         return memory
     located = memory.located if memory.pin is None else None
     return msgspec.structs.replace(memory, pin=pin, located=located)
+
+
+def _pin_of(device: Device, memory: Memory | None) -> Pin | None:
+    if memory is not None and memory.pin is not None and memory.pin.source != _RECORD:
+        return memory.pin
+    if device.mac or device.serial:
+        return Pin(mac=device.mac, serial=device.serial, source=_RECORD)
+    return None
 
 
 _RECORD = "placement"
@@ -247,9 +252,10 @@ def _seen_w(device: Device, world: World) -> float:
     """What the device counts at by what was seen; another machine at its address says nothing of it."""
     sighting = world.sightings.get(device.asset)
     watts = counted_w(device, known_settings(sighting))
-    pin = pinned(device, world.memories.get(device.asset)).pin
-    if isinstance(sighting, Observation) and is_other(pin, sighting.identity):
-        watts = max(watts, counted_w(device, None))
+    if isinstance(sighting, Observation):
+        pin = _pin_of(device, world.memories.get(device.asset))
+        if is_other(pin, sighting.identity):
+            watts = max(watts, counted_w(device, None))
     return watts
 
 

@@ -208,6 +208,7 @@ class Reconciler:
         context = self._context(slot, now_s)
         decision = decide(context)
         slot.decision = decision
+        _share_pools(slot, decision)
         self._remember(slot, now_s)
         self.wishes.pop(slot.asset, None)
         self.retrying.pop(slot.asset, None)
@@ -569,6 +570,14 @@ def _priority(step: Step) -> Priority:
     if step.after_w < step.before_w:
         return Priority.SAFETY
     return Priority.CHANGE if step.why is Why.ROLLOUT else Priority.DRIFT
+
+
+def _share_pools(slot: Slot, decision: Decision) -> None:
+    """Keep the pools that were read and equal the declared ones once: ten megabytes of a large site."""
+    seen, pools = slot.seen, decision.desired.pools
+    if seen is not None and decision.converged and pools is not None:
+        settings = msgspec.structs.replace(seen.settings, pools=pools)
+        slot.seen = msgspec.structs.replace(seen, settings=settings)
 
 
 def _held_text(held: Iterable[Held]) -> str:
