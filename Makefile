@@ -99,7 +99,7 @@ test: check venv-clients ## the gate: check, then every test
 campaign: venv ## the long randomised runs (ARGS are passed on)
 	@$(VENV)/bin/python -m tests.campaign $(ARGS)
 
-bench: venv ## benchmarks (ARGS are passed on)
+bench: venv venv-clients ## benchmarks beside their peers (ARGS="poll", ARGS=--write)
 	@$(VENV)/bin/python -m bench $(ARGS)
 
 demo: venv ## a simulated site, from declaration to converged

@@ -28,16 +28,29 @@ BENCHES = {
 PAGE = ROOT / "docs" / "reference" / "performance.md"
 
 
-def _rows(figures: Sequence[Figure]) -> list[str]:
-    lines = ["| what | measured | target | met | beside | peer | ratio | |", "|" + " --- |" * 8]
-    for f in figures:
-        target = "" if f.target is None else f"≤ {f.target:,.4g} {f.unit}"
-        met = {True: "yes", False: "**no**", None: ""}[f.met]
-        peer = "" if f.peer_value is None else f"{f.peer_value:,.4g} {f.unit}"
-        ratio = "" if f.ratio is None else f"{f.ratio:,.1f}"
-        cells = (f.name, f"{f.value:,.4g} {f.unit}", target, met, f.peer, peer, ratio, f.note)
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+_HEAD = ["| what | measured | target | met | beside | peer | ratio | |", "|" + " --- |" * 8]
+
+
+def _row(f: Figure) -> str:
+    target = "" if f.target is None else f"≤ {f.target:,.4g} {f.unit}"
+    met = {True: "yes", False: "**no**", None: ""}[f.met]
+    peer = "" if f.peer_value is None else f"{f.peer_value:,.4g} {f.unit}"
+    ratio = "" if f.ratio is None else f"{f.ratio:,.1f}"
+    cells = (f.name, f"{f.value:,.4g} {f.unit}", target, met, f.peer, peer, ratio, f.note)
+    return f"| {' | '.join(cells)} |"
+
+
+def _page(rows: Sequence[str], load: float) -> str:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    head = (
+        "# Performance\n\nWritten by `make bench ARGS=--write`; what each row compares stands at the head "
+        "of its file in `bench/`. A ratio above 1 says that ours is cheaper. CPU is user and system time; "
+        "other work on the same cores makes it dearer, for a peer as for us. "
+        f"Commit {commit.stdout.strip()}, Python {platform.python_version()}, {os.cpu_count()} cores, "
+        f"on average {load:.1f} processes that wanted one.\n\n"
+    )
+    return head + "\n".join((*_HEAD, *rows)) + "\n"
 
 
 def main() -> int:
@@ -47,21 +60,17 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write docs/reference/performance.md")
     given = parser.parse_args()
     passwords()
-    figures: list[Figure] = []
+    rows: list[str] = []
+    loads: list[float] = []
+    print(*_HEAD, sep="\n", flush=True)
     for name in given.names or BENCHES:
         sys.stderr.write(f"{name} ...\n")
-        figures += BENCHES[name]()
-    lines = _rows(figures)
-    sys.stdout.write("\n".join(lines) + "\n")
+        fresh = [_row(figure) for figure in BENCHES[name]()]
+        print(*fresh, sep="\n", flush=True)
+        rows += fresh
+        loads.append(os.getloadavg()[0])
     if given.write:
-        command = ["git", "rev-parse", "--short", "HEAD"]
-        commit = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-        head = (
-            "# Performance\n\nWritten by `make bench ARGS=--write`. A ratio above 1 says that ours is "
-            f"cheaper. Commit {commit.stdout.strip()}, Python {platform.python_version()}, "
-            f"{os.cpu_count()} cores.\n\n"
-        )
-        PAGE.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+        PAGE.write_text(_page(rows, sum(loads) / len(loads)), encoding="utf-8")
     return 0
 
 
