@@ -11,6 +11,8 @@ from control_plane.cli.exits import Exit
 from control_plane.cli.main import VERBS, main
 from tests.cli.workshop import FOREIGN, Workshop
 
+NEW = "stratum+tcp://new.example.com:3333"
+
 
 @pytest.fixture
 def workshop(tmp_path: Path) -> Iterator[Workshop]:
@@ -47,6 +49,26 @@ def test_a_rack_converges_is_hijacked_repaired_and_held(workshop: Workshop) -> N
     workshop.run("release", "h0001", "--by", "ann")
     workshop.run("apply", "--yes", "--interval", "1")
     assert FOREIGN not in workshop.pools()
+
+
+def test_who_moved_since_the_plan_was_shown_is_held_and_the_rest_goes_on(site: Workshop) -> None:
+    site.declare(pool="new.example.com")
+    plan = site.json("plan")
+    assert len(plan["steps"]) == 12
+    site.fault("lower", target={"asset": "a01-s1"})
+    own = {"url": "stratum+tcp://backup.example.net:3333", "worker": "house.a01-s2"}
+    site.fault("hijack", target={"asset": "a01-s2"}, **own)
+    site.fault("hijack", target={"asset": "a01-s3"})
+    site.run("apply", plan["digest"][:12], "--interval", "1")
+
+    truth = site.truth()
+    assert truth["a01-s1"]["mode"] == "low", "what a hand lowered stays lowered"
+    assert truth["a01-s2"]["pools"][0][0] == own["url"], "somebody meant it: a person decides"
+    assert truth["a01-s3"]["pools"][0][0] == NEW, "but a thief is not waited for"
+    assert "Held        power_mode: manual_override" in site.run("explain", "a01-s1")
+    assert "Held        pools: moved_since_plan" in site.run("explain", "a01-s2")
+    assert {m["pools"][0][0] for a, m in truth.items() if a != "a01-s2"} == {NEW}
+    site.assert_accounted()
 
 
 def test_a_plan_that_nobody_saw_is_not_accepted(workshop: Workshop) -> None:
