@@ -100,7 +100,28 @@ def first_revision(rng: random.Random) -> Revision:
         mode = rng.choice(["normal", "normal", "low"])
         limit_w = 3_100 if rack.id == "r4" and rng.random() < 0.5 else None
         devices += _rack(number, rack, mode, limit_w)
-    return _revision(_site(tuple(devices), _feeds(rng)))
+    return revision_of(_site(tuple(devices), _feeds(rng)))
+
+
+def calm_revisions(assets: tuple[str, ...]) -> tuple[Revision, Revision]:
+    """Some of the machines as they are found, and as declared: another mode, limit and order of pools."""
+    rng = random.Random(SITE)
+    found: list[Device] = []
+    declared: list[Device] = []
+    for number, rack in enumerate(RACKS, 1):
+        found += _rack(number, rack, "normal", None)
+        limited = rack.id == "r4"
+        for device in _rack(
+            number, rack, "normal" if limited else "low", 3_100 if limited else None
+        ):
+            pools = device.intent.pools[::-1]
+            intent = msgspec.structs.replace(device.intent, pools=pools)
+            declared.append(msgspec.structs.replace(device, intent=intent))
+    before, after = (
+        revision_of(_site(tuple(d for d in devices if d.asset in assets), _feeds(rng)))
+        for devices in (found, declared)
+    )
+    return before, after
 
 
 def next_revision(before: Revision, rng: random.Random) -> Revision:
@@ -123,7 +144,7 @@ def next_revision(before: Revision, rng: random.Random) -> Revision:
             intent = msgspec.structs.replace(intent, mining=False)
         if not (drop and device.asset == gone):
             changed.append(msgspec.structs.replace(device, intent=intent))
-    return _revision(msgspec.structs.replace(site, devices=tuple(changed)))
+    return revision_of(msgspec.structs.replace(site, devices=tuple(changed)))
 
 
 def foreign_revision(before: Revision) -> Revision:
@@ -134,10 +155,10 @@ def foreign_revision(before: Revision) -> Revision:
         else d
         for d in before.site.devices
     ]
-    return _revision(msgspec.structs.replace(before.site, devices=tuple(devices)))
+    return revision_of(msgspec.structs.replace(before.site, devices=tuple(devices)))
 
 
-def _revision(site: Site) -> Revision:
+def revision_of(site: Site) -> Revision:
     return Revision(digest_of([(d.asset, d.desired()) for d in site.devices]), site)
 
 

@@ -68,6 +68,7 @@ class Latches:
         self.subjects.discard(target)
         if kind is OrderKind.INCIDENT:
             self._storm_released = True
+            self._lost_s.clear()
 
     def overlaid(self, assets: Iterable[str]) -> None:
         """An overlay came or went: its devices change without a wave."""
@@ -127,7 +128,8 @@ class Latches:
             below = [a for a, d in self._devices.items() if node in facts.cover(self._site, d)]
             known = [asset for asset in below if asset in self._heard]
             lost = [self._silent_s[asset] for asset in known if asset in self._silent_s]
-            together = lost and max(lost) - min(lost) < limits.CORRELATED_WINDOW_S / 2
+            window_s = limits.CORRELATED_WINDOW_S / 2
+            together = lost and self._now() - min(lost) < window_s
             many = len(lost) >= max(limits.CORRELATED_FLOOR, limits.CORRELATED_SHARE * len(known))
             if many and (together or node in self._lost_s):
                 self._lost_s.setdefault(node, self._now())

@@ -128,7 +128,7 @@ async def _be_well(stage: Stage) -> None:
         decided = stage.help()
         quiet = not decided and _is_as_declared(stage.engine)
         calm = calm + 1 if quiet else 0
-    _judge_truth(stage)
+    judge_truth(stage)
 
 
 def _is_as_declared(engine: Engine | None) -> bool:
@@ -153,7 +153,7 @@ def _left(stage: Stage) -> str:
     return f"{'; '.join(left)} ({stage.engine.progress()})"
 
 
-def _judge_truth(stage: Stage) -> None:
+def judge_truth(stage: Stage) -> None:
     """The machines themselves, not what anybody was told of them."""
     for operation in stage.store.open_operations():
         stage.oracle.violate("open", f"{operation.id} on {operation.asset} is open for ever")
@@ -209,7 +209,7 @@ async def _second_apply(stage: Stage) -> None:
     stage.supervised = False
     if stage.engine is not None:
         stage.engine.stop()
-    await asyncio.gather(*stage._ended, return_exceptions=True)
+    await stage.ended()
     await stage.look(stage.revision)
     plan = stage.plan(stage.revision)
     for step in plan.steps:
@@ -222,6 +222,6 @@ async def _second_apply(stage: Stage) -> None:
     writes = stage.oracle.writes
     stage.accept(stage.revision)
     stage.start(until=Engine.is_quiet, mode="apply")
-    await asyncio.gather(*stage._ended, return_exceptions=True)
+    await stage.ended()
     if stage.oracle.writes != writes:
         stage.oracle.violate("second apply", f"{stage.oracle.writes - writes} writes")

@@ -73,11 +73,11 @@ class Process:
         self.name = name
         self.watch = watch
         self.alive = True
-        self.effects = 0
-        self.last_effect = ""
+        self.effects: list[str] = []
+        """What it has done to the world."""
         self.kill_at: tuple[int, bool] | None = None
         """(number of the side effect, whether it still happens)."""
-        self.failing: Callable[[int], bool] = lambda _: False
+        self.failing: Callable[[], bool] = lambda: False
         """Whether the disk is full at a commit."""
         self.task: asyncio.Task[Any] | None = None
         self.epoch = 0
@@ -107,9 +107,8 @@ class Process:
     def effect(self, what: str, *, done: Callable[[Callable[[], None]], object]) -> None:
         """Count a side effect that is about to happen; `done` runs a callable right after it."""
         self.check()
-        self.effects += 1
-        self.last_effect = what
-        if self.kill_at is None or self.kill_at[0] != self.effects:
+        self.effects.append(what)
+        if self.kill_at is None or self.kill_at[0] != len(self.effects):
             return
         if self.kill_at[1]:
             done(self.kill)
@@ -146,7 +145,7 @@ class WatchedStore(Store):
             yield db
             if db.total_changes != before:
                 process.effect("commit", done=after.append)
-                if process.failing(process.effects):
+                if process.failing():
                     raise sqlite3.OperationalError("database or disk is full")
         self._publish(process)
         for act in after:

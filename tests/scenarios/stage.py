@@ -68,7 +68,7 @@ def small_site_limits() -> Iterator[None]:
 
 
 class Stage:
-    """One run."""
+    """One run. `found` is what the machines are set to, where that is not what is declared."""
 
     def __init__(
         self,
@@ -79,13 +79,14 @@ class Stage:
         seed: str,
         scale: float,
         start: Any = "stock",
+        found: Site | None = None,
         poll_s: float = 5.0,
     ) -> None:
         self.loop, self.seed, self.scale, self._poll_s = loop, seed, scale, poll_s
         self.rng = seeded(f"{seed}/stage")
         self.clock = VirtualClock(loop, scale=scale)
         self.sim = build_site(
-            revision.site,
+            found or revision.site,
             clock=LoopSimClock(loop, time_scale=scale),
             seed=self.rng.getrandbits(32),
             start=start,
@@ -326,7 +327,7 @@ class Stage:
         """Start an engine; one that still runs loses its fence and does not know it yet."""
         self.starts += 1
         process = self._make(f"engine{self.starts}")
-        process.failing = lambda _: self.disk_full
+        process.failing = lambda: self.disk_full
         self.configure(process)
         self.process, self.engine = process, None
         process.task = self.loop.create_task(self._run(process, until, mode))
@@ -394,12 +395,16 @@ class Stage:
 
         gate.intend = asked  # type: ignore[method-assign]
 
+    async def ended(self) -> None:
+        """Until every engine that was started has ended."""
+        await asyncio.gather(*self._ended, return_exceptions=True)
+
     async def close(self) -> None:
         """End everything."""
         self.supervised = False
         for process in self._processes:
             process.kill()
-        await asyncio.gather(*self._ended, return_exceptions=True)
+        await self.ended()
         for process in self._processes:
             process.store.close()
         self.store.close()
