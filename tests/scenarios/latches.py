@@ -27,7 +27,7 @@ class Latches:
     def __init__(self, site: Site, now: Callable[[], float], violate: Violate) -> None:
         self._now, self._violate = now, violate
         self._devices: dict[str, Device] = {}
-        self._site = site
+        self._racks: dict[str, list[str]] = {}
         self._as_declared: set[str] = set()
         """Devices whose last told pools were the declared ones."""
         self._foreign: set[str] = set()
@@ -39,7 +39,7 @@ class Latches:
         self._heard: set[str] = set()
         self._silent_s: dict[str, float] = {}
         self._lost_s: dict[str, float] = {}
-        """Node → wire time since which it counts as lost."""
+        """Rack → wire time since which it counts as lost."""
         self.subjects: set[str] = set()
         self._reached: set[str] = set()
         self.accepted(site)
@@ -49,8 +49,10 @@ class Latches:
     def accepted(self, site: Site) -> None:
         """A revision is in force: what it changes is counted anew."""
         before = self._devices
-        self._site = site
         self._devices = {device.asset: device for device in site.devices}
+        self._racks = {
+            rack: [d.asset for d in site.devices if d.rack == rack] for rack in site.racks
+        }
         changed = {
             asset
             for asset, device in self._devices.items()
@@ -95,7 +97,7 @@ class Latches:
         asset = device.asset
         self._heard.add(asset)
         self._silent_s.pop(asset, None)
-        self._watch_lost()
+        self._watch_lost(device.rack)
         if have.pools is None:
             return
         if have.pools == (device.desired().pools or ()):
@@ -113,9 +115,9 @@ class Latches:
 
     def silent(self, asset: str) -> None:
         """A look got no answer."""
-        if asset in self._heard:
+        if asset in self._heard and asset in self._devices:
             self._silent_s.setdefault(asset, self._now())
-        self._watch_lost()
+            self._watch_lost(self._devices[asset].rack)
 
     def _watch_storm(self) -> None:
         if len(self._foreign) <= limits.STORM_FLOOR:
@@ -123,18 +125,16 @@ class Latches:
         elif self._storm_s is None:
             self._storm_s = self._now()
 
-    def _watch_lost(self) -> None:
-        for node in self._site.racks:
-            below = [a for a, d in self._devices.items() if node in facts.cover(self._site, d)]
-            known = [asset for asset in below if asset in self._heard]
-            lost = [self._silent_s[asset] for asset in known if asset in self._silent_s]
-            window_s = limits.CORRELATED_WINDOW_S / 2
-            together = lost and self._now() - min(lost) < window_s
-            many = len(lost) >= max(limits.CORRELATED_FLOOR, limits.CORRELATED_SHARE * len(known))
-            if many and (together or node in self._lost_s):
-                self._lost_s.setdefault(node, self._now())
-            else:
-                self._lost_s.pop(node, None)
+    def _watch_lost(self, rack: str) -> None:
+        known = [asset for asset in self._racks[rack] if asset in self._heard]
+        lost = [self._silent_s[asset] for asset in known if asset in self._silent_s]
+        window_s = limits.CORRELATED_WINDOW_S / 2
+        together = lost and self._now() - min(lost) < window_s
+        many = len(lost) >= max(limits.CORRELATED_FLOOR, limits.CORRELATED_SHARE * len(known))
+        if many and (together or rack in self._lost_s):
+            self._lost_s.setdefault(rack, self._now())
+        else:
+            self._lost_s.pop(rack, None)
 
     # --- what is judged ---------------------------------------------------------------------------------
 
@@ -158,12 +158,11 @@ class Latches:
             self._violate(
                 "storm", f"{what} while {len(self._foreign)} devices were hijacked at once"
             )
-        for node, since_s in self._lost_s.items():
-            if node in facts.cover(self._site, device) and now - since_s > NOTICE_S:
-                self._violate("lost", f"{what} while {node} is lost")
-        if operation.why == Why.ROLLOUT and asset in self.subjects:
+        if now - self._lost_s.get(device.rack, now) > NOTICE_S:
+            self._violate("lost", f"{what} while {device.rack} is lost")
+        if operation.why == Why.ROLLOUT and asset in self.subjects and reach is not None:
             self._reached.add(asset)
-            if reach is not None and len(self._reached) > reach:
+            if len(self._reached) > reach:
                 self._violate("wave", f"{what}: {len(self._reached)} reached, the wave has {reach}")
 
     def wrote(self, asset: str, change: Change) -> None:

@@ -24,8 +24,8 @@ from tests.scenarios import facts
 from tests.scenarios.latches import NOTICE_S, Latches, reads_as
 from tests.scenarios.process import ACTING, Process
 
-TRIP_S = 0.1
-"""Wire seconds that bytes are on their way."""
+TRIP_S = 0.025
+"""Wire seconds that bytes are on their way at most: the network's longest latency, and a bit."""
 TOLERANCE_W = 1.0
 PROBES = {"set_led"}
 """A write that cannot be let through, sent to learn whether writes are on; it changes nothing."""
@@ -55,6 +55,8 @@ class Oracle:
         self.overlays: dict[str, tuple[Overlay, float]] = {}
         """Id → overlay and the wire time at which it was set; those in force."""
         self.devices: dict[str, Device] = {}
+        self.released: dict[str, Device] = {}
+        """Machines that left the declaration; they run on."""
         self.owed: set[str] = set()
         """Devices that a person's decision entitles to more power: adoption, revision, release."""
         self.sent: dict[str, Sent] = {}
@@ -63,8 +65,10 @@ class Oracle:
         self._told_full_s: dict[tuple[str, str], float] = {}
         self._began_w: dict[str, float] = {}
         self.latches = Latches(site, self.now, self.violate)
-        self.reach: Callable[[], int | None] = lambda: None
+        self.reach: Callable[[str], int | None] = lambda _: None
         """How many devices the open wave of the rollout may have reached."""
+        self.about_to: Callable[[str], None] = lambda _: None
+        """Told of an asset that a driver is told to write to."""
         self.accepted(site)
         for asset, device in self.devices.items():
             if asset in sim.stations and device.state in facts.MANAGED:
@@ -86,6 +90,7 @@ class Oracle:
         """A revision is in force; `shown` had steps in the plan that was approved with it."""
         self._accepted_s = self.now()
         before = self.devices
+        self.released |= {asset: device for asset, device in before.items() if _is_managed(device)}
         self.site = site
         self.devices = {device.asset: device for device in site.devices}
         self.owed |= {
@@ -93,6 +98,8 @@ class Oracle:
             for asset, device in self.devices.items()
             if asset not in before or before[asset].desired() != device.desired()
         }
+        for asset in self.devices:
+            self.released.pop(asset, None)
         self.owed |= set(shown)
         self.latches.accepted(site)
         self.latches.overlaid(set(shown) - self.latches.subjects)
@@ -204,7 +211,7 @@ class Oracle:
         what = f"{kind_of(change)} to {asset} ({operation.why})"
         self.trace(f"intent {process.name} {operation.id} {what}")
         device = self.devices.get(asset)
-        if device is None or device.state not in facts.MANAGED:
+        if device is None or not _is_managed(device):
             self.violate("declared", f"{what}, which is not managed")
             return
         if operation.epoch != self.epoch:
@@ -222,7 +229,7 @@ class Oracle:
         if isinstance(change, SetPools):
             self._judge_pools(device, {(p.url, p.worker) for p in change.pools}, what)
         lowers = facts.watts(device, facts.after(before, change)) < facts.watts(device, before)
-        self.latches.intended(operation, device, lowers=lowers, reach=self.reach())
+        self.latches.intended(operation, device, lowers=lowers, reach=self.reach(asset))
         if not _is_exempt(operation):
             self._judge_budgets(device, what)
 
@@ -240,7 +247,8 @@ class Oracle:
         if asset not in self.owed:
             self.violate("drift raises", f"{what}: {was_w:.0f} → {will_w:.0f} W, nobody decided so")
         for node in facts.feed_path(self.site, device):
-            below = [d for d in self.site.devices if node in facts.feed_path(self.site, d)]
+            drawing = (*self.site.devices, *self.released.values())
+            below = [d for d in drawing if node in facts.feed_path(self.site, d)]
             total_w = sum(self._counted_w(d) for d in below)
             usable_w = self.site.feeds[node].rating_w * self.site.feeds[node].derate
             if total_w > usable_w + TOLERANCE_W:
@@ -248,9 +256,11 @@ class Oracle:
         return will_w
 
     def _counted_w(self, device: Device) -> float:
-        if device.state not in facts.MANAGED:
-            return facts.idle_w(device)
         asset = device.asset
+        if asset in self.released:
+            return self._sim.machine(asset).permitted_w()
+        if not _is_managed(device):
+            return facts.idle_w(device)
         sent, told = self.sent.get(asset), self._told.get(asset)
         if told is None:
             return self._began_w.get(asset, 0.0)
@@ -309,6 +319,7 @@ class Oracle:
         sent.sends += 1
         if sent.sends > 1:
             self.violate("intent", f"{what}: {sent.operation.id} is sent {sent.sends} times")
+        self.about_to(asset)
 
     def wrote(self, write: Write) -> None:
         """A write arrived at a device."""
@@ -355,6 +366,10 @@ class Oracle:
             allowed = facts.owned(device, self.site.owners[device.intent.owner])
             if not set(write.pools) <= {url for url, _ in allowed}:
                 self.violate("foreign pool", f"{what}: {write.pools}")
+
+
+def _is_managed(device: Device) -> bool:
+    return device.state in facts.MANAGED
 
 
 def _is_exempt(operation: Operation) -> bool:

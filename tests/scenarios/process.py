@@ -154,6 +154,8 @@ class WatchedStore(Store):
 
     def _publish(self, process: Process) -> None:
         for operation in self._fresh:
+            if not self._rows("SELECT 1 FROM operation WHERE id = ?", (operation.id,)):
+                continue
             if operation.id not in self._known and operation.stage is Stage.SENT:
                 process.watch.intended(process, operation)
             else:

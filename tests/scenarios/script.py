@@ -19,7 +19,7 @@ from tests.scenarios.declared import RACKS, Revision, foreign_revision, next_rev
 from tests.scenarios.process import Process
 from tests.scenarios.stage import Stage
 
-SAFETY_S = 150.0
+SAFETY_S = 120.0
 """Wire seconds of the phase in which things go wrong."""
 SILENCE_S = 12.0
 """A board is not swapped, and an address does not move, under a connection that is open: above any
@@ -27,6 +27,9 @@ deadline of an exchange."""
 
 _CHANCE = {"foreign_revision": 0.1, "killer": 0.1, "rollback": 0.2}
 """A site of which every second revision kills its machines has no other troubles left to find."""
+
+HEARD_S = 1.0
+"""Wire seconds within which an engine has heard of a revision."""
 
 Act = Callable[[Stage], Awaitable[None] | None]
 
@@ -242,8 +245,14 @@ def _dead_board(script: Script) -> None:
 
 
 def _stranger(script: Script) -> None:
-    """Another control board is put in."""
+    """Another control board is put in, with the pools of where it came from."""
     asset = script.asset()
+    pools = Fault(
+        kind=FaultKind.HIJACK,
+        target=Target(asset=asset),
+        url="stratum+tcp://stranger.pool:3333",
+        worker="stranger.1",
+    )
     fault = Fault(
         kind=FaultKind.WRONG_IDENTITY, target=Target(asset=asset), seed=script.rng.getrandbits(16)
     )
@@ -253,6 +262,7 @@ def _stranger(script: Script) -> None:
 
     def swap(stage: Stage) -> None:
         hit(stage, fault)
+        hit(stage, pools)
         hit(stage, on)
 
     began = script.at(f"{asset} is opened", lambda stage: hit(stage, off))
@@ -331,7 +341,7 @@ def _rollback(script: Script) -> None:
         before.append(stage.revision)
         stage.accept(next_revision(stage.revision, script.rng))
 
-    began = script.at("a revision that is regretted", change, at_s=script.rng.uniform(5.0, 100.0))
+    began = script.at("a revision that is regretted", change, at_s=script.rng.uniform(5.0, 70.0))
     script.at(
         "the one before it again",
         lambda stage: stage.accept(before[0]),
@@ -362,12 +372,28 @@ def _killer(script: Script) -> None:
         stage.accept(next_revision(stage.revision, script.rng))
         stage.after_write.append(lambda write: die(stage, write))
 
+    killed: set[tuple[str, str]] = set()
+    at_risk: dict[str, int] = {}
+    """By revision: how many the wave may reach that the first loss is in; its gate stops the rest."""
+
     def die(stage: Stage, write: Write) -> None:
         sent = stage.oracle.sent.get(write.asset)
-        if sent is None or sent.operation.why != Why.ROLLOUT:
+        if sent is None or write.asset not in stage.oracle.latches.subjects:
             return
+        if sent.operation.why != Why.ROLLOUT or isinstance(sent.operation.change, StopMining):
+            return
+        slot = stage.engine.slots.get(write.asset) if stage.engine else None
+        heard = sent.at_s > stage.accepted_s + HEARD_S
+        if slot is None or not slot.assigned or not heard:
+            return  # It still gets what the revision before declared, which harms nobody.
+        revision = stage.revision.digest
+        killed.add((revision, write.asset))
         stage.trace(f"{write.asset} does not survive that")
         hit(stage, Fault(kind=FaultKind.DIE, target=Target(asset=write.asset)))
+        lost = [asset for digest, asset in killed if digest == revision]
+        allowed = at_risk.setdefault(revision, stage.reach() or len(stage.sim.stations))
+        if len(lost) > allowed:
+            stage.oracle.violate("gate", f"{sorted(lost)} were lost before a gate stopped it")
 
     script.at("a revision that kills", change, at_s=script.rng.uniform(0.0, 60.0))
 
@@ -420,6 +446,23 @@ def _hold_in_time(script: Script) -> None:
     script.at(f"{kind} in the last moment", install, at_s=script.rng.uniform(0.0, 60.0))
 
 
+def _hold_in_flight(script: Script) -> None:
+    """Somebody sets a hold while a write that has passed the gate is still being prepared."""
+    left, chance = script.rng.randint(1, 4), script.rng.uniform(0.1, 0.6)
+
+    def install(stage: Stage) -> None:
+        def about_to(asset: str) -> None:
+            nonlocal left
+            if left > 0 and script.rng.random() < chance:
+                left -= 1
+                overlay = stage.set_overlay(OverlayKind.SAFETY_HOLD, asset)
+                stage.faults.append(stage.loop.call_later(9.0, stage.drop_overlay, overlay))
+
+        stage.before_sends.append(about_to)
+
+    script.at("holds in flight", install, at_s=script.rng.uniform(0.0, 60.0))
+
+
 CLASSES: dict[str, Callable[[Script], None]] = {
     "loss": _loss,
     "mute": _mute,
@@ -453,4 +496,5 @@ CLASSES: dict[str, Callable[[Script], None]] = {
     "freeze": _freeze,
     "curtail": _curtail,
     "hold_in_time": _hold_in_time,
+    "hold_in_flight": _hold_in_flight,
 }

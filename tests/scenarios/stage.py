@@ -106,9 +106,12 @@ class Stage:
         self.lines: list[str] | None = None
         self.oracle = Oracle(sim=self.sim, site=revision.site, loop=loop)
         self.oracle.trace = self.trace
-        self.oracle.reach = self._reach
+        self.oracle.reach = self.reach
+        self.oracle.about_to = self._about_to
         self.after_write: list[Callable[[Write], None]] = []
         """Told of each write that an asset got, once it has acted on it."""
+        self.before_sends: list[Callable[[str], None]] = []
+        """Told of an asset that a driver is told to write to."""
         self.before_intents: list[Callable[[Sequence[Intent]], None]] = []
         """Told of writes that are about to ask the gate."""
         self.sim.world.ledger = WatchedLedger(self._wrote)
@@ -128,13 +131,24 @@ class Stage:
         """What would still go wrong, or end, by itself."""
         self._ended: list[asyncio.Task[Any]] = []
         self._processes: list[Process] = []
-        self.revision = revision
+        self.revision, self.accepted_s = revision, 0.0
         loop.set_exception_handler(self._escaped)
 
-    def _reach(self) -> int | None:
-        """How many devices the open wave may have reached; `None` where all."""
+    def reach(self, asset: str | None = None) -> int | None:
+        """How many devices the open wave may have reached; `None` where all, or not this one by a wave.
+
+        A device that a superseded rollout never reached stands on the older revision, and needs none
+        to go back to it: whom a rollout changes is the engine's own word here.
+        """
         rollout = self.store.rollouts()[-1]
+        runner = self.engine._roster.rollout if self.engine else None
+        if asset is not None and (runner is None or asset not in runner._order):
+            return None
         return None if rollout.state is RolloutState.DONE else rollout.waves[rollout.wave]
+
+    def _about_to(self, asset: str) -> None:
+        for act in self.before_sends:
+            act(asset)
 
     def _wrote(self, write: Write) -> None:
         self.oracle.wrote(write)
@@ -237,7 +251,7 @@ class Stage:
             return
         self.trace(f"person accepts {revision.digest[:12]}")
         self.oracle.accepted(revision.site, {step.asset for step in plan.steps})
-        self.revision = revision
+        self.revision, self.accepted_s = revision, self.loop.time()
 
     def _revisions(self, store: Store) -> Revisions:
         made = Revisions(store, SITE)
@@ -291,6 +305,7 @@ class Stage:
         self.disk_full = False
         self.after_write.clear()
         self.before_intents.clear()
+        self.before_sends.clear()
         self.configure = lambda _: None
         for process in self._processes:
             process.kill_at = None
