@@ -611,10 +611,11 @@ def _denies(before: Observation, now: Observation) -> bool:
 def _discontinuous(before: Observation, now: Observation) -> bool:
     """Whether another machine, or the same one after a reboot or a restart, answers at the address.
 
-    A changed mode restarts the mining process, and not every hot look tells the mode.
+    A changed mode restarts the mining process, and not every hot look tells the mode. One that tells
+    no uptime any more is restarting: the next look would have nothing to compare with.
     """
     mined, mines = before.telemetry.mining_uptime_s, now.telemetry.mining_uptime_s
-    if mined is not None and mines is not None and mines < mined:
+    if mined is not None and (mines is None or mines < mined):
         return True
     was, told = before.telemetry.uptime_s, now.telemetry.uptime_s
     if was is None or told is None:

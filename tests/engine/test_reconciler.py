@@ -286,11 +286,12 @@ def test_a_hold_lets_nothing_but_a_stop_pass() -> None:
     assert bench.machine.written == [StopMining()]
 
 
-def test_a_miner_that_began_anew_is_looked_at_wholly() -> None:
+@pytest.mark.parametrize("then_s", [12.0, None])
+def test_a_miner_that_began_anew_is_looked_at_wholly(then_s: float | None) -> None:
     bench = Bench(settings(), converged_memory())
     looks = Looks()
     bench.reconciler.poller = looks  # type: ignore[assignment]
-    for mined_s, wanted in ((9_000.0, []), (9_010.0, []), (12.0, ["d1"])):
+    for mined_s, wanted in ((9_000.0, []), (9_010.0, []), (then_s, ["d1"])):
         hot = seen(at_s=NOW_S, asked=frozenset(), depth=Depth.TELEMETRY)
         telemetry = msgspec.structs.replace(hot.telemetry, mining_uptime_s=mined_s)
         hot = msgspec.structs.replace(hot, settings=Settings(), telemetry=telemetry)
