@@ -188,6 +188,8 @@ class Reconciler:
         cut on every family. It counts at nameplate, or at its last settings where those permit more. So
         does one at whose address another machine answers: it may run anywhere.
         """
+        if slot.is_gone:
+            return  # It is counted as released.
         seen = slot.seen
         watts = max(slot.reserved_w, counted_w(slot.device, seen.settings if seen else None))
         if slot.unseen is not None or (seen and is_other(slot.memory.pin, seen.identity)):
@@ -460,6 +462,7 @@ class Reconciler:
 
     def let_go(self, slot: Slot) -> None:
         """Stop following a device that is not managed any more; its operation ends with that."""
+        slot.is_gone = True
         self.wishes.pop(slot.asset, None)
         self.budgets.release(slot)
         op = slot.op

@@ -367,6 +367,9 @@ def test_the_operation_of_a_device_that_is_let_go_ends(answered: bool) -> None:
     assert bench.store.open_operations() == []
     assert bench.slot.op is None
     assert bench.reconciler.budgets.total == 0
+    bench.loads.count("d1", "pdu", 0.0)
+    bench.sight(settings())
+    assert bench.counted_w == 0.0, "it counts as released, and not once more"
 
 
 def test_nothing_is_learned_from_another_machine() -> None:
