@@ -229,8 +229,8 @@ class Oracle:
         if isinstance(change, SetPools):
             self._judge_pools(device, {(p.url, p.worker) for p in change.pools}, what)
         lowers = facts.watts(device, facts.after(before, change)) < facts.watts(device, before)
-        if lowers and operation.why == Why.ROLLOUT:
-            self.owed.add(asset)  # What a rollout took, the next one may give back.
+        if lowers and operation.why in {Why.ROLLOUT, Why.CAP}:
+            self.owed.add(asset)  # What the engine took by a rule, a rollout may give back.
         self.latches.intended(operation, device, lowers=lowers, reach=self.reach(asset))
         if not _is_exempt(operation):
             self._judge_budgets(device, what)
