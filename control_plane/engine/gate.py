@@ -232,7 +232,7 @@ class WritePermit:
 
 
 def _overlay_refusal(step: Step, overlays: tuple[Overlay, ...], now_s: float) -> str | None:
-    """A hold lets nothing through but a stop, a freeze what lowers."""
+    """A hold lets nothing through but a stop, a freeze what lowers, a curtailment no raise."""
     stop = isinstance(step.change, StopMining)
     lowers = stop or (step.after_w < step.before_w and step.kind is not ChangeKind.SET_POOLS)
     hold = hold_on(overlays)
@@ -240,6 +240,10 @@ def _overlay_refusal(step: Step, overlays: tuple[Overlay, ...], now_s: float) ->
         return f"{hold.kind} hold of {hold.owner}"
     if freeze_on(overlays, now_s) is not None and not lowers:
         return "frozen"
+    if step.raises and any(
+        overlay.fields.mining is False and not overlay.is_expired(now_s) for overlay in overlays
+    ):
+        return "curtailed"
     return None
 
 

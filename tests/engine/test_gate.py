@@ -129,6 +129,18 @@ def test_a_hold_elsewhere_refuses_nothing() -> None:
     assert isinstance(answer(SET, store=store), Operation)
 
 
+def test_a_curtailment_of_the_last_moment_lets_no_raise_through() -> None:
+    store = Store(None)
+    off = msgspec.structs.replace(
+        overlay(OverlayKind.CURTAILMENT, "t"), fields=Settings(mining=False)
+    )
+    store.put_overlay(off)
+    asleep = settings(mining=False)
+    assert answer(StartMining("normal"), store=store, before=asleep) == "curtailed"
+    assert isinstance(answer(StopMining(), store=store), Operation)
+    assert isinstance(answer(SET, store=store), Operation)
+
+
 def test_a_freeze_lets_lowering_through() -> None:
     store = Store(None)
     store.put_overlay(overlay(OverlayKind.FREEZE, "t"))
