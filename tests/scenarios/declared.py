@@ -138,8 +138,10 @@ def next_revision(before: Revision, rng: random.Random) -> Revision:
         mode = modes[device.rack]
         if mode is not None:
             intent = msgspec.structs.replace(intent, power_mode=mode)
+        pools = site.owners[intent.owner].pools
         if swap and intent.owner == "acme":
-            intent = msgspec.structs.replace(intent, pools=intent.pools[::-1])
+            pools = pools[::-1]
+        intent = msgspec.structs.replace(intent, pools=pools)
         if device.asset == asleep:
             intent = msgspec.structs.replace(intent, mining=False)
         if not (drop and device.asset == gone):
