@@ -16,8 +16,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from tests.scenarios.ablations import ABLATIONS, DEPTH_SEEDS, Caught, try_ablation
-from tests.scenarios.crashes import Outcome, Point, judge, points, run
+from tests.campaign.work import crash, timed, try_nth
+from tests.scenarios.ablations import ABLATIONS, DEPTH_SEEDS, Caught
+from tests.scenarios.crashes import Outcome, Point, points, run
 from tests.scenarios.play import Report, play
 from tests.scenarios.replay import replay
 
@@ -50,12 +51,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="play this seed alone")
     parser.add_argument("--trace", action="store_true", help="with --seed: print its trace")
+    parser.add_argument("--every", type=int, default=1, help="only each so-manieth crash point")
+    parser.add_argument("--ablations", type=int, default=len(ABLATIONS), help="only so many")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--no-page", action="store_true", help=f"leave {PAGE.name} as it is")
     asked = parser.parse_args(arguments)
     if asked.seed is not None:
         return _one(asked.seed, trace=asked.trace)
-    result = _campaign(asked.first, asked.seeds, asked.jobs)
+    result = _campaign(asked.first, asked.seeds, asked.every, asked.ablations, asked.jobs)
     page = _page(result)
     if not asked.no_page:
         PAGE.write_text(page, encoding="utf-8")
@@ -74,7 +77,7 @@ def _one(seed: int, *, trace: bool) -> int:
     return 1 if report.violations else 0
 
 
-def _campaign(first: int, count: int, jobs: int) -> Result:
+def _campaign(first: int, count: int, every: int, cuts: int, jobs: int) -> Result:
     with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
 
         def spread(what: str, work: Callable[[A], B], items: list[A]) -> list[B]:
@@ -82,9 +85,9 @@ def _campaign(first: int, count: int, jobs: int) -> Result:
 
         seeds = spread("seeds", timed, list(range(first, first + count)))
         reference = run(Point(0))
-        where = points(reference)
-        crashes = spread("crash points", partial(_crash, reference), where)
-        ablations = spread("ablations", try_nth, list(range(len(ABLATIONS))))
+        where = points(reference)[::every]
+        crashes = spread("crash points", partial(crash, reference), where)
+        ablations = spread("ablations", try_nth, list(range(cuts)))
     replayed = [report for report, _ in seeds[:REPLAYED]]
     differ = []
     for hash_seed in HASH_SEEDS:
@@ -104,22 +107,6 @@ def _campaign(first: int, count: int, jobs: int) -> Result:
         replayed=len(replayed),
         replays_differ=differ,
     )
-
-
-def timed(seed: int) -> tuple[Report, float]:
-    """A seed, and the CPU seconds that it took."""
-    began = time.process_time()
-    return play(seed), time.process_time() - began
-
-
-def _crash(reference: Outcome, point: Point) -> str | None:
-    return judge(run(point), reference)
-
-
-def try_nth(number: int) -> tuple[int, int | None, str]:
-    """An ablation by its place: functions do not travel to other processes."""
-    caught = try_ablation(ABLATIONS[number])
-    return number, caught.seed, caught.violation
 
 
 def ablations_of(found: Iterable[tuple[int, int | None, str]]) -> list[Caught]:
