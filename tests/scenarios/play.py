@@ -16,6 +16,7 @@ from control_plane.simulator.site import pools_of
 from control_plane.simulator.virtual import PastHorizon, Stalled, VirtualLoop, run_virtual
 from tests.scenarios import facts
 from tests.scenarios.declared import first_revision
+from tests.scenarios.menu import draw
 from tests.scenarios.oracle import TOLERANCE_W
 from tests.scenarios.script import SAFETY_S, Script
 from tests.scenarios.stage import PERSON_S, Stage, small_site_limits
@@ -44,9 +45,9 @@ class Report(msgspec.Struct, kw_only=True):
     lines: list[str] = []
 
 
-def play(seed: int | str, *, keep: bool = False, script: Script | None = None) -> Report:
+def play(seed: int | str, *, keep: bool = False) -> Report:
     """Play a seed from its beginning to its end, or to the first violation."""
-    script = script or Script(seed)
+    script = draw(seed)
     report = Report(seed=seed, classes=script.classes)
     with tempfile.TemporaryDirectory(prefix="seed-") as state, small_site_limits():
         try:
