@@ -266,9 +266,9 @@ class Reconciler:
                 self._journal.event("override", _held_text(decision.held), asset=slot.asset)
         if memory is slot.memory:
             return
-        for field in memory.drifting - slot.memory.drifting:
+        for field in sorted(memory.drifting - slot.memory.drifting):
             self._journal.event("drift", f"{field} left its declaration", asset=slot.asset)
-        for field in memory.contested - slot.memory.contested:
+        for field in sorted(memory.contested - slot.memory.contested):
             self._journal.page(
                 f"{slot.asset}: {field} is contested: re-drifted twice within 24 h",
                 asset=slot.asset,
