@@ -195,6 +195,8 @@ def _page(result: Result) -> str:
     }
     lines = [*_HEAD, f"Commit {_commit()}.", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
+    found = [(report.seed, report.violations[0]) for report in seeds if report.violations]
+    lines += ["", *(f"- seed {seed}: {text[:60]} …" for seed, text in found)] if found else []
     lines += _TABLE
     for caught in result.ablations:
         told = caught.violation.partition(" ")[2].partition(":")[0]
