@@ -178,6 +178,7 @@ def _page(result: Result) -> str:
         for what in ("events", "looks", "intents", "writes", "starts", "wire_s")
     }
     points_of = f"{counts['commit']} commits, {counts['send']} reads, {counts['write']} writes"
+    everywhere = 2 * sum(counts.values())
     hashes = f"{result.replayed} seeds × {len(HASH_SEEDS)} hash seeds"
     rows = {
         "seeds": f"{len(seeds):,} (from {result.first})",
@@ -189,7 +190,7 @@ def _page(result: Result) -> str:
         "engine processes started": f"{total['starts']:,}",
         "simulated seconds on the wire": f"{total['wire_s']:,.0f}",
         "CPU seconds per seed": f"{result.seeds_cpu_s / max(1, len(seeds)):.2f}",
-        "crash points": f"{len(result.crashes):,}: before and after each of {points_of}",
+        "crash points": f"{len(result.crashes):,} of {everywhere:,}: before and after {points_of}",
         "crash points with another end": lost,
         "replays in other processes": f"{hashes}, {len(result.replays_differ)} different",
     }
