@@ -32,7 +32,7 @@ from control_plane.engine.queue import Priority
 from control_plane.engine.reconciler import Reconciler
 from control_plane.engine.records import EngineStatus
 from control_plane.engine.revisions import Revisions
-from control_plane.engine.rollouts import is_actionable
+from control_plane.engine.rollouts import RolloutRunner, is_actionable
 from control_plane.engine.roster import Roster
 from control_plane.engine.slots import Slot
 from control_plane.engine.store import Store
@@ -364,6 +364,7 @@ class Engine:
         if (
             runner is not None
             and self.reconciler.admits
+            and not self._is_interrupted(runner)
             and runner.advance(self.slots, self._poller)
         ):
             self._roster.keep_rollout(runner)
@@ -371,6 +372,12 @@ class Engine:
         for overlay in self.reconciler.overlays:
             if overlay.kind is OverlayKind.MAINTENANCE_HOLD and overlay.is_expired(now_s):
                 self._page_expired(overlay.id, overlay.node, overlay.owner)
+
+    def _is_interrupted(self, runner: RolloutRunner) -> bool:
+        """Whether an incident covers devices of the open wave: no gate can tell its cause from another."""
+        return bool(self.incidents.open) and any(
+            self.incidents.of(slot) is not None for slot in runner.treated(self.slots)
+        )
 
     def _page_expired(self, overlay_id: str, node: str, owner: str) -> None:
         if overlay_id in self._paged_holds:
@@ -439,8 +446,9 @@ class Engine:
         reconciler = self.reconciler
         if reconciler.open or reconciler.queue.has_news or reconciler.queue.parked:
             return False
+        runner = self._roster.rollout
         if not reconciler.admits or (
-            self._roster.rollout is not None and self._roster.rollout.is_open
+            runner is not None and runner.is_open and not self._is_interrupted(runner)
         ):
             return False
         # A routine look is under way somewhere at any moment: only writes count.

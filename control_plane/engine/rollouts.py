@@ -94,6 +94,10 @@ class RolloutRunner:
         """Whether it still moves."""
         return self.rollout.state in {RolloutState.RUNNING, RolloutState.SOAKING}
 
+    def treated(self, slots: Mapping[str, Slot]) -> list[Slot]:
+        """The devices of the open wave; empty without one."""
+        return self._members(slots, self.rollout.wave) if self.is_open else []
+
     def advance(self, slots: Mapping[str, Slot], poller: Poller) -> bool:
         """Take the next step if its time has come.
 

@@ -47,3 +47,25 @@ def test_a_wave_that_costs_hash_stops_the_rollout_until_a_person_goes_on(site: W
     assert site.pools() == {NEW}
     site.assert_accounted()
     site.assert_at_rest()
+
+
+def test_a_site_that_goes_dark_is_no_reason_for_the_next_wave(site: Workshop) -> None:
+    """All fail alike, wave and control group: a gate that sees only that has seen nothing."""
+    site.declare(pool="new.example.com", cohorts=("2",))
+    before = site.written()
+    with site.running("apply", "--yes", "--interval", "1") as engine:
+        wait_for(lambda: site.written() == before + 2 and not site.open_writes())
+        site.fault("power_off")
+        said = engine.end(Exit.HALTED)
+    assert "page: incident i0001 on" in said
+    rollout = site.json("get", "rollouts")[0]
+    assert rollout["state"] in {"running", "soaking"}
+    assert "gates" not in rollout or rollout["gates"] == []
+
+    site.fault("power_on")
+    site.run("apply", "--yes", "--interval", "1")
+    rollout = site.json("get", "rollouts")[0]
+    assert [gate["treated"] for gate in rollout["gates"]] == [2, 10], "each wave has its gate"
+    assert site.pools() == {NEW}
+    site.assert_accounted()
+    site.assert_at_rest()
