@@ -64,6 +64,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     """Time of the last write that was intended."""
     persistent_writes_s: tuple[float, ...] = ()
     """Times of persistent writes in the last day."""
+    above_w: float | None = None
+    """Watts that its settings permitted when last told, where above nameplate: while silent it counts so."""
     overridden_since_s: float | None = None
     located: str | None = None
     """Address at which a DHCP device was last found: a hint."""
@@ -122,6 +124,12 @@ def note_converged(memory: Memory, desired: Settings, observed: Settings) -> Mem
         stuck=frozenset(),
         overridden_since_s=None,
     )
+
+
+def note_permitted(memory: Memory, watts: float, nameplate_w: float) -> Memory:
+    """Remember what the settings permit, as far as a silent device could draw more than its nameplate."""
+    above_w = watts if watts > nameplate_w else None
+    return memory if memory.above_w == above_w else msgspec.structs.replace(memory, above_w=above_w)
 
 
 def note_write(memory: Memory, kind: ChangeKind, at_s: float, *, persistent: bool) -> Memory:

@@ -250,12 +250,14 @@ def _loads(site: Site, world: World) -> Loads:
 
 def _seen_w(device: Device, world: World) -> float:
     """What the device counts at by what was seen; another machine at its address says nothing of it."""
-    sighting = world.sightings.get(device.asset)
+    sighting, memory = world.sightings.get(device.asset), world.memories.get(device.asset)
     watts = counted_w(device, known_settings(sighting))
     if isinstance(sighting, Observation):
-        pin = _pin_of(device, world.memories.get(device.asset))
+        pin = _pin_of(device, memory)
         if is_other(pin, sighting.identity):
             watts = max(watts, counted_w(device, None))
+    elif memory is not None and memory.above_w is not None:
+        watts = max(watts, memory.above_w)
     return watts
 
 
@@ -390,8 +392,7 @@ def _effect(
     unknown = 0
     for device in site.devices:
         sighting = world.sightings.get(device.asset)
-        settings = known_settings(sighting)
-        counted = counted_w(device, settings)
+        counted = _seen_w(device, world)
         before_w += counted
         hashes = 0.0
         if isinstance(sighting, Observation):

@@ -37,6 +37,7 @@ from control_plane.core.memory import (
     note_converged,
     note_drift,
     note_equal,
+    note_permitted,
     note_unwritten,
     note_write,
 )
@@ -193,7 +194,7 @@ class Reconciler:
         seen = slot.seen
         watts = max(slot.reserved_w, counted_w(slot.device, seen.settings if seen else None))
         if slot.unseen is not None or (seen and is_other(slot.memory.pin, seen.identity)):
-            watts = max(watts, counted_w(slot.device, None))
+            watts = max(watts, counted_w(slot.device, None), slot.memory.above_w or 0.0)
         if slot.op is not None:
             watts = max(
                 watts, counted_w(slot.device, slot.op.after), counted_w(slot.device, slot.op.before)
@@ -256,6 +257,8 @@ class Reconciler:
             return
         if any(held.reason in _DOUBTS for held in decision.held):
             return  # Another machine may have answered: nothing is learned of the asset from it.
+        permitted_w = counted_w(slot.device, slot.seen.settings)
+        memory = note_permitted(memory, permitted_w, slot.device.type.nominal.power_w)
         if decision.converged:
             memory = note_converged(memory, decision.desired, slot.seen.settings)
         else:

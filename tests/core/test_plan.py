@@ -10,7 +10,14 @@ import pytest
 from control_plane.core.decide import Danger, Reason, Why
 from control_plane.core.fleet import Device, Site, SlotState
 from control_plane.core.memory import Memory, Pin
-from control_plane.core.observation import Identity, Observation, PoolSetting, Settings
+from control_plane.core.observation import (
+    Identity,
+    Observation,
+    PoolSetting,
+    Settings,
+    Unseen,
+    UnseenReason,
+)
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.plan import Plan, World, decide_all, make_plan, pinned
 from tests.core.builders import (
@@ -41,7 +48,7 @@ def sighted(one: Device, have: Settings | None = None) -> Observation:
     return seen(base, asset=one.asset, identity=identity)
 
 
-def world(*seen_ones: Observation, memories: Mapping[str, Memory] | None = None) -> World:
+def world(*seen_ones: Observation | Unseen, memories: Mapping[str, Memory] | None = None) -> World:
     return World(
         now_s=NOW_S,
         sightings={one.asset: one for one in seen_ones},
@@ -203,3 +210,15 @@ def test_a_pin_of_the_record_follows_the_record_and_one_set_by_hand_stays() -> N
         kept, pin=Pin(mac="02:00:00:00:00:99", serial=None, source="ann")
     )
     assert pinned(after, by_hand) is by_hand
+
+
+def test_a_silent_device_counts_at_nameplate_or_at_what_it_was_last_seen_permitted() -> None:
+    one = miner(1)
+    silent = Unseen(asset=one.asset, at_s=NOW_S, reason=UnseenReason.UNREACHABLE, detail="")
+
+    def counted(memory: Memory) -> float:
+        plan = plan_of(site((one,)), world(silent, memories={one.asset: memory}))
+        return plan.effect.before_w
+
+    assert counted(Memory(asset=one.asset)) == 3_500.0
+    assert counted(Memory(asset=one.asset, above_w=4_100.0)) == 4_100.0

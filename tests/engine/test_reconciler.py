@@ -181,6 +181,19 @@ def test_a_device_that_falls_silent_counts_at_what_it_may_draw(
     assert bench.counted_w < 100.0, "seen again, it counts at what it tells"
 
 
+def test_a_silent_device_counts_at_what_an_earlier_process_saw_it_permitted() -> None:
+    bench = Bench(settings(power_mode="high"), converged_memory())
+    bench.turn()
+    restarted = Bench(settings(), bench.slot.memory)
+    restarted.slot.seen = None
+    restarted.fall_silent()
+    assert restarted.counted_w == 4_100.0
+    restarted.sight(settings())
+    restarted.turn()
+    restarted.fall_silent()
+    assert restarted.counted_w == 3_500.0, "it was seen to be lower since"
+
+
 def test_a_lowering_that_has_become_a_raise_is_not_sent() -> None:
     bench = Bench(settings(power_mode="high"), fresh_memory())
 

@@ -53,6 +53,8 @@ class Oracle:
         self.epoch = 0
         self.site = site
         self.overlays: dict[str, tuple[Overlay, float]] = {}
+        self._dropped: list[tuple[Overlay, float]] = []
+        """What was taken off again, and when."""
         """Id → overlay and the wire time at which it was set; those in force."""
         self.devices: dict[str, Device] = {}
         self.released: dict[str, Device] = {}
@@ -112,6 +114,7 @@ class Oracle:
     def overlay_dropped(self, overlay: Overlay) -> None:
         """It is gone."""
         del self.overlays[overlay.id]
+        self._dropped.append((overlay, self.now()))
         self._owe_below(overlay)
 
     def _owe_below(self, overlay: Overlay) -> None:
@@ -188,7 +191,9 @@ class Oracle:
         recent_s = limits.HOLD_EFFECT_S + NOTICE_S
         if "another revision" in text and self.now() - self._accepted_s < recent_s:
             return
-        if any(self.now() - since_s < recent_s for _, since_s in self._over(device)):
+        nodes = facts.cover(self.site, device)
+        gone = [entry for entry in self._dropped if entry[0].node in nodes]
+        if any(self.now() - at_s < recent_s for _, at_s in (*self._over(device), *gone)):
             return
         self.violate("two guards", f"{device.asset}: the gate had to refuse: {text}")
 
