@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from control_plane.api.crd import definitions
 from control_plane.api.schema import file_name, schema_of
 from control_plane.api.v1alpha1 import DOCUMENTS, PLACEMENT_COLUMNS
 from control_plane.core import limits
@@ -23,6 +26,7 @@ from tools.drivers_page import drivers_page
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS = "docs/reference/schema/v1alpha1"
+CRDS = "manifests/crds"
 MADE = "<!-- Made by `make generate`. Do not edit. -->\n"
 
 CELLS = {
@@ -45,6 +49,12 @@ def files() -> Iterator[tuple[str, str]]:
     """Path → content of everything that is derived."""
     for _, kind in DOCUMENTS:
         yield f"{SCHEMAS}/{file_name(kind)}", json.dumps(schema_of(kind), indent=2) + "\n"
+    for name, definition in definitions().items():
+        text = yaml.dump(definition, Dumper=yaml.CSafeDumper, sort_keys=False, width=100)
+        yield (
+            f"{CRDS}/{name}",
+            "# Made by `make generate` from control_plane/api/objects.py. Do not edit.\n" + text,
+        )
     yield "docs/reference/schema.md", _schema_page()
     yield "docs/reference/errors.md", _errors_page()
     yield "docs/reference/limits.md", _limits_page()
@@ -215,10 +225,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
     check = parser.parse_args().check
     wanted = dict(files())
+    derived = [*(ROOT / SCHEMAS).glob("*.json"), *(ROOT / CRDS).glob("*.yaml")]
     stale = sorted(
-        str(path.relative_to(ROOT))
-        for path in (ROOT / SCHEMAS).glob("*.json")
-        if str(path.relative_to(ROOT)) not in wanted
+        name for name in (str(p.relative_to(ROOT)) for p in derived) if name not in wanted
     )
     for name, text in wanted.items():
         path = ROOT / name

@@ -15,9 +15,10 @@ F = TypeVar("F", bound=Callable[..., object])
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
-def _complete_sites(
+def complete_sites(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
+    """The sites of the inventory, for a shell that completes."""
     folder = Path(ctx.params.get("inventory") or "inventory") / "sites"
     names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
@@ -41,7 +42,7 @@ inventory = click.option(
 site = click.option(
     "--site",
     envvar="GRIDPLANE_SITE",
-    shell_complete=_complete_sites,
+    shell_complete=complete_sites,
     help="Site; may be left out where there is only one.  [env: GRIDPLANE_SITE]",
 )
 state = click.option(

@@ -6,7 +6,6 @@ holder of the fence writes what the engine does: its epoch is checked inside eac
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice, takewhile
 from typing import Any
@@ -30,6 +29,7 @@ from control_plane.engine.records import (
     RevisionRecord,
     ShownPlan,
 )
+from control_plane.inventory.bundle import DamagedBundle, pack, unpack
 
 _EVENTS_KEPT = 200_000
 _PLANS_KEPT = 20
@@ -94,7 +94,7 @@ class Store(Database):
         Raises:
             StoreError: another revision has its number; that one stays.
         """
-        blob = zlib.compress(msgspec.msgpack.encode(dict(files)), 6)
+        blob = pack(files)
         with self.transaction() as db:
             db.execute(
                 "INSERT INTO revision VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE "
@@ -121,8 +121,8 @@ class Store(Database):
         if not rows:
             raise StoreError(f"revision {digest[:12]} is not in the Store")
         try:
-            return msgspec.msgpack.decode(zlib.decompress(rows[0][0]), type=dict[str, bytes])
-        except (zlib.error, msgspec.DecodeError) as error:
+            return unpack(rows[0][0])
+        except DamagedBundle as error:
             raise self._damaged("revision", digest, error) from error
 
     def put_shown_plan(self, plan: ShownPlan) -> None:

@@ -1,0 +1,42 @@
+"""`gridplane render`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import yaml
+
+from control_plane.cli import options
+from control_plane.cli.exits import Exit
+from control_plane.cli.workplace import load_declared, pick_site
+from control_plane.inventory.bundle import render
+from control_plane.inventory.git import commit_of
+
+
+@click.command("render")
+@click.argument("site", required=False, shell_complete=options.complete_sites)
+@options.inventory
+@click.option(
+    "--namespace", default="gridplane", show_default=True, help="Namespace of the two objects."
+)
+def command(*, site: str | None, inventory: Path, namespace: str) -> int:
+    """Print a site's FleetRevision and Site as YAML, for `kubectl apply --server-side` or a GitOps tool.
+
+    The FleetRevision holds the site's files as written and is named by the SHA-256 of its bytes; it
+    never changes, and old ones are never deleted by who declares them. Site points to it.
+
+    \b
+    gridplane render ga-macon | kubectl apply --server-side -f -
+    gridplane render lab > deploy/lab.yaml
+    """
+    name = pick_site(inventory, site)
+    declared = load_declared(inventory, name)
+    objects = render(name, declared.files, namespace=namespace, commit=commit_of(inventory))
+    click.echo(
+        yaml.dump_all(
+            objects, Dumper=yaml.CSafeDumper, sort_keys=False, explicit_start=True, width=4096
+        ),
+        nl=False,
+    )
+    return Exit.OK
