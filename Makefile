@@ -89,11 +89,19 @@ generate: venv ## write schemas and reference pages from control_plane/api
 	$(call step,generate,$(VENV)/bin/python -m tools.generate)
 
 .PHONY: test-fast test
-test-fast: venv ## tests that need neither root nor other environments (ARGS="-k pool")
-	@$(VENV)/bin/python -m pytest -m 'not slow and not clients' $(ARGS)
+test-fast: venv ## tests that need neither root, Go nor other environments (ARGS="-k pool")
+	@$(VENV)/bin/python -m pytest -m 'not slow and not clients and not lab' $(ARGS)
 
-test: check venv-clients ## the gate: check, then every test
+# The programs that the tests of tests/lab run; cold, they take a quarter of an hour to build.
+LAB_PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok
+
+test: check venv-clients ## the gate: check, then every test; builds what `gridplane lab` runs
+	@$(VENV)/bin/python -m tools.build $(LAB_PROGRAMS)
 	@$(VENV)/bin/python -m pytest $(ARGS)
+
+.PHONY: tools
+tools: venv ## the real programs that `gridplane lab` runs, from source (ARGS="etcd kube-apiserver")
+	@$(VENV)/bin/python -m tools.build $(ARGS)
 
 .PHONY: campaign bench demo
 campaign: venv ## the long randomised runs (ARGS are passed on)

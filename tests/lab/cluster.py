@@ -1,0 +1,65 @@
+"""kubectl as a test speaks to it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from control_plane.lab.programs import find
+
+_QUOTED = 2_000
+"""Characters of a refusal that are shown: it may repeat the whole object."""
+
+
+class Refused(Exception):
+    """The API server, or kubectl, said no."""
+
+
+class Cluster:
+    """One kubeconfig and one namespace."""
+
+    def __init__(self, kubeconfig: Path, namespace: str = "default") -> None:
+        self._kubeconfig, self.namespace = kubeconfig, namespace
+
+    def run(self, *arguments: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            [
+                find("kubectl"), f"--kubeconfig={self._kubeconfig}",
+                f"--namespace={self.namespace}", *arguments,
+            ],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise Refused((done.stderr.strip() or done.stdout.strip())[:_QUOTED])
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.run(*arguments, "-o", "json"))
+
+    def apply(self, thing: Mapping[str, Any], *more: str) -> Any:
+        """Server-side apply; what the server made of it.
+
+        Raises:
+            Refused: with the server's own words.
+        """
+        said = self.run(
+            "apply", "--server-side", "--field-manager=test", "-f", "-", "-o", "json", *more,
+            stdin=json.dumps(thing),
+        )  # fmt: skip
+        return json.loads(said)
+
+
+def thing(kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "gridplane.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": dict(spec),
+    }
