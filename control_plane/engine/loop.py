@@ -359,15 +359,16 @@ class Engine:
         """What is looked at across devices: incidents, the rollout, holds that ran out."""
         if not self.reconciler.admits:
             self.reconciler.admits = all(s.sighting is not None for s in self.slots.values())
-        self._roster.push_below(self.incidents.watch(self.slots))
         runner = self._roster.rollout
-        if (
-            runner is not None
-            and self.reconciler.admits
-            and not self._is_interrupted(runner)
-            and runner.advance(self.slots, self._poller)
-        ):
-            self._roster.keep_rollout(runner)
+        interrupted = runner is not None and self._is_interrupted(runner)
+        self._roster.push_below(self.incidents.watch(self.slots))
+        if runner is not None and self.reconciler.admits:
+            if interrupted or self._is_interrupted(runner):
+                changed = runner.interrupt()
+            else:
+                changed = runner.advance(self.slots, self._poller)
+            if changed:
+                self._roster.keep_rollout(runner)
         now_s = self._clock.wall_s()
         for overlay in self.reconciler.overlays:
             if overlay.kind is OverlayKind.MAINTENANCE_HOLD and overlay.is_expired(now_s):

@@ -125,6 +125,22 @@ class RolloutRunner:
             return False
         return self._judge(treated, self._control, slots, poller)
 
+    def interrupt(self) -> bool:
+        """An incident covers the open wave: nothing that was seen meanwhile speaks for or against it.
+
+        Its soak begins anew once the incident is over; machines that come back have to ramp first.
+
+        Returns:
+            True if the rollout changed: the caller keeps it.
+        """
+        self._control = None
+        if self.rollout.state is not RolloutState.SOAKING:
+            return False
+        self.rollout = msgspec.structs.replace(
+            self.rollout, state=RolloutState.RUNNING, soak_until_s=None
+        )
+        return True
+
     def proceed(self, by: str) -> bool:
         """A person wants a halted rollout to go on."""
         if self.rollout.state is not RolloutState.HALTED:

@@ -316,3 +316,24 @@ def test_until_its_wave_only_the_intent_of_a_device_is_old() -> None:
         assert (device_.feed, device_.address) == (declared.feed, declared.address)
         assert (device_.intent.power_mode, device_.intent.owner) == ("low", "own")
         assert runner.place(declared)[0] is device_
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["one process", "a new process"])
+def test_a_soak_that_an_incident_broke_into_begins_anew(restarts: bool) -> None:
+    floor = Floor()
+    written = floor.members()
+    for asset in written:
+        floor.write(asset)
+    floor.advance()
+    floor.clock.now_s += SETTLE_S
+    assert floor.runner.interrupt()
+    assert not floor.runner.interrupt(), "there is no soak any more"
+    if restarts:
+        floor.restart()
+    # Power is back, everything ramps: nothing may be judged by that.
+    floor.hash_at(floor.slots, 0.0)
+    floor.advance()
+    assert floor.state == (RolloutState.SOAKING, 1)
+    floor.hash_at(floor.slots, HEALTHY_THS)
+    _pass_soak(floor)
+    assert floor.state == PASSED
