@@ -86,12 +86,12 @@ class Loads:
     def binding(self, feed: str, *, extra_w: float) -> str | None:
         """The first node, from the leaf up, that `extra_w` more would push over; `None` if all fit."""
         for node in self._paths[feed]:
-            if self._sums[node] + extra_w > self._usable[node] + _TOLERANCE_W:
+            if self._sums[node] + extra_w > self._usable[node] + TOLERANCE_W:
                 return node
         return None
 
 
-_TOLERANCE_W = 0.5
+TOLERANCE_W = 0.5
 """Below the resolution of any nameplate: absorbs the rounding of long float sums."""
 
 

@@ -54,7 +54,7 @@ from control_plane.core.observation import (
 from control_plane.core.overlay import Overlay, covering
 from control_plane.core.plan import later_raise, raise_wish
 from control_plane.core.ports import Clock, Secrets
-from control_plane.core.power import Loads, admit, counted_w
+from control_plane.core.power import TOLERANCE_W, Loads, admit, counted_w
 from control_plane.core.verify import OPEN_STAGES, Operation, Stage, progress
 from control_plane.engine.bugs import Bugs, in_words
 from control_plane.engine.gate import Gate, Intent, WritePermit, describe
@@ -245,9 +245,7 @@ class Reconciler:
             in_flight=slot.op is not None,
             assigned=slot.assigned,
             approved=frozenset(field for who, field in self.approved if who == owner),
-            over_cap=any(
-                self.loads.headroom_w(node) < 0 for node in slot.path if node in self.site.feeds
-            ),
+            over_cap=self._is_over(slot),
             incident=self._incident_of(slot),
         )
 
@@ -371,8 +369,17 @@ class Reconciler:
         fresh = decision.steps[0] if decision.steps else None
         if fresh is None or (fresh.change, fresh.why) != (step.change, step.why):
             return None
-        is_admitted = not fresh.raises or fresh.after_w <= slot.reserved_w
-        return fresh if is_admitted else None
+        # Admitted a moment ago; since then a neighbour may have woken up by itself.
+        fits = fresh.after_w <= slot.reserved_w and not self._is_over(slot)
+        return fresh if fits or not fresh.raises else None
+
+    def _is_over(self, slot: Slot) -> bool:
+        """Whether a node above the device counts more than it may; an admitted raise counts already."""
+        return any(
+            self.loads.headroom_w(node) < -TOLERANCE_W
+            for node in slot.path
+            if node in self.site.feeds
+        )
 
     def _refused(self, slot: Slot, step: Step, reason: str) -> None:
         """The gate said no: once it is a hold that just came, again and again it is latched."""

@@ -207,6 +207,22 @@ def test_a_lowering_that_has_become_a_raise_is_not_sent() -> None:
     assert bench.machine.written == [SetPowerMode("normal")], "admitted as the raise that it is"
 
 
+def test_a_raise_whose_headroom_a_neighbour_took_since_it_was_admitted_is_not_sent() -> None:
+    bench = Bench(settings(power_mode="low"), fresh_memory())
+    feed = bench.slot.device.feed
+
+    def a_neighbour_wakes_up() -> None:
+        bench.loads.count("neighbour", feed, bench.loads.headroom_w(feed) + 1_000.0)
+
+    bench.machine.before_look = a_neighbour_wakes_up
+    bench.turn(raises=True)
+    assert bench.machine.written == []
+    bench.machine.before_look = lambda: None
+    bench.loads.count("neighbour", feed, 0.0)
+    bench.turn(raises=True)
+    assert bench.machine.written == [SetPowerMode("normal")]
+
+
 def test_writes_that_did_not_leave_cost_neither_tries_nor_flash() -> None:
     bench = Bench(settings(pools=FOREIGN_POOLS), converged_memory())
     bench.machine.outcome = Failed("unreachable", retryable=True)
