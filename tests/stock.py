@@ -32,7 +32,7 @@ def stock_plan(name: str) -> Plan:
     site, path = loaded.fleet.sites[name], ROOT / f"examples/floor/{name}.yaml"
     floor = load_floor(path) if path.exists() else Floor()
     sim = build_site(site, clock=ManualSimClock(), start="stock", floor=floor)
-    stands = {one: other for pair in floor.swapped for one, other in (pair, pair[::-1])}
+    stands = floor.standing()
     capabilities = all_capabilities()
     sightings = {
         d.asset: seen(d, stands.get(d.asset, d.asset), sim, capabilities[d.intent.family].reads)

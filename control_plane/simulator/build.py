@@ -239,7 +239,7 @@ def _fed(site: Site, wanted: Mapping[str, Settings], floor: Floor) -> dict[str, 
 
     A machine that stands in another's slot draws from the feed of that slot.
     """
-    stands = {slot: machine for pair in floor.swapped for slot, machine in (pair, pair[::-1])}
+    stands = floor.standing()
     loads = Loads(site)
     wishes = []
     for device in site.devices:

@@ -24,6 +24,10 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     outdated_racks: tuple[str, ...] = ()
     """Racks whose machines still use the worker names of last year."""
 
+    def standing(self) -> dict[str, str]:
+        """Slot's asset → machine that stands there, for the swapped ones."""
+        return {slot: machine for pair in self.swapped for slot, machine in (pair, pair[::-1])}
+
 
 def load_floor(path: Path) -> Floor:
     """Read a floor file.

@@ -266,7 +266,7 @@ def test_the_example_floor_is_within_every_cap_also_where_machines_stand_in_othe
     site = loaded.fleet.sites["ga-macon"]
     floor = load_floor(ROOT / "examples" / "floor" / "ga-macon.yaml")
     sim = build(site, floor=floor)
-    stands = {slot: machine for pair in floor.swapped for slot, machine in (pair, pair[::-1])}
+    stands = floor.standing()
     loads = Loads(site)
     for device in site.devices:
         machine = stands.get(device.asset, device.asset)
