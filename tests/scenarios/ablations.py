@@ -152,6 +152,10 @@ FREEZE = {
     "decision": (deciding, "freeze_on", nothing),
     "gate": (gating, "freeze_on", nothing),
 }
+HEADROOM = {
+    "admission": (reconciling, "admit", _admit_all),
+    "before the write": (Reconciler, "_is_over", lambda *_: False),
+}
 ABLATIONS: tuple[Ablation, ...] = (
     ablation("hold: decision", lambda: [HOLD["decision"]], "two guards"),
     ablation("hold: gate and permit", lambda: [HOLD["gate"]], "hold"),
@@ -171,7 +175,9 @@ ABLATIONS: tuple[Ablation, ...] = (
         lambda: [(deciding, "_change_for", _no_pools), (Gate, "_pool_refusal", nothing)],
         "zero pools",
     ),
-    ablation("headroom", lambda: [(reconciling, "admit", _admit_all)], "cap"),
+    ablation("headroom: admission", lambda: [HEADROOM["admission"]]),
+    ablation("headroom: before the write", lambda: [HEADROOM["before the write"]]),
+    ablation("headroom: all", HEADROOM.values, "cap"),
     ablation("released devices count", lambda: [(Loads, "count_released", nothing)], "cap"),
     ablation("budgets", lambda: [(Budgets, "acquire", _take_anyway)], "budget"),
     ablation(

@@ -6,12 +6,18 @@ import pytest
 
 from tests.scenarios.ablations import ABLATIONS, try_ablation
 
-QUICK = {"fence", "hold: gate and permit", "headroom", "budgets", "zero pools: planner and gate"}
+QUICK = {
+    "fence",
+    "hold: gate and permit",
+    "headroom: all",
+    "budgets",
+    "zero pools: planner and gate",
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", sorted(QUICK), ids=[name.replace(" ", "-") for name in sorted(QUICK)]
+    "name", sorted(QUICK), ids=[name.replace(": ", "-").replace(" ", "-") for name in sorted(QUICK)]
 )
 def test_seeds_notice_a_safeguard_that_is_missing(name: str) -> None:
     [ablation] = [a for a in ABLATIONS if a.name == name]
