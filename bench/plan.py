@@ -41,7 +41,8 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
 
 def child(root: str) -> None:
     """Load every site and plan each against a floor where every device has other pools."""
-    from control_plane.core.plan import World, make_plan
+    from control_plane.core.plan import make_plan
+    from control_plane.core.world import World
     from control_plane.drivers.registry import all_capabilities
     from control_plane.inventory.load import load
 

@@ -14,7 +14,8 @@ from control_plane.core.observation import (
     Settings,
     Telemetry,
 )
-from control_plane.core.plan import Plan, World, make_plan
+from control_plane.core.plan import Plan, make_plan
+from control_plane.core.world import World
 from control_plane.drivers.registry import all_capabilities
 from control_plane.inventory.load import load
 from control_plane.simulator.build import build_site

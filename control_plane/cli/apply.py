@@ -22,8 +22,9 @@ from control_plane.core.digest import short
 from control_plane.core.plan import make_plan
 from control_plane.core.rollout import RolloutState
 from control_plane.engine.accept import Proposal, accept
-from control_plane.engine.loop import Engine, Pace, Progress
+from control_plane.engine.loop import Engine, Pace
 from control_plane.engine.records import Approval, RevisionRecord, ShownPlan
+from control_plane.engine.standing import Progress
 from control_plane.inventory.git import commit_of
 from control_plane.views.plan import render_plan
 

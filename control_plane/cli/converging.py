@@ -15,7 +15,8 @@ from control_plane.cli.progress import ProgressLine, TimeLeft
 from control_plane.cli.workplace import Workplace, keep_what_is, run_async
 from control_plane.core.fleet import Site
 from control_plane.engine.fence import Fence
-from control_plane.engine.loop import Engine, Pace, Progress
+from control_plane.engine.loop import Engine, Pace
+from control_plane.engine.standing import Progress
 from control_plane.views.table import counted
 
 _FORCE_AFTER = 2

@@ -25,8 +25,9 @@ from control_plane.cli.workplace import Declared, Workplace, keep_what_is, load_
 from control_plane.core.plan import Plan, make_plan
 from control_plane.core.rollout import RolloutState
 from control_plane.engine.accept import Proposal, accept
-from control_plane.engine.loop import Engine, Progress
+from control_plane.engine.loop import Engine
 from control_plane.engine.records import ShownPlan
+from control_plane.engine.standing import Progress
 from control_plane.inventory.git import commit_of
 from control_plane.simulator.control import SOCKET, ControlClient
 from control_plane.simulator.serve import MAP

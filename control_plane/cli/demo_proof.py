@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from control_plane.cli.workplace import Workplace
-from control_plane.core.decide import Reason
+from control_plane.core.decision import Reason
 from control_plane.core.fleet import Site
 from control_plane.core.plan import Plan
 from control_plane.engine.loop import Engine
@@ -46,7 +46,7 @@ class Stage(NamedTuple):
 def _is_repaired(engine: Engine, asset: str) -> bool:
     slot = engine.slots[asset]
     pools = slot.seen.settings.pools if slot.seen else None
-    return asset in engine.reconciler.written and pools == slot.device.desired().pools
+    return asset in engine.reconciler.operations.written and pools == slot.device.desired().pools
 
 
 class Proof(NamedTuple):

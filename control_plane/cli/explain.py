@@ -12,7 +12,7 @@ from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.workplace import Workplace, load_declared, pick_site
 from control_plane.core.overlay import covering, nodes_above
-from control_plane.core.plan import decide_all, pinned
+from control_plane.core.world import decide_all, pinned
 from control_plane.views.explain import Explanation, path_of, render_explanation
 
 _LAST = 5

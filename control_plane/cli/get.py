@@ -14,12 +14,13 @@ from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit
 from control_plane.cli.nodes import check_node, names_below
 from control_plane.cli.workplace import Workplace, load_declared, pick_site
-from control_plane.core.decide import Decision
+from control_plane.core.decision import Decision
 from control_plane.core.digest import short
 from control_plane.core.fleet import Site
 from control_plane.core.observation import Observation
 from control_plane.core.overlay import nodes_above
-from control_plane.core.plan import World, decide_all, make_plan
+from control_plane.core.plan import make_plan
+from control_plane.core.world import World, decide_all
 from control_plane.engine.gate import describe
 from control_plane.engine.records import RevisionRecord
 from control_plane.views.table import power, span, table

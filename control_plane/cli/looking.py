@@ -12,7 +12,7 @@ from control_plane.cli.progress import ProgressLine
 from control_plane.cli.workplace import Declared, Workplace, run_async
 from control_plane.core.fleet import Site
 from control_plane.core.observation import Observation, Sighting, Unseen, UnseenReason
-from control_plane.core.plan import World
+from control_plane.core.world import World
 from control_plane.engine.records import Approval
 from control_plane.engine.slots import Slot
 from control_plane.engine.sweep import slots_of, sweep

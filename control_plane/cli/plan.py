@@ -18,7 +18,8 @@ from control_plane.core.digest import short
 from control_plane.core.errors import DeclarationError
 from control_plane.core.fleet import Site
 from control_plane.core.observation import Observation, Settings
-from control_plane.core.plan import Plan, World, make_plan
+from control_plane.core.plan import Plan, make_plan
+from control_plane.core.world import World
 from control_plane.engine.accept import is_shrunk
 from control_plane.engine.records import Approval, ShownPlan
 from control_plane.inventory.git import files_at

@@ -15,7 +15,7 @@ from control_plane.cli.saying import Saying
 from control_plane.cli.workplace import confirm
 from control_plane.core.memory import Pin
 from control_plane.core.observation import Identity, Observation
-from control_plane.core.plan import pinned
+from control_plane.core.world import pinned
 from control_plane.engine.records import Order, OrderKind
 from control_plane.views.table import table
 

@@ -22,7 +22,7 @@ import msgspec
 from control_plane.cli.exits import Exit, Stop
 from control_plane.core.errors import DeclarationError
 from control_plane.core.fleet import Site
-from control_plane.core.plan import World
+from control_plane.core.world import World
 from control_plane.engine.adapters import SystemClock
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.edges import Edges

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import msgspec
 
 from control_plane.core import limits
-from control_plane.core.decide import Danger, nameplate_ths
-from control_plane.core.diff import permitted_w
+from control_plane.core.decision import Danger
+from control_plane.core.diff import nameplate_ths, permitted_w
 from control_plane.core.fleet import Device, DeviceKind, Site
 from control_plane.core.observation import Field, Settings
 from control_plane.core.power import counted_w

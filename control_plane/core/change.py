@@ -11,7 +11,7 @@ from typing import assert_never
 
 import msgspec
 
-from control_plane.core.observation import Field, PoolSetting
+from control_plane.core.observation import Field, PoolSetting, Settings
 
 
 class SetPools(msgspec.Struct, frozen=True, tag="set_pools"):
@@ -84,6 +84,48 @@ def kind_of(change: Change) -> ChangeKind:
             return ChangeKind.REBOOT
         case _:
             assert_never(change)
+
+
+def fields_written(change: Change, before: Settings) -> frozenset[Field]:
+    """The fields that a change writes: waking to another mode writes the mode too."""
+    match change:
+        case SetPools():
+            return frozenset({Field.POOLS})
+        case SetPowerMode():
+            return frozenset({Field.POWER_MODE})
+        case SetPowerLimit():
+            return frozenset({Field.POWER_LIMIT_W})
+        case StartMining(power_mode=mode) if mode is not None and mode != before.power_mode:
+            return frozenset({Field.MINING, Field.POWER_MODE})
+        case StartMining() | StopMining():
+            return frozenset({Field.MINING})
+        case RestartMining() | Reboot():
+            return frozenset()
+        case _:
+            assert_never(change)
+
+
+def settings_after(before: Settings, change: Change) -> Settings:
+    """The settings as they should read after a change.
+
+    A limit that was in force in one mode says nothing about another (asic-devices, trap 13): with a
+    new mode it is unknown, so that the step counts at the mode's full watts.
+    """
+    match change:
+        case SetPools(pools=pools):
+            return msgspec.structs.replace(before, pools=pools)
+        case SetPowerMode(power_mode=mode):
+            return msgspec.structs.replace(before, power_mode=mode, power_limit_w=None)
+        case SetPowerLimit(power_limit_w=watts):
+            return msgspec.structs.replace(before, power_limit_w=watts)
+        case StopMining():
+            return msgspec.structs.replace(before, mining=False)
+        case StartMining(power_mode=mode):
+            return msgspec.structs.replace(
+                before, mining=True, power_mode=mode or before.power_mode, power_limit_w=None
+            )
+        case _:
+            return before
 
 
 class Disturbance(StrEnum):

@@ -52,6 +52,11 @@ def permitted_w(kind: DeviceType, settings: Settings) -> float:
     return watts
 
 
+def nameplate_ths(device: Device, settings: Settings) -> float:
+    """Nameplate TH/s of this unit at the settings; unknown settings count as running."""
+    return 0.0 if settings.mining is False else device.hashrate_at(settings.power_mode)
+
+
 def differences(device: Device, desired: Settings, seen: Observation) -> tuple[Difference, ...]:
     """All fields that are declared, known and not equal, in the order of `Field`."""
     found = []

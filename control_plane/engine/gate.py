@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import msgspec
 
 from control_plane.core import limits
-from control_plane.core.change import ChangeKind, SetPools, StopMining, kind_of
-from control_plane.core.decide import Step, Why, fields_written
+from control_plane.core.change import ChangeKind, SetPools, StopMining, fields_written, kind_of
+from control_plane.core.decision import Step, Why
 from control_plane.core.errors import FenceLost, StoreBusy, StoreError
 from control_plane.core.fleet import Site
 from control_plane.core.observation import Field, Observation, PoolSetting

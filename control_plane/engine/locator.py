@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from control_plane.core.decide import Reason
+from control_plane.core.decision import Reason
 from control_plane.core.errors import ControlPlaneError
 from control_plane.core.observation import Identity, UnseenReason
 from control_plane.core.ports import Clock, Secrets

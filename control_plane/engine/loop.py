@@ -10,14 +10,13 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle, islice
 
 from control_plane.core import limits
 from control_plane.core.errors import ControlPlaneError, StoreBusy
 from control_plane.core.fleet import Site
-from control_plane.core.overlay import OverlayKind
 from control_plane.core.power import Loads
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.edges import Edges
@@ -32,10 +31,11 @@ from control_plane.engine.queue import Priority
 from control_plane.engine.reconciler import Reconciler
 from control_plane.engine.records import EngineStatus
 from control_plane.engine.revisions import Revisions
-from control_plane.engine.rollouts import RolloutRunner, is_actionable
 from control_plane.engine.roster import Roster
 from control_plane.engine.slots import Slot
+from control_plane.engine.standing import Progress, Standing
 from control_plane.engine.store import Store
+from control_plane.engine.watch import Watch
 from control_plane.engine.world import approvals_of
 
 _TICK_S = 0.25
@@ -64,30 +64,6 @@ class Pace:
 
     interval_s: float = limits.POLL_INTERVAL_S
     concurrency: int = limits.POLL_CONCURRENCY
-
-
-@dataclass(slots=True, kw_only=True)
-class Progress:
-    """Where the engine stands, for people."""
-
-    devices: int = 0
-    seen: int = 0
-    converged: int = 0
-    actionable: int = 0
-    in_flight: int = 0
-    waiting: int = 0
-    """Operations that were accepted and wait for their evidence."""
-    wave: int = 0
-    waves: int = 0
-    later: int = 0
-    """Devices that later waves will reach."""
-    rollout: str = ""
-    """State of the rollout; empty without one."""
-    incidents: int = 0
-    pages: Sequence[str] = ()
-    """Texts of the last ones."""
-    paged: int = 0
-    """Pages since the start."""
 
 
 class Engine:
@@ -135,20 +111,21 @@ class Engine:
             loads=Loads(declared),
             incident_of=self.incidents.of,
         )
+        self._sights = sights = self.reconciler.sights
         self._poller = Poller(
             clock=edges.clock,
             rng=edges.rng,
             secrets=edges.secrets,
-            sighted=self.reconciler.sighted,
+            sighted=sights.sighted,
             interval_s=self._pace.interval_s,
             concurrency=self._pace.concurrency,
         )
-        self.reconciler.poller = self._poller
+        sights.poller = self._poller
         self._locator = Locator(
             clock=edges.clock,
             secrets=edges.secrets,
             found=self._located,
-            failed=self.reconciler.broke,
+            failed=sights.broke,
         )
         self._roster = Roster(
             site=declared,
@@ -169,9 +146,23 @@ class Engine:
             journal=self.journal,
             poller=self._poller,
         )
+        self._watch = Watch(
+            clock=edges.clock,
+            journal=self.journal,
+            roster=self._roster,
+            reconciler=self.reconciler,
+            incidents=self.incidents,
+            poller=self._poller,
+        )
+        self._standing = Standing(
+            roster=self._roster,
+            reconciler=self.reconciler,
+            incidents=self.incidents,
+            journal=self.journal,
+            watch=self._watch,
+        )
         self._heard_s = record.accepted_at_s
         self._taken_up_s = 0.0
-        self._paged_holds: set[str] = set()
         self._busy_since_s: float | None = None
         """Wire time since which another process has the Store."""
         self._paged_busy = False
@@ -258,7 +249,7 @@ class Engine:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _judge(self) -> None:
-        queue = self.reconciler.queue
+        queue = self._sights.queue
         while True:
             await queue.wait()
             for _ in range(_JUDGE_SLICE):
@@ -266,7 +257,7 @@ class Engine:
                 if slot is None:
                     break
                 if slot.asset in self.slots:
-                    self.reconciler.spared(slot, self.reconciler.judge)
+                    self._sights.spared(slot, self.reconciler.judge)
             await asyncio.sleep(0)
 
     async def _locate(self) -> None:
@@ -299,7 +290,7 @@ class Engine:
                 with self._store.transaction():
                     self._store.check_fence(self._epoch)
                     if watches:
-                        self._watch()
+                        self._watch.look()
                     if self._store.changed() != self._changed:
                         rotation = self._hear(rotation)
                     if beats:
@@ -344,7 +335,7 @@ class Engine:
     def _rotate(self, rotation: Iterator[str]) -> None:
         """The slow hand: telemetry to the Store, and a fresh judgement of every device in its turn."""
         count = len(self.slots)
-        news = [self.reconciler.news.pop(a) for a in list(self.reconciler.news)[:_NEWS_PER_TICK]]
+        news = [self._sights.news.pop(a) for a in list(self._sights.news)[:_NEWS_PER_TICK]]
         turn = [
             self.slots[asset]
             for asset in islice(rotation, _share(count, _TELEMETRY_FLUSH_S))
@@ -353,42 +344,7 @@ class Engine:
         self.journal.sightings(s.sighting for s in (*news, *turn) if s.sighting is not None)
         for slot in turn[: _share(count, _REJUDGE_S)]:
             if slot.sighting is not None:
-                self.reconciler.queue.push(slot.asset, slot, Priority.FIRST_SYNC)
-
-    def _watch(self) -> None:
-        """What is looked at across devices: incidents, the rollout, holds that ran out."""
-        if not self.reconciler.admits:
-            self.reconciler.admits = all(s.sighting is not None for s in self.slots.values())
-        runner = self._roster.rollout
-        interrupted = runner is not None and self._is_interrupted(runner)
-        self._roster.push_below(self.incidents.watch(self.slots))
-        if runner is not None and self.reconciler.admits:
-            if interrupted or self._is_interrupted(runner):
-                changed = runner.interrupt()
-            else:
-                changed = runner.advance(self.slots, self._poller)
-            if changed:
-                self._roster.keep_rollout(runner)
-        now_s = self._clock.wall_s()
-        for overlay in self.reconciler.overlays:
-            if overlay.kind is OverlayKind.MAINTENANCE_HOLD and overlay.is_expired(now_s):
-                self._page_expired(overlay.id, overlay.node, overlay.owner)
-
-    def _is_interrupted(self, runner: RolloutRunner) -> bool:
-        """Whether an incident covers devices of the open wave: no gate can tell its cause from another."""
-        return bool(self.incidents.open) and any(
-            self.incidents.of(slot) is not None for slot in runner.treated(self.slots)
-        )
-
-    def _page_expired(self, overlay_id: str, node: str, owner: str) -> None:
-        if overlay_id in self._paged_holds:
-            return
-        self._paged_holds.add(overlay_id)
-        self.journal.page(
-            f"maintenance hold of {owner} on {node} has expired and still holds: "
-            f"release it with `gridplane release {overlay_id}`",
-            node=node,
-        )
+                self._sights.queue.push(slot.asset, slot, Priority.FIRST_SYNC)
 
     # --- what others say -------------------------------------------------------------------------
 
@@ -417,48 +373,14 @@ class Engine:
 
     def progress(self) -> Progress:
         """Where the engine stands now."""
-        seen = converged = actionable = 0
-        for slot in self.slots.values():
-            seen += slot.sighting is not None
-            if slot.decision is not None:
-                converged += slot.decision.converged
-                actionable += bool(slot.decision.steps) and is_actionable(slot)
-        rollout = self._roster.rollout.rollout if self._roster.rollout else None
-        return Progress(
-            devices=len(self.slots),
-            seen=seen,
-            converged=converged,
-            actionable=actionable,
-            in_flight=self.reconciler.budgets.total,
-            waiting=len(self.reconciler.open),
-            wave=rollout.wave + 1 if rollout and rollout.waves else 0,
-            waves=len(rollout.waves) if rollout else 0,
-            later=rollout.waves[-1] - rollout.waves[rollout.wave]
-            if rollout and rollout.waves
-            else 0,
-            rollout=rollout.state if rollout else "",
-            incidents=len(self.incidents.open),
-            pages=tuple(self.journal.pages),
-            paged=self.journal.paged,
-        )
+        return self._standing.progress()
 
     def is_quiet(self) -> bool:
         """Whether nothing is left to do: the end of `apply`."""
-        reconciler = self.reconciler
-        if reconciler.open or reconciler.queue.has_news or reconciler.queue.parked:
-            return False
-        runner = self._roster.rollout
-        if not reconciler.admits or (
-            runner is not None and runner.is_open and not self._is_interrupted(runner)
-        ):
-            return False
-        # A routine look is under way somewhere at any moment: only writes count.
-        return not reconciler.budgets.total and all(
-            s.decision is not None and not is_actionable(s) for s in self.slots.values()
-        )
+        return self._standing.is_quiet()
 
     def _beat(self) -> None:
-        if not self.reconciler.queue.has_news:
+        if not self._sights.queue.has_news:
             self._taken_up_s = self._heard_s
         now = self.progress()
         self._store.put_status(

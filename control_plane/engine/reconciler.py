@@ -1,4 +1,4 @@
-"""From a sighting to a verified write, for one device at a time.
+"""From what was seen of a device to a write, for one device at a time.
 
 Level-triggered: whatever woke a device up, it is judged by what it is now. A write is decided from
 a fresh FULL look, passes the gate, is sent at most once and then followed by looking.
@@ -14,18 +14,15 @@ import msgspec
 from control_plane.core import limits
 from control_plane.core.change import (
     ChangeKind,
-    Disturbance,
     Failed,
     InProgress,
     Outcome,
-    RefusedByDevice,
     StopMining,
-    kind_of,
 )
-from control_plane.core.decide import Context, Decision, Held, Reason, Step, Why, decide
-from control_plane.core.diff import equal, unreadable
+from control_plane.core.decide import decide
+from control_plane.core.decision import Context, Decision, Held, Reason, Step, Why
+from control_plane.core.diff import equal
 from control_plane.core.errors import (
-    ControlPlaneError,
     DeclarationError,
     FenceLost,
     StoreBusy,
@@ -33,48 +30,34 @@ from control_plane.core.errors import (
 )
 from control_plane.core.fleet import Site
 from control_plane.core.memory import (
-    is_other,
     note_converged,
     note_drift,
     note_equal,
     note_permitted,
-    note_unwritten,
-    note_write,
 )
 from control_plane.core.observation import (
     Depth,
     Field,
     Observation,
-    Settings,
-    Sighting,
-    Unseen,
-    UnseenReason,
-    merged,
 )
 from control_plane.core.overlay import Overlay, covering
-from control_plane.core.plan import later_raise, raise_wish
 from control_plane.core.ports import Clock, Secrets
 from control_plane.core.power import TOLERANCE_W, Loads, admit, counted_w
-from control_plane.core.verify import OPEN_STAGES, Operation, Stage, progress
-from control_plane.engine.bugs import Bugs, in_words
-from control_plane.engine.gate import Gate, Intent, WritePermit, describe
+from control_plane.core.verify import Operation
+from control_plane.core.world import later_raise, raise_wish
+from control_plane.engine.bugs import in_words
+from control_plane.engine.gate import Gate, Intent, WritePermit
 from control_plane.engine.journal import Journal
-from control_plane.engine.poller import Poller, look, target_of
-from control_plane.engine.queue import KeyedQueue, Priority
+from control_plane.engine.operations import FOLLOW_UP_S, RETRY_S, Operations
+from control_plane.engine.poller import look, target_of
+from control_plane.engine.queue import Priority
 from control_plane.engine.secrets import missing_secret
-from control_plane.engine.slots import Budgets, Slot
-
-_REBOOT_SLACK_S = 120.0
-"""Uptime may lag behind wall time by that much before a reboot is suspected."""
-_FOLLOW_UP_S = (2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
-"""Device seconds between looks after a write; the last one repeats."""
-_MIN_FOLLOW_UP_WIRE_S = 0.25
-_RETRY_S = 30.0
-"""Device seconds before a failed write is decided again; doubles per attempt."""
+from control_plane.engine.sights import Sights
+from control_plane.engine.slots import Slot
 
 
 class Reconciler:
-    """Decides, writes and verifies; owns the loads, budgets and open operations of a site."""
+    """Decides and writes; what it goes by are the sights, what it began are the operations."""
 
     def __init__(
         self,
@@ -92,121 +75,30 @@ class Reconciler:
         self._secrets = secrets
         self._gate = gate
         self._journal = journal
-        self._bugs = Bugs(journal)
-        self.loads = loads
-        self.budgets = Budgets(site)
-        self.queue: KeyedQueue[Slot] = KeyedQueue()
-        self.poller: Poller | None = None
+        self.sights = Sights(clock=clock, journal=journal, loads=loads)
+        self.operations = Operations(site=site, clock=clock, journal=journal, sights=self.sights)
         self.overlays: tuple[Overlay, ...] = ()
         self.approved: frozenset[tuple[str, Field]] = frozenset()
         self._incident_of = incident_of
-        self.open: dict[str, Slot] = {}
-        """Devices with an open operation."""
         self.wishes: dict[str, Slot] = {}
         self.retrying: dict[str, Slot] = {}
         """Devices whose next write waits for its back-off."""
-        self.news: dict[str, Slot] = {}
-        """Devices whose settings, or whose silence, other processes have not been told yet."""
         self.admits = False
         """Raises wait until every device was looked at: the best J/TH goes first, not the first seen."""
         self.draining = False
         """No new writes: the process is about to stop, or lost its fence."""
         self.failure: Exception | None = None
         """Why it drains, if not by a person's wish."""
-        self.written: set[str] = set()
-        """Devices that this process has written to."""
-        self.opened: Callable[[Operation], None] | None = None
-        """Told of every operation that begins: the rollout judges its wave by them."""
         self.acts: asyncio.TaskGroup | None = None
         """Where writes run; set before the first judgement."""
         self._pending: list[tuple[Intent, asyncio.Future[Operation | str]]] = []
-
-    # --- what was seen -----------------------------------------------------------------------------
-
-    def spared(self, slot: Slot, act: Callable[[Slot], None]) -> None:
-        """Do something about one device; a bug of ours that it meets is that device's trouble alone."""
-        try:
-            act(slot)
-        except ControlPlaneError:
-            raise
-        except Exception as bug:  # noqa: BLE001 - the others go on
-            self.broke(slot, bug)
-
-    def broke(self, slot: Slot, bug: Exception) -> None:
-        """Our code failed on a device: it is left as it is until it is looked at again."""
-        words = in_words(bug)
-        self._bugs.page(slot.asset, words)
-        slot.unseen = Unseen(
-            asset=slot.asset,
-            at_s=self._clock.wall_s(),
-            reason=UnseenReason.INTERNAL_ERROR,
-            detail=words,
-        )
-        held = Held(asset=slot.asset, reason=Reason.INTERNAL_ERROR, detail=words)
-        slot.decision = Decision(asset=slot.asset, desired=Settings(), held=(held,))
-        self.news[slot.asset] = slot
-
-    def sighted(self, slot: Slot, sighting: Sighting, depth: Depth) -> None:
-        """Take in a look; wake the device up only if something that matters changed."""
-        self.spared(slot, lambda slot: self._take_in(slot, sighting, depth))
-
-    def _take_in(self, slot: Slot, sighting: Sighting, depth: Depth) -> None:
-        if not isinstance(sighting, Observation):
-            news = slot.unseen is None or slot.unseen.reason is not sighting.reason
-            slot.unseen = sighting
-            self.recount(slot)
-            if sighting.reason is UnseenReason.INTERNAL_ERROR:
-                self._bugs.page(slot.asset, sighting.detail)
-            if news:
-                slot.full_wanted = True
-                self.news[slot.asset] = slot
-                self.queue.push(slot.asset, slot, Priority.DRIFT)
-            return
-        before, back = slot.seen, slot.unseen is not None
-        now = merged(before, sighting)
-        slot.seen, slot.unseen = now, None
-        slot.seen_wire_s = self._clock.wire_s()
-        if depth is Depth.FULL:
-            slot.full_wanted, slot.full_at_s = False, now.at_s
-            slot.note_full(is_whole=not unreadable(slot.device.desired(), now))
-        elif before is not None and (_discontinuous(before, sighting) or _denies(before, sighting)):
-            self._hurry(slot, 0.0)
-        if before is None or back or slot.op is not None or now.settings is not before.settings:
-            self.recount(slot)
-        if slot.decision is None or back or slot.op is not None or _differs(before, now):
-            first = slot.decision is None
-            self.news[slot.asset] = slot
-            self.queue.push(slot.asset, slot, Priority.FIRST_SYNC if first else Priority.DRIFT)
-
-    def _hurry(self, slot: Slot, after_s: float, *, full: bool = True) -> None:
-        if self.poller is not None:
-            self.poller.hurry(slot, after_s, full=full)
-
-    def recount(self, slot: Slot) -> None:
-        """Count the device by its settings; while a write is open, at the higher of before and after.
-
-        One that fell silent may have booted into more than it last told: sleep does not outlive a power
-        cut on every family. It counts at nameplate, or at its last settings where those permit more. So
-        does one at whose address another machine answers: it may run anywhere.
-        """
-        if slot.is_gone:
-            return  # It is counted as released.
-        seen = slot.seen
-        watts = max(slot.reserved_w, counted_w(slot.device, seen.settings if seen else None))
-        if slot.unseen is not None or (seen and is_other(slot.memory.pin, seen.identity)):
-            watts = max(watts, counted_w(slot.device, None), slot.memory.above_w or 0.0)
-        if slot.op is not None:
-            watts = max(
-                watts, counted_w(slot.device, slot.op.after), counted_w(slot.device, slot.op.before)
-            )
-        self.loads.count(slot.asset, slot.device.feed, watts)
 
     # --- what is to be done --------------------------------------------------------------------------
 
     def judge(self, slot: Slot) -> None:
         """Decide about one device and begin what is to be done."""
         if slot.op is not None:
-            self.follow(slot)
+            self.operations.follow(slot)
         now_s = self._clock.wall_s()
         context = self._context(slot, now_s)
         decision = decide(context)
@@ -282,11 +174,13 @@ class Reconciler:
         waiting = [(slot, slot.wish) for slot in self.wishes.values() if slot.wish is not None]
         if not self.admits or self.draining or not any(slot.assigned for slot, _ in waiting):
             return
-        counted = {slot.asset: self.loads.counted(slot.asset) for slot, _ in waiting}
-        admission = admit(self.loads, (raise_wish(slot.device, step) for slot, step in waiting))
+        counted = {slot.asset: self.sights.loads.counted(slot.asset) for slot, _ in waiting}
+        admission = admit(
+            self.sights.loads, (raise_wish(slot.device, step) for slot, step in waiting)
+        )
         for slot, step in waiting:
             if not slot.assigned:
-                self.loads.count(slot.asset, slot.device.feed, counted[slot.asset])
+                self.sights.loads.count(slot.asset, slot.device.feed, counted[slot.asset])
             elif slot.asset in admission.admitted:
                 del self.wishes[slot.asset]
                 slot.wish, slot.reserved_w = None, step.after_w
@@ -310,8 +204,8 @@ class Reconciler:
     def _act(self, slot: Slot, step: Step) -> None:
         if slot.busy or not self._has_budget(slot, step):
             slot.reserved_w = 0.0
-            self.recount(slot)
-            self.queue.park(slot.asset, slot, _priority(step))
+            self.sights.recount(slot)
+            self.sights.queue.park(slot.asset, slot, _priority(step))
             return
         slot.busy = True
         assert self.acts is not None  # noqa: S101 - set before the first judgement
@@ -320,9 +214,9 @@ class Reconciler:
     def _has_budget(self, slot: Slot, step: Step) -> bool:
         """Take a unit of budget; what saves a feed or stops a thief does not wait for one."""
         if isinstance(step.change, StopMining) or step.why is Why.CAP:
-            self.budgets.take(slot)
+            self.operations.budgets.take(slot)
             return True
-        return self.budgets.acquire(slot)
+        return self.operations.budgets.acquire(slot)
 
     async def _write(self, slot: Slot, step: Step) -> None:
         """Look freshly, pass the gate, send once, note what came of it."""
@@ -339,21 +233,21 @@ class Reconciler:
                 self._refused(slot, fresh, answer)
                 return
             sent = True
-            self._opened(slot, answer)
-            self._ended(slot, answer, await self._send(slot, answer, permit))
+            self.operations.begun(slot, answer)
+            self.operations.ended(slot, answer, await self._send(slot, answer, permit))
         except StoreBusy:
             # No fault of the device's, and no verdict on the write: it is decided anew.
-            slot.retry_wire_s = self._clock.wire_s() + self._clock.wire_of(_RETRY_S)
+            slot.retry_wire_s = self._clock.wire_s() + self._clock.wire_of(RETRY_S)
         except (FenceLost, StoreError) as error:
             self.draining, self.failure = True, error
         except Exception as bug:  # noqa: BLE001 - other writes are under way
-            self.broke(slot, bug)
+            self.sights.broke(slot, bug)
         finally:
             slot.busy, slot.sending, slot.reserved_w = False, False, 0.0
             if not sent:
-                self.budgets.release(slot)
-            self.spared(slot, self.recount)
-            self.queue.push(slot.asset, slot, Priority.CHANGE)
+                self.operations.budgets.release(slot)
+            self.sights.spared(slot, self.sights.recount)
+            self.sights.queue.push(slot.asset, slot, Priority.CHANGE)
 
     async def _looked_again(self, slot: Slot, step: Step) -> Step | None:
         """A fresh FULL look, and the step as it follows from that; `None` if another one does.
@@ -361,7 +255,7 @@ class Reconciler:
         The same write may mean something else by now: what lowered a machine a moment ago may raise it.
         """
         sighting = await look(slot, Depth.FULL, secrets=self._secrets, clock=self._clock)
-        self.sighted(slot, sighting, Depth.FULL)
+        self.sights.sighted(slot, sighting, Depth.FULL)
         if not isinstance(sighting, Observation) or self.draining:
             return None
         decision = decide(self._context(slot, self._clock.wall_s()))
@@ -376,7 +270,7 @@ class Reconciler:
     def _is_over(self, slot: Slot) -> bool:
         """Whether a node above the device counts more than it may; an admitted raise counts already."""
         return any(
-            self.loads.headroom_w(node) < -TOLERANCE_W
+            self.sights.loads.headroom_w(node) < -TOLERANCE_W
             for node in slot.path
             if node in self.site.feeds
         )
@@ -385,15 +279,9 @@ class Reconciler:
         """The gate said no: once it is a hold that just came, again and again it is latched."""
         self._journal.event("refused", f"{step.kind}: {reason}", asset=slot.asset)
         slot.refusals += 1
-        slot.retry_wire_s = self._clock.wire_s() + self._clock.wire_of(_RETRY_S)
+        slot.retry_wire_s = self._clock.wire_s() + self._clock.wire_of(RETRY_S)
         if slot.refusals >= limits.MAX_ATTEMPTS and step.kind is not ChangeKind.STOP_MINING:
-            self._latch(slot, step.kind, f"the gate refuses {step.kind}: {reason}")
-
-    def _latch(self, slot: Slot, kind: ChangeKind, text: str) -> None:
-        """No more writes of a kind until a person releases them."""
-        slot.memory = msgspec.structs.replace(slot.memory, stuck=slot.memory.stuck | {kind})
-        self._journal.memory(slot.memory)
-        self._journal.page(f"{slot.asset}: {text}", asset=slot.asset)
+            self.operations.latch(slot, step.kind, f"the gate refuses {step.kind}: {reason}")
 
     async def _send(self, slot: Slot, op: Operation, permit: WritePermit) -> Outcome:
         """What came of the driver's call, whatever it raised: what may have left is looked at."""
@@ -405,9 +293,9 @@ class Reconciler:
             return Failed(missing_secret(slot.device, error), retryable=True)
         except Exception as bug:  # noqa: BLE001 - other writes are under way
             words = in_words(bug)
-            self._bugs.page(slot.asset, words)
+            self.sights.bugs.page(slot.asset, words)
             if permit.was_given:
-                return InProgress(_FOLLOW_UP_S[0], words)
+                return InProgress(FOLLOW_UP_S[0], words)
             return Failed(words, retryable=True)
 
     async def _pass_gate(self, intent: Intent) -> Operation | str:
@@ -431,152 +319,28 @@ class Reconciler:
             if not future.done():
                 future.set_result(answer)
 
-    def _opened(self, slot: Slot, op: Operation) -> None:
-        slot.op, slot.sending, slot.refusals = op, True, 0
-        self.open[slot.asset] = slot
-        self.written.add(slot.asset)
-        if self.opened is not None:
-            self.opened(op)
-        self._spend(slot, op)
-        self.recount(slot)
-
-    def _spend(self, slot: Slot, op: Operation) -> None:
-        memory = note_write(
-            slot.memory, kind_of(op.change), op.sent_at_s, persistent=op.cost.persistent
-        )
-        if memory is not slot.memory:
-            slot.memory = memory
-            self._journal.memory(memory)
-
-    def _ended(self, slot: Slot, op: Operation, outcome: Outcome) -> None:
-        """The call came back. Only a clear refusal closes the operation now; the rest is looked at."""
-        slot.sending = False
-        answered = msgspec.structs.replace(op, answered_at_s=self._clock.wall_s())
-        if slot.asset not in self.open:
-            self._journal.outcome(unmanaged(answered), outcome)
-            return
-        slot.op = answered
-        self._journal.outcome(answered, outcome)
-        match outcome:
-            case RefusedByDevice(reason=reason):
-                self._close(slot, _failed(answered, reason), latch=True)
-            case Failed(reason=reason, retryable=retryable):
-                slot.memory = note_unwritten(slot.memory, kind_of(op.change), op.sent_at_s)
-                self._close(slot, _failed(answered, reason), latch=not retryable)
-                # Another machine may answer there by now, or the credentials may have changed.
-                self._hurry(slot, 0.0)
-            case InProgress(check_after_s=after_s):
-                self._hurry(slot, self._soon(after_s))
-            case _:
-                self._hurry(slot, self._soon(_FOLLOW_UP_S[0]))
-
     def let_go(self, slot: Slot) -> None:
-        """Stop following a device that is not managed any more; its operation ends with that."""
+        """Stop managing a device: it is counted as released from now on."""
         slot.is_gone = True
         self.wishes.pop(slot.asset, None)
-        self.budgets.release(slot)
-        op = slot.op
-        if self.open.pop(slot.asset, None) is not None and op is not None:
-            slot.op = None
-            self._journal.operation(unmanaged(op))
-
-    def _soon(self, device_s: float) -> float:
-        return max(_MIN_FOLLOW_UP_WIRE_S, self._clock.wire_of(device_s))
-
-    # --- verifying -------------------------------------------------------------------------------------
-
-    def adopt(self, slot: Slot, op: Operation) -> None:
-        """Take over an operation that an earlier process left open: it is looked at, never sent again."""
-        # Its graces run anew: nobody looked while no process ran.
-        slot.op = op = msgspec.structs.replace(op, answered_at_s=self._clock.wall_s())
-        self.open[slot.asset] = slot
-        self._spend(slot, op)
-        self.budgets.take(slot)
-        self.recount(slot)
-        self._hurry(slot, 0.0)
-
-    def follow(self, slot: Slot) -> None:
-        """Move the open operation of a device along by what is known now, the time included."""
-        op = slot.op
-        if op is None or slot.sending:
-            return
-        now_s = self._clock.wall_s()
-        seen = slot.seen if slot.unseen is None else None
-        if seen is not None and op.stage is Stage.SENT:
-            # A telemetry look since then has not asked for the settings.
-            seen = msgspec.structs.replace(seen, at_s=slot.full_at_s)
-        floor_s = limits.VERIFY_FLOOR_S / self._clock.wire_of(1.0)
-        after = progress(op, slot.device, seen, now_s, floor_s=floor_s)
-        if after.stage not in OPEN_STAGES:
-            self._close(slot, after, latch=False)
-            return
-        if after is not op:
-            slot.op = after
-            self._journal.operation(after)
-            if after.stage is Stage.READ_BACK and op.cost.disturbance is Disturbance.HOT:
-                self.budgets.release(slot)
-        age_s = now_s - op.sent_at_s
-        gap_s = next((gap for gap in _FOLLOW_UP_S if age_s < gap * 4), _FOLLOW_UP_S[-1])
-        self._hurry(slot, self._soon(gap_s), full=after.stage is Stage.SENT)
-
-    def _close(self, slot: Slot, op: Operation, *, latch: bool) -> None:
-        self.budgets.release(slot)
-        slot.op = None
-        self.open.pop(slot.asset, None)
-        memory = slot.memory
-        if op.stage is Stage.NOT_APPLIED:
-            kind = kind_of(op.change)
-            slot.misses += 1
-            backoff_s = _RETRY_S * 2 ** min(slot.misses, 6)
-            slot.retry_wire_s = self._clock.wire_s() + self._clock.wire_of(backoff_s)
-            if latch or memory.attempts.get(kind, 0) >= limits.MAX_ATTEMPTS:
-                self._give_up(slot, op)
-        else:
-            slot.misses = 0
-            expected = slot.seen.settings if slot.seen else memory.expected
-            attempts = {k: n for k, n in memory.attempts.items() if k is not kind_of(op.change)}
-            slot.memory = msgspec.structs.replace(memory, attempts=attempts, expected=expected)
-        memory = slot.memory
-        self._journal.memory(memory)
-        self._journal.operation(op)
-        what = "verified" if op.stage is Stage.CONFIRMED else op.stage
-        self._journal.event(
-            what, f"{describe(op)}{': ' + op.detail if op.detail else ''}", asset=slot.asset
-        )
-        self.recount(slot)
-        self.queue.push(slot.asset, slot, Priority.CHANGE)
-
-    def _give_up(self, slot: Slot, op: Operation) -> None:
-        """A write does not stick: a person is called. A stop is tried on, with growing gaps."""
-        text = f"{describe(op)} does not stick: {op.detail or 'it does not read as written'}"
-        if kind_of(op.change) is not ChangeKind.STOP_MINING:
-            self._latch(slot, kind_of(op.change), text)
-        elif slot.misses == limits.MAX_ATTEMPTS:
-            self._journal.page(f"{slot.asset}: {text}; it is tried on", asset=slot.asset)
+        self.operations.let_go(slot)
 
     def tick(self) -> None:
         """What time alone moves: operations whose grace ends, writes whose turn has come."""
-        for slot in list(self.open.values()):
+        for slot in list(self.operations.open.values()):
             if not slot.sending:
-                self.spared(slot, self.follow)
+                self.sights.spared(slot, self.operations.follow)
         now = self._clock.wire_s()
         for slot in list(self.retrying.values()):
             if now >= slot.retry_wire_s:
-                self.queue.push(slot.asset, slot, Priority.CHANGE)
+                self.sights.queue.push(slot.asset, slot, Priority.CHANGE)
         self.admit_raises()
-        self.queue.unpark(2 * max(0, self.site.budgets.in_flight_per_site - self.budgets.total))
+        self.sights.queue.unpark(
+            2 * max(0, self.site.budgets.in_flight_per_site - self.operations.budgets.total)
+        )
 
 
 _DOUBTS = frozenset({Reason.UNTRUSTED, Reason.WRONG_IDENTITY, Reason.WRONG_MODEL})
-
-
-def unmanaged(op: Operation) -> Operation:
-    """The end of an operation whose device left the declaration: nobody looks at it any more."""
-    return _failed(op, "the device is not managed any more")
-
-
-def _failed(op: Operation, reason: str) -> Operation:
-    return msgspec.structs.replace(op, stage=Stage.NOT_APPLIED, detail=reason)
 
 
 def _priority(step: Step) -> Priority:
@@ -597,40 +361,3 @@ def _held_text(held: Iterable[Held]) -> str:
     return "; ".join(
         f"{h.field}: {h.detail or h.reason}" for h in held if h.reason is Reason.MANUAL_OVERRIDE
     )
-
-
-def _differs(before: Observation | None, now: Observation) -> bool:
-    """Whether two looks differ in something that a decision depends on."""
-    if before is None or before.settings != now.settings or before.identity != now.identity:
-        return True
-    was, is_now = before.telemetry, now.telemetry
-    hashed, hashes = bool(was.hashrate_ths), bool(is_now.hashrate_ths)
-    return (
-        hashed is not hashes
-        or was.activity is not is_now.activity
-        or was.errors != is_now.errors
-        or before.write_enabled is not now.write_enabled
-    )
-
-
-def _denies(before: Observation, now: Observation) -> bool:
-    """Whether hash began or ended against the settings, and this look has not asked for those."""
-    hashed, hashes = before.telemetry.hashrate_ths, now.telemetry.hashrate_ths
-    if Field.MINING in now.asked or hashed is None or hashes is None:
-        return False
-    return (hashed > 0.0) is not (hashes > 0.0) and before.settings.mining is not (hashes > 0.0)
-
-
-def _discontinuous(before: Observation, now: Observation) -> bool:
-    """Whether another machine, or the same one after a reboot or a restart, answers at the address.
-
-    A changed mode restarts the mining process, and not every hot look tells the mode. One that tells
-    no uptime any more is restarting: the next look would have nothing to compare with.
-    """
-    mined, mines = before.telemetry.mining_uptime_s, now.telemetry.mining_uptime_s
-    if mined is not None and (mines is None or mines < mined):
-        return True
-    was, told = before.telemetry.uptime_s, now.telemetry.uptime_s
-    if was is None or told is None:
-        return False
-    return abs(told - was - (now.at_s - before.at_s)) > _REBOOT_SLACK_S

@@ -9,7 +9,7 @@ from itertools import islice
 import msgspec
 
 from control_plane.core import limits
-from control_plane.core.decide import PENDING, Reason
+from control_plane.core.decision import PENDING, Reason
 from control_plane.core.fleet import Device, Site
 from control_plane.core.ports import Clock
 from control_plane.core.rollout import (

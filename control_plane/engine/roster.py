@@ -10,15 +10,16 @@ from control_plane.core import limits
 from control_plane.core.fleet import Device, Site
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Depth, Observation
-from control_plane.core.plan import pinned
 from control_plane.core.power import Loads, counted_w
+from control_plane.core.world import pinned
 from control_plane.engine.assignment import standing
 from control_plane.engine.edges import Edges
 from control_plane.engine.gate import Gate
 from control_plane.engine.journal import Journal
+from control_plane.engine.operations import unmanaged
 from control_plane.engine.poller import Poller
 from control_plane.engine.queue import Priority
-from control_plane.engine.reconciler import Reconciler, unmanaged
+from control_plane.engine.reconciler import Reconciler
 from control_plane.engine.records import Released, RevisionRecord
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.rollouts import RolloutRunner
@@ -66,7 +67,7 @@ class Roster:
         )
         for operation in self._store.operations_since(rollout.since_s):
             self.rollout.note(operation)
-        self._reconciler.opened = self.rollout.note
+        self._reconciler.operations.opened = self.rollout.note
         self._gate.learn(self.site, record.digest)
         self._reconciler.approved = approvals_of(record.approvals)
         self._place(self._store.memories())
@@ -91,8 +92,8 @@ class Roster:
         assert self.rollout is not None  # noqa: S101 - made together with the slots
         site, reconciler = self.site, self._reconciler
         reconciler.site = site
-        reconciler.loads = loads = Loads(site)
-        reconciler.budgets.adopt(site)
+        reconciler.sights.loads = loads = Loads(site)
+        reconciler.operations.budgets.adopt(site)
         kept: dict[str, Slot] = {}
         moved: list[str] = []
         for declared in site.devices:
@@ -112,16 +113,17 @@ class Roster:
                 reconciler.let_go(slot)
         self.slots = kept
         for slot in kept.values():
-            reconciler.recount(slot)
+            reconciler.sights.recount(slot)
         self._released = {}
         self.count_released()
         for asset in moved:
             if kept[asset].sighting is not None:
-                reconciler.queue.push(asset, kept[asset], Priority.CHANGE)
+                reconciler.sights.queue.push(asset, kept[asset], Priority.CHANGE)
 
     def count_released(self) -> None:
         """Count what left the declaration, until a person says that it is unplugged."""
-        loads, now = self._reconciler.loads, {gone.asset: gone for gone in self._store.released()}
+        loads = self._reconciler.sights.loads
+        now = {gone.asset: gone for gone in self._store.released()}
         for gone in self._released.values():
             if gone.asset not in now:
                 loads.count_released(gone.asset, gone.feed, 0.0)
@@ -167,7 +169,7 @@ class Roster:
         for operation in self._store.open_operations():
             slot = self.slots.get(operation.asset)
             if slot is not None:
-                self._reconciler.adopt(slot, operation)
+                self._reconciler.operations.adopt(slot, operation)
             else:
                 self._journal.operation(unmanaged(operation))
 
@@ -179,7 +181,7 @@ class Roster:
                 continue
             age_wire_s = self._clock.wire_of(max(0.0, self._clock.wall_s() - seen.at_s))
             if age_wire_s <= limits.TELEMETRY_TTL_S:
-                self._reconciler.sighted(slot, seen, Depth.FULL)
+                self._reconciler.sights.sighted(slot, seen, Depth.FULL)
                 slot.seen_wire_s = self._clock.wire_s() - age_wire_s
 
     def push_below(self, nodes: frozenset[str]) -> None:
@@ -188,4 +190,4 @@ class Roster:
             return
         for slot in self.slots.values():
             if slot.sighting is not None and not nodes.isdisjoint(slot.nodes):
-                self._reconciler.queue.push(slot.asset, slot, Priority.CHANGE)
+                self._reconciler.sights.queue.push(slot.asset, slot, Priority.CHANGE)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from control_plane.core.change import Capabilities
-from control_plane.core.decide import Decision, Step
+from control_plane.core.decision import Decision, Step
 from control_plane.core.fleet import Device, Owner, Site
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Depth, Observation, Unseen

@@ -15,7 +15,7 @@ from control_plane.core.observation import (
     Unseen,
     UnseenReason,
 )
-from control_plane.core.plan import pinned
+from control_plane.core.world import pinned
 from control_plane.engine.bugs import in_words
 from control_plane.engine.edges import Edges
 from control_plane.engine.locator import Locator

@@ -11,9 +11,9 @@ from control_plane.core.against import removed_assets, retired_assets
 from control_plane.core.change import Capabilities
 from control_plane.core.fleet import Device, Site
 from control_plane.core.observation import Field, Observation
-from control_plane.core.plan import World
 from control_plane.core.power import counted_w
 from control_plane.core.rollout import RolloutState, is_assigned
+from control_plane.core.world import World
 from control_plane.engine.assignment import SiteOf, cohorts, standing, until_its_wave
 from control_plane.engine.orders import with_orders
 from control_plane.engine.records import Approval

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from control_plane.core.decide import Decision, Reason
+from control_plane.core.decision import Decision, Reason
 from control_plane.core.digest import short
 from control_plane.core.fleet import Device, Site
 from control_plane.core.memory import Memory

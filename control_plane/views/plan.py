@@ -17,7 +17,7 @@ from control_plane.core.change import (
     StopMining,
     kind_of,
 )
-from control_plane.core.decide import PENDING, Danger, Held, Step, Why
+from control_plane.core.decision import PENDING, Danger, Held, Step, Why
 from control_plane.core.digest import short
 from control_plane.core.plan import NodeHeadroom, Plan
 from control_plane.core.units import j_per_th

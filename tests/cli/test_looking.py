@@ -10,7 +10,7 @@ import pytest
 
 from control_plane.cli import looking
 from control_plane.cli.workplace import Declared
-from control_plane.core.plan import World
+from control_plane.core.world import World
 from control_plane.engine.poller import target_of
 from control_plane.engine.secrets import SystemSecrets
 from control_plane.engine.slots import Slot

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from control_plane.core.change import Capabilities, ChangeKind, Disturbance, SettingClass
-from control_plane.core.decide import Context, Decision, decide
+from control_plane.core.decide import decide
+from control_plane.core.decision import Context, Decision
 from control_plane.core.findings import SourceRef
 from control_plane.core.fleet import (
     Budgets,

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from control_plane.core.against import compare
-from control_plane.core.decide import Danger
+from control_plane.core.decision import Danger
 from control_plane.core.fleet import Device, DeviceKind, SlotState
 from tests.core.builders import TYPE, device, intent, site
 

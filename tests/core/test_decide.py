@@ -17,7 +17,8 @@ from control_plane.core.change import (
     StopMining,
     kind_of,
 )
-from control_plane.core.decide import Reason, Why, decide
+from control_plane.core.decide import decide
+from control_plane.core.decision import Reason, Why
 from control_plane.core.fleet import SlotState, Tenure
 from control_plane.core.memory import Memory, Pin
 from control_plane.core.observation import (

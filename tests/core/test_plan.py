@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 import pytest
 
-from control_plane.core.decide import Danger, Reason, Why
+from control_plane.core.decision import Danger, Reason, Why
 from control_plane.core.fleet import Device, Site, SlotState
 from control_plane.core.memory import Memory, Pin
 from control_plane.core.observation import (
@@ -19,7 +19,8 @@ from control_plane.core.observation import (
     UnseenReason,
 )
 from control_plane.core.overlay import Overlay, OverlayKind
-from control_plane.core.plan import Plan, World, decide_all, make_plan, pinned
+from control_plane.core.plan import Plan, make_plan
+from control_plane.core.world import World, decide_all, pinned
 from tests.core.builders import (
     CAPABILITIES,
     FOREIGN_POOLS,

@@ -13,8 +13,8 @@ from control_plane.core.change import (
     SetPowerMode,
     StartMining,
     StopMining,
+    settings_after,
 )
-from control_plane.core.decide import settings_after
 from control_plane.core.observation import Activity, Observation, Settings, Telemetry
 from control_plane.core.verify import Operation, Stage, progress
 from tests.core.builders import (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.core.decide import Danger, Reason, Why
+from control_plane.core.decision import Danger, Reason, Why
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [

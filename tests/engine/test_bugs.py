@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from control_plane.core.decide import _UNSEEN, Reason, decide
+from control_plane.core.decide import _UNSEEN, decide
+from control_plane.core.decision import Reason
 from control_plane.core.errors import DeclarationError
 from control_plane.core.findings import SourceRef
 from control_plane.core.fleet import Device
@@ -21,8 +22,8 @@ from control_plane.core.verify import Stage
 from control_plane.drivers.registry import all_capabilities, make_drivers
 from control_plane.engine.bugs import in_words
 from control_plane.engine.edges import Edges
-from control_plane.engine.reconciler import Reconciler
 from control_plane.engine.secrets import SystemSecrets
+from control_plane.engine.sights import Sights
 from control_plane.engine.slots import Slot
 from control_plane.engine.sweep import slots_of, sweep
 from control_plane.simulator.stage import set_stage
@@ -143,14 +144,14 @@ def test_a_bug_while_judging_one_device_is_that_device_s(
 def test_a_bug_at_the_very_end_of_a_write_cancels_no_other_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recount = Reconciler.recount
+    recount = Sights.recount
 
-    def failing(self: Reconciler, slot: Slot) -> None:
+    def failing(self: Sights, slot: Slot) -> None:
         if slot.asset == ANT and slot.op is not None and not slot.sending:
             raise ZeroDivisionError
         recount(self, slot)
 
-    monkeypatch.setattr(Reconciler, "recount", failing)
+    monkeypatch.setattr(Sights, "recount", failing)
 
     async def play(running: Running) -> None:
         await running.until(lambda: bool(running.engine.journal.pages))

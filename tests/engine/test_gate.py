@@ -10,8 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.core.change import Change, SetPools, SetPowerMode, StartMining, StopMining
-from control_plane.core.decide import Danger, Step, Why, settings_after
+from control_plane.core.change import (
+    Change,
+    SetPools,
+    SetPowerMode,
+    StartMining,
+    StopMining,
+    settings_after,
+)
+from control_plane.core.decision import Danger, Step, Why
 from control_plane.core.diff import permitted_w
 from control_plane.core.errors import FenceLost, StoreBusy, StoreError
 from control_plane.core.memory import Memory

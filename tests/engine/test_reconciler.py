@@ -22,7 +22,7 @@ from control_plane.core.change import (
     SetPowerMode,
     StopMining,
 )
-from control_plane.core.decide import Reason
+from control_plane.core.decision import Reason
 from control_plane.core.memory import Memory
 from control_plane.core.observation import (
     Depth,
@@ -129,11 +129,11 @@ class Bench:
         self.sight(have)
 
     def sight(self, have: Settings) -> None:
-        self.reconciler.sighted(self.slot, seen(have, at_s=self.clock.now_s), Depth.FULL)
+        self.reconciler.sights.sighted(self.slot, seen(have, at_s=self.clock.now_s), Depth.FULL)
 
     def fall_silent(self) -> None:
         lost = Unseen(asset="d1", at_s=NOW_S, reason=UnseenReason.UNREACHABLE, detail="")
-        self.reconciler.sighted(self.slot, lost, Depth.FULL)
+        self.reconciler.sights.sighted(self.slot, lost, Depth.FULL)
 
     def turn(self, *, raises: bool = False) -> None:
         """Judge once, and let what it begins come to its end."""
@@ -260,21 +260,23 @@ def test_what_the_gate_refuses_again_and_again_is_latched_and_paged() -> None:
 def test_the_budget_is_held_until_the_machine_works_again() -> None:
     bench = Bench(settings(pools=FOREIGN_POOLS), converged_memory())
     bench.turn()
-    assert bench.reconciler.budgets.total == 1
+    assert bench.reconciler.operations.budgets.total == 1
     bench.machine.have = settings()
     bench.clock.now_s += 30.0
     booting = seen(settings(), at_s=bench.clock.now_s, hashrate_ths=0.0)
-    bench.reconciler.sighted(bench.slot, booting, Depth.FULL)
-    bench.reconciler.follow(bench.slot)
+    bench.reconciler.sights.sighted(bench.slot, booting, Depth.FULL)
+    bench.reconciler.operations.follow(bench.slot)
     operation = bench.operation()
     assert operation is not None
     assert operation.stage is Stage.READ_BACK
-    assert bench.reconciler.budgets.total == 1, "its restart is part of what is in flight"
+    assert bench.reconciler.operations.budgets.total == 1, (
+        "its restart is part of what is in flight"
+    )
     bench.clock.now_s += 600.0
     bench.sight(settings())
-    bench.reconciler.follow(bench.slot)
+    bench.reconciler.operations.follow(bench.slot)
     assert bench.operation() is None
-    assert bench.reconciler.budgets.total == 0
+    assert bench.reconciler.operations.budgets.total == 0
 
 
 def test_an_operation_found_after_a_long_downtime_is_looked_at_before_it_is_judged() -> None:
@@ -289,11 +291,11 @@ def test_an_operation_found_after_a_long_downtime_is_looked_at_before_it_is_judg
         sent_at_s=NOW_S,
         cost=CAPABILITIES.writes[ChangeKind.SET_POOLS],
     )
-    bench.reconciler.adopt(bench.slot, found)
+    bench.reconciler.operations.adopt(bench.slot, found)
     bench.reconciler.tick()
     assert bench.operation() is not None
     bench.sight(settings())
-    bench.reconciler.follow(bench.slot)
+    bench.reconciler.operations.follow(bench.slot)
     assert bench.operation() is None
     assert bench.machine.written == []
     assert bench.slot.memory.attempts == {}
@@ -319,12 +321,12 @@ def test_a_hold_lets_nothing_but_a_stop_pass() -> None:
 def test_a_miner_that_began_anew_is_looked_at_wholly(then_s: float | None) -> None:
     bench = Bench(settings(), converged_memory())
     looks = Looks()
-    bench.reconciler.poller = looks  # type: ignore[assignment]
+    bench.reconciler.sights.poller = looks  # type: ignore[assignment]
     for mined_s, wanted in ((9_000.0, []), (9_010.0, []), (then_s, ["d1"])):
         hot = seen(at_s=NOW_S, asked=frozenset(), depth=Depth.TELEMETRY)
         telemetry = msgspec.structs.replace(hot.telemetry, mining_uptime_s=mined_s)
         hot = msgspec.structs.replace(hot, settings=Settings(), telemetry=telemetry)
-        bench.reconciler.sighted(bench.slot, hot, Depth.TELEMETRY)
+        bench.reconciler.sights.sighted(bench.slot, hot, Depth.TELEMETRY)
         assert looks.hurried == wanted, (
             "another mode restarts it, and a hot look may not tell the mode"
         )
@@ -346,17 +348,17 @@ def test_hash_against_the_settings_asks_for_a_whole_look(
 ) -> None:
     """An hour is the rhythm of whole looks, and there are hot looks that do not tell whether it sleeps."""
     bench = Bench(settings(mining=mining), converged_memory())
-    bench.reconciler.sighted(
+    bench.reconciler.sights.sighted(
         bench.slot, seen(settings(mining=mining), at_s=NOW_S, hashrate_ths=rates[0]), Depth.FULL
     )
     looks = Looks()
-    bench.reconciler.poller = looks  # type: ignore[assignment]
+    bench.reconciler.sights.poller = looks  # type: ignore[assignment]
     told = []
     for rate in rates:
         looks.hurried = []
         hot = seen(at_s=NOW_S, hashrate_ths=rate, asked=frozenset(), depth=Depth.TELEMETRY)
         hot = msgspec.structs.replace(hot, settings=Settings())
-        bench.reconciler.sighted(bench.slot, hot, Depth.TELEMETRY)
+        bench.reconciler.sights.sighted(bench.slot, hot, Depth.TELEMETRY)
         told.append(bool(looks.hurried))
     assert told == hurried
 
@@ -380,7 +382,7 @@ def test_what_could_not_be_read_is_asked_for_again_ever_more_rarely() -> None:
 def test_another_machine_that_sleeps_at_the_address_makes_no_room() -> None:
     bench = Bench(settings(), converged_memory())
     stranger = seen(settings(mining=False), at_s=NOW_S, identity=Identity(mac="02:ff:ff:ff:ff:ff"))
-    bench.reconciler.sighted(bench.slot, stranger, Depth.FULL)
+    bench.reconciler.sights.sighted(bench.slot, stranger, Depth.FULL)
     assert bench.counted_w == 3_500.0
 
 
@@ -395,7 +397,7 @@ def test_the_operation_of_a_device_that_is_let_go_ends(answered: bool) -> None:
     bench.journal.flush()
     assert bench.store.open_operations() == []
     assert bench.slot.op is None
-    assert bench.reconciler.budgets.total == 0
+    assert bench.reconciler.operations.budgets.total == 0
     bench.loads.count("d1", "pdu", 0.0)
     bench.sight(settings())
     assert bench.counted_w == 0.0, "it counts as released, and not once more"
@@ -406,7 +408,7 @@ def test_nothing_is_learned_from_another_machine() -> None:
     stranger = seen(
         settings(), at_s=NOW_S, identity=Identity(mac="02:ff:ff:ff:ff:ff", serial="SN9")
     )
-    bench.reconciler.sighted(bench.slot, stranger, Depth.FULL)
+    bench.reconciler.sights.sighted(bench.slot, stranger, Depth.FULL)
     bench.turn()
     assert bench.slot.memory.equalled == Settings()
     assert PIN.mac != "02:ff:ff:ff:ff:ff"

@@ -9,7 +9,7 @@ import pytest
 
 from control_plane.core import limits
 from control_plane.core.change import SetPools
-from control_plane.core.decide import Decision, Held, Reason
+from control_plane.core.decision import Decision, Held, Reason
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Settings, Telemetry, Unseen, UnseenReason
 from control_plane.core.rollout import Rollout, RolloutState, wave_of

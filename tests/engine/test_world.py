@@ -12,14 +12,15 @@ import pytest
 
 from control_plane.core.change import SetPools
 from control_plane.core.correlate import Incident
-from control_plane.core.decide import Decision, Reason
+from control_plane.core.decision import Decision, Reason
 from control_plane.core.fleet import Device, Site, SlotState
 from control_plane.core.memory import Memory, Pin
 from control_plane.core.observation import Depth, Identity, Settings, Unseen, UnseenReason
 from control_plane.core.overlay import Overlay, OverlayKind
-from control_plane.core.plan import decide_all, make_plan
+from control_plane.core.plan import make_plan
 from control_plane.core.rollout import GateResult, Rollout, RolloutState
 from control_plane.core.verify import Operation, Stage
+from control_plane.core.world import decide_all
 from control_plane.engine.edges import Edges
 from control_plane.engine.loop import Engine
 from control_plane.engine.records import Order, OrderKind, Released, RevisionRecord
@@ -120,7 +121,7 @@ class Floor:
         engine = self.engine()
         engine.reconciler.acts = Nothing()
         for asset, sighting in self.store.sightings().items():
-            engine.reconciler.sighted(engine.slots[asset], sighting, Depth.FULL)
+            engine.reconciler.sights.sighted(engine.slots[asset], sighting, Depth.FULL)
         engine.reconciler.admits = True
         for slot in engine.slots.values():
             engine.reconciler.judge(slot)
@@ -242,12 +243,12 @@ def test_a_device_that_is_unplugged_frees_its_room_in_a_running_engine() -> None
     gone = [Released(asset=a, feed="pdu", power_w=3_500.0, since_s=NOW_S) for a in ("x", "y")]
     floor.store.put_released(gone)
     engine = floor.engine()
-    before_w = engine.reconciler.loads.at("pdu")
+    before_w = engine.reconciler.sights.loads.at("pdu")
     floor.store.drop_released(["x"])
     engine._hear(iter(()))
-    assert before_w - engine.reconciler.loads.at("pdu") == 3_500.0
+    assert before_w - engine.reconciler.sights.loads.at("pdu") == 3_500.0
     engine._hear(iter(()))
-    assert before_w - engine.reconciler.loads.at("pdu") == 3_500.0
+    assert before_w - engine.reconciler.sights.loads.at("pdu") == 3_500.0
 
 
 # --- orders ------------------------------------------------------------------------------------------
@@ -296,7 +297,7 @@ def test_a_revision_that_is_accepted_again_is_taken_up_once_every_device_was_jud
     engine = floor.engine()
 
     def judge_all() -> None:
-        while (slot := engine.reconciler.queue.pop()) is not None:
+        while (slot := engine.reconciler.sights.queue.pop()) is not None:
             engine.reconciler.judge(slot)
 
     def told() -> float:
@@ -306,7 +307,7 @@ def test_a_revision_that_is_accepted_again_is_taken_up_once_every_device_was_jud
         return status.taken_up_s
 
     for asset, sighting in floor.store.sightings().items():
-        engine.reconciler.sighted(engine.slots[asset], sighting, Depth.FULL)
+        engine.reconciler.sights.sighted(engine.slots[asset], sighting, Depth.FULL)
     judge_all()
     assert told() == NOW_S
     again = msgspec.structs.replace(floor.store.revisions()[-1], accepted_at_s=NOW_S + 5)

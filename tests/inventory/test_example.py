@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from control_plane.core.change import ChangeKind
-from control_plane.core.decide import Reason
+from control_plane.core.decision import Reason
 from control_plane.core.fleet import Device, DeviceKind, FeedKind, Fleet, Site, SlotState, Tenure
 from control_plane.core.observation import Field
 from control_plane.core.power import Loads, counted_w

@@ -14,8 +14,9 @@ from unittest import mock
 import msgspec
 
 from control_plane.core import decide as deciding
+from control_plane.core import policy, steps
 from control_plane.core.change import SetPools
-from control_plane.core.decide import Why
+from control_plane.core.decision import Reason, Why
 from control_plane.core.memory import Memory, Pin, note_drift
 from control_plane.core.observation import Field
 from control_plane.core.power import Admission, Loads
@@ -25,6 +26,7 @@ from control_plane.engine import reconciler as reconciling
 from control_plane.engine import rollouts
 from control_plane.engine.gate import Gate, WritePermit
 from control_plane.engine.incidents import Incidents
+from control_plane.engine.operations import Operations
 from control_plane.engine.reconciler import Reconciler
 from control_plane.engine.roster import Roster
 from control_plane.engine.slots import Budgets
@@ -91,9 +93,9 @@ def _no_identity_check(self: Gate, intent: Any, overlays: Any, now_s: float) -> 
 
 
 _REFUSAL = Gate._refusal
-_DRIFT_VERDICT = deciding._drift_verdict
+_DRIFT_VERDICT = policy._drift_verdict
 _NOTE_DRIFT = note_drift
-_CHANGE_FOR = deciding._change_for
+_CHANGE_FOR = steps.change_for
 
 
 async def _no_look(self: Reconciler, slot: Any, step: Any) -> Any:
@@ -114,7 +116,7 @@ def _heals(why: Why) -> Callable[..., Any]:
 
     def verdict(ctx: Any, difference: Any) -> Any:
         told = _DRIFT_VERDICT(ctx, difference)
-        lowered = getattr(told, "reason", None) is deciding.Reason.MANUAL_OVERRIDE
+        lowered = getattr(told, "reason", None) is Reason.MANUAL_OVERRIDE
         return why if lowered else told
 
     return verdict
@@ -169,10 +171,10 @@ ABLATIONS: tuple[Ablation, ...] = (
     ablation("identity: gate", lambda: [(Gate, "_refusal", _no_identity_check)]),
     ablation("identity: all", _pins, "wrong device"),
     ablation("owner's pools: gate", lambda: [(Gate, "_pool_refusal", nothing)], "foreign pool"),
-    ablation("zero pools: planner", lambda: [(deciding, "_change_for", _no_pools)], "two guards"),
+    ablation("zero pools: planner", lambda: [(deciding, "change_for", _no_pools)], "two guards"),
     ablation(
         "zero pools: planner and gate",
-        lambda: [(deciding, "_change_for", _no_pools), (Gate, "_pool_refusal", nothing)],
+        lambda: [(deciding, "change_for", _no_pools), (Gate, "_pool_refusal", nothing)],
         "zero pools",
     ),
     ablation("headroom: admission", lambda: [HEADROOM["admission"]]),
@@ -182,22 +184,22 @@ ABLATIONS: tuple[Ablation, ...] = (
     ablation("budgets", lambda: [(Budgets, "acquire", _take_anyway)], "budget"),
     ablation(
         "drift raises: policy",
-        lambda: [(deciding, "_drift_verdict", _heals(Why.DRIFT))],
+        lambda: [(policy, "_drift_verdict", _heals(Why.DRIFT))],
     ),
     ablation(
         "drift raises: all",
-        lambda: [(deciding, "_drift_verdict", _heals(Why.ROLLOUT))],
+        lambda: [(policy, "_drift_verdict", _heals(Why.ROLLOUT))],
         "drift raises",
     ),
     ablation(
         "drift is told from rollout",
-        lambda: [(deciding, "_is_drift", lambda *_: False)],
+        lambda: [(where, "is_drift", lambda *_: False) for where in (deciding, policy)],
         "drift raises",
         "contest",
         "storm",
     ),
     ablation("contest", lambda: [(reconciling, "note_drift", _without_contests)], "contest"),
-    ablation("stuck", lambda: [(Reconciler, "_latch", nothing)], "stuck"),
+    ablation("stuck", lambda: [(Operations, "latch", nothing)], "stuck"),
     ablation("storm", lambda: [(Incidents, "_open_storm", lambda *_: [])], "storm"),
     ablation("lost together", lambda: [(Incidents, "_open_lost", lambda *_: [])], "lost"),
     ablation(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from control_plane.core import limits
 from control_plane.core.change import Change, SetPools, StopMining, kind_of
-from control_plane.core.decide import Why
+from control_plane.core.decision import Why
 from control_plane.core.fleet import Device, Site
 from control_plane.core.observation import Settings
 from control_plane.core.verify import Operation

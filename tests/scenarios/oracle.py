@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 
 from control_plane.core import limits
 from control_plane.core.change import Change, SetPools, StopMining, kind_of
-from control_plane.core.decide import Why
+from control_plane.core.decision import Why
 from control_plane.core.fleet import Device, Site
 from control_plane.core.observation import Depth, Observation, Settings
 from control_plane.core.overlay import Overlay, OverlayKind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from control_plane.core.change import StopMining
-from control_plane.core.decide import Why
+from control_plane.core.decision import Why
 from control_plane.core.observation import Settings
 from control_plane.core.overlay import OverlayKind
 from control_plane.simulator.faults import Fault, FaultKind

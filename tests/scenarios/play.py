@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from control_plane.core.decide import Reason
+from control_plane.core.decision import Reason
 from control_plane.engine.loop import Engine
 from control_plane.simulator.site import pools_of
 from control_plane.simulator.virtual import PastHorizon, Stalled, VirtualLoop, run_virtual

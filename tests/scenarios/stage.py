@@ -13,13 +13,14 @@ from unittest import mock
 from control_plane.cli.plan import shown
 from control_plane.core import limits
 from control_plane.core.change import Outcome
-from control_plane.core.decide import Reason
+from control_plane.core.decision import Reason
 from control_plane.core.fleet import Site
 from control_plane.core.observation import Settings
 from control_plane.core.overlay import Overlay, OverlayKind
-from control_plane.core.plan import Plan, decide_all, make_plan
+from control_plane.core.plan import Plan, make_plan
 from control_plane.core.rollout import RolloutState
 from control_plane.core.verify import Operation
+from control_plane.core.world import decide_all
 from control_plane.engine.accept import NotAccepted, Proposal, accept
 from control_plane.engine.edges import Edges
 from control_plane.engine.gate import Intent

@@ -23,8 +23,9 @@ from control_plane.core.observation import (
     Settings,
     Telemetry,
 )
-from control_plane.core.plan import World, make_plan
+from control_plane.core.plan import make_plan
 from control_plane.core.power import Loads, counted_w
+from control_plane.core.world import World
 from control_plane.inventory.load import load
 from control_plane.simulator.build import FACTORY_PASSWORDS, build_site, model_of
 from control_plane.simulator.clock import ManualSimClock

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from control_plane.core.change import SetPools
-from control_plane.core.decide import Decision, Held, Reason
+from control_plane.core.decision import Decision, Held, Reason
 from control_plane.core.findings import SourceRef
 from control_plane.core.observation import Field, Settings, Unseen, UnseenReason
 from control_plane.core.overlay import Overlay, OverlayKind

@@ -6,7 +6,8 @@ import msgspec
 
 from control_plane.core.fleet import Device, SlotState
 from control_plane.core.observation import Identity, Observation, Settings
-from control_plane.core.plan import Plan, World, make_plan
+from control_plane.core.plan import Plan, make_plan
+from control_plane.core.world import World
 from control_plane.views.plan import render_plan
 from tests.core.builders import CAPABILITIES, FOREIGN_POOLS, NOW_S, device, pool, seen, settings
 from tests.core.builders import site as a_site
