@@ -93,7 +93,7 @@ test-fast: venv ## tests that need neither root, Go nor other environments (ARGS
 	@$(VENV)/bin/python -m pytest -m 'not slow and not clients and not lab' $(ARGS)
 
 # The programs that the tests of tests/lab run; cold, they take a quarter of an hour to build.
-LAB_PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok
+LAB_PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok pause
 
 test: check venv-clients ## the gate: check, then every test; builds what `gridplane lab` runs
 	@$(VENV)/bin/python -m tools.build $(LAB_PROGRAMS)

@@ -127,7 +127,7 @@ def build(go: str, program: Program, label: str) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{program.name}-", dir=place.parent) as made:
         wrapper = WRAPPERS / program.family
-        if program.package == ".":
+        if program.name == "pulumi-resource-kubernetes":
             wrapper = _with_generated(go, program, wrapper, Path(made))
         fresh = Path(made) / "place"
         fresh.mkdir()

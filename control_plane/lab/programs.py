@@ -87,6 +87,14 @@ PROGRAMS: tuple[Program, ...] = (
     _kubernetes("kubeadm", 23, ("version", "-o", "short")),
     _kubernetes("kube-proxy", 15),
     Program(
+        name="pause",
+        family="pause",
+        package=".",
+        version="3.10.2",  # ours, under the number that kubeadm of this release asks for
+        ask=None,
+        cold_s=10,
+    ),
+    Program(
         name="coredns",
         family="coredns",
         package="github.com/coredns/coredns",

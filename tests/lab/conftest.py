@@ -20,7 +20,7 @@ _numbers = itertools.count(1)
 def missing_programs() -> str | None:
     """Why the tests marked `lab` cannot run on this machine."""
     try:
-        find_all((*PROGRAMS, "kubectl"))
+        find_all((*PROGRAMS, "kubectl", "pause"))
     except ProgramMissing as error:
         return str(error)
     return None

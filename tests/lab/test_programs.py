@@ -125,4 +125,5 @@ def test_no_room_is_said_before_anything_is_built(
 def test_every_program_has_its_pins(program: Program) -> None:
     folder = build.WRAPPERS / program.family
     assert (folder / "go.mod").is_file()
-    assert (folder / "go.sum").stat().st_size > 1_000
+    if "require" in (folder / "go.mod").read_text():
+        assert (folder / "go.sum").stat().st_size > 1_000
