@@ -90,7 +90,7 @@ generate: venv ## write schemas and reference pages from control_plane/api
 
 .PHONY: test-fast test
 test-fast: venv ## tests that need neither root, Go nor other environments (ARGS="-k pool")
-	@$(VENV)/bin/python -m pytest -m 'not slow and not clients and not lab' $(ARGS)
+	@$(VENV)/bin/python -m pytest -m 'not slow and not clients and not lab and not root' $(ARGS)
 
 # The programs that the tests of tests/lab run; cold, they take a quarter of an hour to build.
 LAB_PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok pause
@@ -102,6 +102,13 @@ test: check venv-clients ## the gate: check, then every test; builds what `gridp
 .PHONY: tools
 tools: venv ## the real programs that `gridplane lab` runs, from source (ARGS="etcd kube-apiserver")
 	@$(VENV)/bin/python -m tools.build $(ARGS)
+
+.PHONY: image wheels
+image: venv ## the container image of gridplane, without a registry (Debian, root, mmdebstrap)
+	@$(VENV)/bin/python -m tools.image
+
+wheels: venv ## dist/wheels: what a builder needs beside the Containerfile
+	@$(VENV)/bin/python -m tools.image --wheels dist/wheels
 
 .PHONY: campaign bench demo
 campaign: venv ## the long randomised runs (ARGS are passed on)

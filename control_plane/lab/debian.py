@@ -87,6 +87,8 @@ def archive(spec: Spec, say: Callable[[str], None] = lambda _text: None) -> Path
                 "mmdebstrap",
                 "--variant=minbase",
                 f"--include={','.join(spec.packages)}",
+                # From the start, not by the package usrmerge, which brings all of Perl: `usr-is-merged`.
+                "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
                 *(f"--dpkgopt=path-exclude={pattern}" for pattern in _UNWANTED),
                 *(f"--customize-hook={hook}" for hook in _HOOKS),
                 SUITE,

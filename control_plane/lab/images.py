@@ -10,14 +10,16 @@ import fcntl
 import hashlib
 import os
 import platform
-import subprocess
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from control_plane import __version__
 from control_plane.core.errors import ControlPlaneError
-from control_plane.lab import debian, oci
+from control_plane.lab import containerfile, debian, oci, wheels
+from control_plane.lab.commands import run
 from control_plane.lab.programs import KUBERNETES_VERSION, cache_folder, find, find_all
 
 REGISTRY = "lab.gridplane.dev"
@@ -28,10 +30,17 @@ _KEEP_S = 24 * 3600.0
 
 _BASES = {
     "kube-proxy": debian.Spec(
-        name="kube-proxy", packages=("conntrack", "iptables", "kmod", "nftables")
+        name="kube-proxy",
+        packages=("conntrack", "iptables", "kmod", "nftables", "usr-is-merged"),
     )
 }
 """The programs that call others. What is not here is one static binary and nothing else."""
+
+_OF_THE_MACHINE = (
+    "dev/", "etc/apt/sources.list", "proc/", "run/", "sys/", "tmp/", "var/cache/", "var/lib/apt/lists/",
+    "var/log/",
+)  # fmt: skip
+"""What a tree has of where and when it was made, and what a runtime mounts over an image anyway."""
 
 Say = Callable[[str], None]
 
@@ -49,25 +58,84 @@ def control_plane(say: Say = _silent) -> Sequence[Path]:
 
     Raises:
         ProgramMissing: a program has to be built first; all of them are named.
+        ImageError: we are not root, and one is not kept yet.
+        TreeError: mmdebstrap is missing or failed.
     """
     references = _asked_by_kubeadm()
     programs = find_all([_name(reference) for reference in references])
     return [_of_program(reference, programs[_name(reference)], say) for reference in references]
 
 
+def gridplane(checkout: Path, say: Say = _silent) -> tuple[str, Path]:
+    """The image of gridplane as it stands in a checkout. Needs root where it is not kept yet.
+
+    Returns:
+        Its reference, whose tag says what it was made of, and its archive. The same sources make the same
+        bytes, in whatever folder.
+
+    Raises:
+        ImageError: we are not root, and one is not kept yet.
+        TreeError: mmdebstrap is missing or failed.
+        CommandFailed: a wheel cannot be had, or a step of the Containerfile ended with an error.
+        NotUnderstood: the Containerfile has an instruction that is not carried out here.
+    """
+    recipe = containerfile.read((checkout / "Containerfile").read_text(encoding="utf-8"))
+    base = debian.Spec(name="gridplane", packages=recipe.packages)
+    name = reference(checkout)
+
+    def write(archive: Path) -> None:
+        below = _tree(base, say)
+        with _empty(archive.with_suffix(".work")) as work:
+            context, root = work / "context", work / "root"
+            (context / "dist" / "wheels").mkdir(parents=True)
+            say("gathering the wheels of gridplane")
+            wheels.gather(checkout, context / "dist" / "wheels", epoch_s=oci.TIME_S)
+            say("installing them in the image")
+            run("cp", "-a", "--reflink=auto", below, root)
+            containerfile.carry_out(recipe, root, context, epoch_s=oci.TIME_S)
+            config = oci.Config(
+                entrypoint=recipe.entrypoint,
+                environment=tuple(f"{k}={v}" for k, v in recipe.environment.items()),
+                user=recipe.user,
+                folder=recipe.folder,
+                architecture=_architecture(),
+            )
+            with archive.open("wb") as out:
+                oci.write(out, name, config, oci.tree(root, _is_of_the_machine))
+
+    return name, _kept("gridplane", [name], write, say)
+
+
+def reference(checkout: Path) -> str:
+    """The name of the image that a checkout makes; its tag says what it is made of."""
+    made_of = hashlib.sha256(_code_digest().encode())
+    for name, path in (
+        *wheels.sources(checkout),
+        ("lock", checkout / "requirements" / "runtime.txt"),
+        ("recipe", checkout / "Containerfile"),
+    ):
+        made_of.update(f"\0{name}\0".encode() + path.read_bytes())
+    return f"{REGISTRY}/gridplane:{__version__}-{made_of.hexdigest()[:12]}"
+
+
+def _tree(base: debian.Spec, say: Say) -> Path:
+    if os.geteuid():
+        raise ImageError(
+            f"the image {base.name} is made from a Debian tree with its owners, and that needs root: run "
+            "it once with sudo, and the archive is kept"
+        )
+    return debian.tree(base, say)
+
+
+def _is_of_the_machine(path: str) -> bool:
+    return path.startswith(_OF_THE_MACHINE)
+
+
 def _asked_by_kubeadm() -> Sequence[str]:
-    done = subprocess.run(  # noqa: S603 - our own kubeadm
-        [
-            find("kubeadm"), "config", "images", "list",
-            "--image-repository", REGISTRY, "--kubernetes-version", f"v{KUBERNETES_VERSION}",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise ImageError(f"kubeadm does not say which images it wants: {done.stderr.strip()}")
-    return done.stdout.split()
+    return run(
+        find("kubeadm"), "config", "images", "list",
+        "--image-repository", REGISTRY, "--kubernetes-version", f"v{KUBERNETES_VERSION}",
+    ).split()  # fmt: skip
 
 
 def _name(reference: str) -> str:
@@ -84,7 +152,7 @@ def _of_program(reference: str, program: Path, say: Say) -> Path:
         inputs.append(base.digest)
 
     def write(archive: Path) -> None:
-        entries = {} if base is None else oci.tree(debian.tree(base, say))
+        entries = {} if base is None else oci.tree(_tree(base, say), _is_of_the_machine)
         entries["tmp"] = oci.folder(0o1777)
         entries[f"usr/local/bin/{name}"] = oci.file(program, 0o755)
         config = oci.Config(entrypoint=(f"/usr/local/bin/{name}",), architecture=_architecture())
@@ -109,7 +177,7 @@ def _kept(name: str, inputs: Sequence[str], write: Callable[[Path], None], say: 
         say: told when it has to be written.
     """
     folder = cache_folder() / "images"
-    key = hashlib.sha256("\0".join([*inputs, _recipe()]).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\0".join([*inputs, _code_digest()]).encode()).hexdigest()[:16]
     place = folder / f"{name}-{key}.tar"
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder / f"{name}.lock"):
@@ -124,12 +192,29 @@ def _kept(name: str, inputs: Sequence[str], write: Callable[[Path], None], say: 
     return place
 
 
-def _recipe() -> str:
+def _code_digest() -> str:
     """The digest of the code that decides what is in an image."""
     found = hashlib.sha256()
-    for module in (__file__, oci.__file__):
+    for module in (
+        __file__,
+        oci.__file__,
+        containerfile.__file__,
+        debian.__file__,
+        wheels.__file__,
+    ):
         found.update(Path(module).read_bytes())
     return found.hexdigest()
+
+
+@contextmanager
+def _empty(folder: Path) -> Iterator[Path]:
+    """A folder for as long as it is needed; what a killed builder left in it is gone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 @contextmanager

@@ -151,6 +151,14 @@ def write(out: BinaryIO, reference: str, config: Config, entries: Mapping[str, E
     return f"sha256:{manifest[0]}"
 
 
+def digest(archive: Path) -> str:
+    """The digest of the image in an archive of ours, as `write` returned it."""
+    with tarfile.open(archive) as whole:
+        index = whole.extractfile("index.json")
+        assert index is not None  # noqa: S101 - `write` put it there
+        return str(json.load(index)["manifests"][0]["digest"])
+
+
 class _Blob(io.RawIOBase):
     """Passes on what is written, and knows its length and digest."""
 
@@ -187,7 +195,10 @@ def _write_layer(blob: _Blob, entries: Mapping[str, Entry]) -> None:
     with tarfile.open(
         mode="w|", fileobj=blob, format=tarfile.PAX_FORMAT, bufsize=_COPY_BYTES
     ) as layer:
-        for path, entry in sorted(_with_parents(entries).items()):
+        whole = _with_parents(entries)
+        # A folder's content follows it at once: who unpacks sets its time when the next one begins.
+        for path in sorted(whole, key=lambda path: path.split("/")):
+            entry = whole[path]
             info = tarfile.TarInfo(path)
             info.type, info.mode, info.mtime = entry.kind, entry.mode, TIME_S
             info.uid, info.gid, info.linkname = entry.uid, entry.gid, entry.link

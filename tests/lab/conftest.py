@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from control_plane.lab.api import PROGRAMS, ApiLab
+from control_plane.lab.commands import which
 from control_plane.lab.programs import ProgramMissing, find_all
 from tests.conftest import NOT_RUN
 from tests.lab.cluster import Cluster
@@ -26,15 +28,28 @@ def missing_programs() -> str | None:
     return None
 
 
+def missing_rights() -> str | None:
+    """Why the tests marked `root` cannot run on this machine."""
+    if os.geteuid():
+        return "they make Debian trees and enter them, which needs root"
+    if which("mmdebstrap") is None:
+        return "mmdebstrap is not on this machine: `apt-get install mmdebstrap`"
+    return None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without the programs these tests are skipped; the run says so at its end, and fails in CI."""
-    wanting = [item for item in items if item.get_closest_marker("lab")]
-    why = missing_programs() if wanting else None
-    if why is None:
-        return
-    for item in wanting:
-        item.add_marker(pytest.mark.skip(reason=why))
-    config.stash[NOT_RUN] = f"{len(wanting)} tests of the lab did not run: {why}"
+    """What cannot run here is skipped; the run says so at its end, and fails in CI."""
+    lines = []
+    for marker, missing in (("lab", missing_programs), ("root", missing_rights)):
+        wanting = [item for item in items if item.get_closest_marker(marker)]
+        why = missing() if wanting else None
+        if why is None:
+            continue
+        for item in wanting:
+            item.add_marker(pytest.mark.skip(reason=why))
+        lines.append(f"{len(wanting)} tests marked `{marker}` did not run: {why}")
+    if lines:
+        config.stash[NOT_RUN] = "\n".join(lines)
 
 
 @pytest.fixture(scope="session")
