@@ -88,6 +88,11 @@ def command() -> None:
     is_flag=True,
     help="Listen on the devices' own ports (80, 4028), for clients that know no map.",
 )
+@click.option(
+    "--declared",
+    is_flag=True,
+    help="Answer at declared addresses and ports; in a network namespace, as `lab up` makes it.",
+)
 def serve_command(
     *,
     inventory: Path,
@@ -98,6 +103,7 @@ def serve_command(
     floor: Path | None,
     time_scale: float,
     true_ports: bool,
+    declared: bool,
 ) -> int:
     """Serve until Ctrl-C or `gridplane simulate stop`.
 
@@ -105,14 +111,14 @@ def serve_command(
     gridplane simulate serve --site ga-macon --start stock --floor examples/floor/ga-macon.yaml
     """
     name = pick_site(inventory, site)
-    declared = load_declared(inventory, name).site
+    site_declared = load_declared(inventory, name).site
     folder = simulation or _default(name)
-    passwords, hints = _passwords(declared)
+    passwords, hints = _passwords(site_declared)
     known = read_floor(floor)
 
     async def main() -> None:
         async with serving(
-            declared,
+            site_declared,
             state=folder,
             time_scale=time_scale,
             seed=seed,
@@ -120,12 +126,12 @@ def serve_command(
             floor=known,
             passwords=passwords,
             ports={port: port for port in TRUE_PORTS} if true_ports else TRUE_PORTS,
+            declared=declared,
         ) as running:
             keep_what_is()
             env = running.map_path.with_name(ENV)
-            exports = [
-                f"export GRIDPLANE_NETWORK_MAP={shlex.quote(str(running.map_path.resolve()))}"
-            ]
+            map_path = shlex.quote(str(running.map_path.resolve()))
+            exports = [] if declared else [f"export GRIDPLANE_NETWORK_MAP={map_path}"]
             env.write_text("".join(f"{line}\n" for line in (*exports, *hints)), encoding="utf-8")
             _say(running, env)
             loop = asyncio.get_running_loop()

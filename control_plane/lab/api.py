@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import http.client
-import shutil
-import socket
 import ssl
 import subprocess
 import time
@@ -21,45 +19,21 @@ from typing import Any
 
 import msgspec
 
-from control_plane.core.errors import ControlPlaneError
-from control_plane.lab import pki, processes
+from control_plane.lab import pki, processes, records, remains
+from control_plane.lab.ports import HOST, free_ports, is_free
 from control_plane.lab.programs import find, find_all
+from control_plane.lab.records import ApiRecord, LabError, Ports
 
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
 """In the order of starting."""
-HOST = "127.0.0.1"
 SERVICE_NETWORK = "10.96.0.0/16"
 SERVICE_ADDRESS = "10.96.0.1"
 READY_S = 60.0
 _STAGES = Path(__file__).with_name("stages.yaml")
 _ASK_S = 2.0
 _TICK_S = 0.05
-_GRACE_S = 10.0
 _PORT_TRIES = 3
 _GONE_TICKS = 4
-
-
-class LabError(ControlPlaneError):
-    """The lab cannot come up, or is not what its folder says. The operator acts."""
-
-
-class Ports(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the programs of a lab listen, all on loopback."""
-
-    etcd: int
-    etcd_peer: int
-    api: int
-    controller_manager: int
-    scheduler: int
-    kwok: int
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lab's folder remembers of it."""
-
-    form: str
-    ports: Ports
-    version: int = 1
 
 
 class ApiLab:
@@ -70,17 +44,22 @@ class ApiLab:
         self.kubeconfig = self.folder / "kubeconfig"
 
     @property
-    def record(self) -> Record | None:
-        """What stands in the folder; `None` where nothing was set up to its end."""
-        path = self.folder / "lab.json"
-        if not path.exists():
-            return None
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=Record)
-        except (msgspec.MsgspecError, OSError) as error:
+    def record(self) -> ApiRecord | None:
+        """What stands in the folder; `None` where nothing was set up to its end.
+
+        Raises:
+            LabError: it cannot be read, or is of another form.
+        """
+        record = records.read(self.folder)
+        if record is not None and not isinstance(record, ApiRecord):
             raise LabError(
-                f"{path} cannot be read ({error}): `gridplane lab down` clears the folder, then `up` again"
-            ) from error
+                f"{self.folder} holds a lab of another form: `gridplane lab down` ends it"
+            )
+        return record
+
+    def programs(self) -> tuple[str, ...]:
+        """What runs when the lab is up, as `running` names it."""
+        return PROGRAMS
 
     def log_of(self, program: str) -> Path:
         """The words of a program since the lab was made."""
@@ -163,8 +142,7 @@ class ApiLab:
 
     def down(self) -> None:
         """End every program and remove the folder: nothing of the lab is left."""
-        processes.stop(self.folder, reversed(PROGRAMS), grace_s=_GRACE_S)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remains.clear(self.folder)
 
     def is_ready(self) -> bool:
         """Whether the API server says of itself that it is ready."""
@@ -172,7 +150,7 @@ class ApiLab:
         return record is not None and self._answers("kube-apiserver", record.ports)
 
     def _make(self, port: int | None) -> None:
-        if port is not None and not _is_free(port):
+        if port is not None and not is_free(port):
             raise LabError(
                 f"port {port} of {HOST} is in use: name another with --port, or leave it out and a free "
                 "one is taken"
@@ -180,7 +158,7 @@ class ApiLab:
         self.folder.mkdir(parents=True, mode=0o700)
         for name in ("pki", "logs", "etcd"):
             (self.folder / name).mkdir(mode=0o700)
-        free = _free_ports(6)
+        free = free_ports(6)
         ports = Ports(
             etcd=free[0],
             etcd_peer=free[1],
@@ -190,8 +168,7 @@ class ApiLab:
             kwok=free[5],
         )
         _make_credentials(self.folder, ports)
-        # Written last: a folder without it was not set up to its end.
-        _write_whole(self.folder / "lab.json", msgspec.json.encode(Record(form="api", ports=ports)))
+        records.write(self.folder, ApiRecord(ports=ports))
 
     def _answers(self, program: str, ports: Ports) -> bool:
         context = _client_context(self.folder / "pki")
@@ -228,35 +205,6 @@ def _client_context(folder: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=folder / "ca.crt")
     context.load_cert_chain(folder / "admin.crt", folder / "admin.key")
     return context
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def _free_ports(count: int) -> list[int]:
-    """So many different free ports: held all at once, then let go."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Either the old file or the new one, never a part."""
-    fresh = path.with_suffix(".new")
-    pki.write_private(fresh, content)
-    fresh.replace(path)
 
 
 _CLIENTS: Mapping[str, tuple[str, Sequence[str]]] = {

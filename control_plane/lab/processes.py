@@ -10,14 +10,17 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 _MARK = "GRIDPLANE_LAB"
 _PROGRAM = "GRIDPLANE_LAB_PROGRAM"
+MARKS = (_MARK, _PROGRAM)
+"""The environment variables by which a program is known: whatever starts another passes them on."""
 _PROC = Path("/proc")
 _TICK_S = 0.02
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -63,6 +66,11 @@ def start(
         )
 
 
+def python(module: str, *arguments: str) -> list[str]:
+    """A module of ours as a command, under this very interpreter."""
+    return [sys.executable, "-m", module, *arguments]
+
+
 def running(lab: Path) -> dict[str, Process]:
     """The programs of a lab that run now, by name."""
     mark = f"{_MARK}={lab}".encode()
@@ -87,26 +95,19 @@ def running(lab: Path) -> dict[str, Process]:
     return found
 
 
-def stop(lab: Path, programs: Iterable[str], *, grace_s: float) -> None:
-    """End programs in the given order, then whatever else carries the lab's mark; gone when it returns."""
-    for program in programs:
-        process = running(lab).get(program)
-        if process is not None:
-            _end(process.pid, grace_s)
-    for process in running(lab).values():
-        _end(process.pid, grace_s)
+def stop(lab: Path) -> None:
+    """End every program of a lab at once; all are gone when it returns."""
+    while alive := running(lab):
+        for process in alive.values():
+            kill(process.pid)
 
 
-def _end(pid: int, grace_s: float) -> None:
-    """Ask the whole session to end, then end it."""
-    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, grace_s)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(os.getpgid(pid), number)
-        until = time.monotonic() + wait_s
-        while time.monotonic() < until:
-            if not _lives(pid):
-                return
-            time.sleep(_TICK_S)
+def kill(pid: int) -> None:
+    """End the whole session of a process at once; gone when it returns."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(os.getpgid(pid), signal.SIGKILL)
+    while _lives(pid):
+        time.sleep(_TICK_S)
 
 
 def _lives(pid: int) -> bool:

@@ -42,6 +42,7 @@ async def serving(
     floor: Floor | None = None,
     passwords: Mapping[str, str] | None = None,
     ports: Mapping[int, int] = TRUE_PORTS,
+    declared: bool = False,
 ) -> AsyncIterator[Serving]:
     """Serve a site until the block is left.
 
@@ -54,9 +55,10 @@ async def serving(
         floor: as in `build_site`.
         passwords: by family.
         ports: true port → the one to try.
+        declared: answer at the declared addresses and ports; needs a network namespace of its own.
 
     Raises:
-        OSError: the state folder or the loopback interface cannot be used.
+        OSError: the state folder or the network cannot be used.
     """
     map_path, control_path = _places(state)
     clock, epoch_s = RealSimClock(time_scale), time.time()
@@ -69,7 +71,9 @@ async def serving(
         passwords=passwords,
         epoch_s=epoch_s,
     )
-    server = Server(sim.network, addresses_of(sim.network, sim.leases.values()), ports=ports)
+    server = Server(
+        sim.network, addresses_of(sim.network, sim.leases.values()), ports=ports, declared=declared
+    )
     control = Control(sim, connections=lambda: server.connections)
     await server.start()
     try:

@@ -4,6 +4,9 @@ One listening socket per true port serves all of them: it takes every address bu
 loopback interface, and drops whatever was not sent to 127.0.0.0/8, so that nothing else is ever
 answered. A network map tells clients where declared addresses and ports went.
 
+In a network namespace of its own it may instead answer at the declared addresses and ports themselves;
+there everything that reaches the namespace is taken, and it is up to its maker what that is.
+
 A machine that nobody can reach stays silent after the handshake (the kernel shakes hands for all);
 an address without a machine, or a closed port, resets.
 """
@@ -29,6 +32,7 @@ TRUE_PORTS: Mapping[int, int] = {4028: 14028, 80: 18080}
 """The families' ports, and where they are looked for first: nobody needs to be root for those."""
 BACKLOG = 4096
 _LOOPBACK = "127."
+_NAMESPACES = Path("/run/netns")
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -90,11 +94,14 @@ class Server:
         addresses: AddressMap | None = None,
         *,
         ports: Mapping[int, int] = TRUE_PORTS,
+        declared: bool = False,
     ) -> None:
         """`addresses` maps declared to loopback; without one, stations stand at 127.x themselves.
 
-        `ports` gives the port to try for each true port; a busy one is replaced by a free one.
+        `ports` gives the port to try for each true port; a busy one is replaced by a free one. With
+        `declared` neither counts: declared addresses and true ports are listened at as they are.
         """
+        self._declared = declared
         self._network = network
         self._addresses = addresses
         self._back = {} if addresses is None else addresses.declared_by_actual()
@@ -109,11 +116,17 @@ class Server:
         """Listen.
 
         Raises:
-            OSError: this system cannot bind to the loopback interface only.
+            OSError: this system cannot bind to the loopback interface only; or `declared` was asked for
+                outside a network namespace that was made for that.
         """
+        if self._declared and not _is_made_namespace():
+            raise OSError(
+                "declared addresses are served only in a network namespace made for that (`ip netns add`): "
+                "in the machine's own network, real devices may have them"
+            )
         loop = asyncio.get_running_loop()
         for true, wanted in self._wanted.items():
-            sock = _listen(wanted)
+            sock = _listening(true, interface=b"") if self._declared else _listen(wanted)
             self.ports[true] = sock.getsockname()[1]
 
             def make(true: int = true) -> Wire:
@@ -132,15 +145,17 @@ class Server:
                 await server.wait_closed()
 
     def station(self, local: str) -> Station | None:
-        """Who stands at a loopback address."""
-        if self._addresses is None:
+        """Who stands at the address that was called."""
+        if not (self._declared or local.startswith(_LOOPBACK)):
+            return None
+        if self._declared or self._addresses is None:
             return self._network.at(local)
         one, two, rest = local.split(".", 2)
         prefix = self._back.get(f"{one}.{two}")
         return None if prefix is None else self._network.at(f"{prefix}.{rest}")
 
     def write_map(self, path: Path, *, time_scale: float, epoch_s: float) -> NetworkMap:
-        """Write the network map, whole or not at all."""
+        """Write the network map, whole or not at all; where `declared` addresses answer there is none."""
         rules = () if self._addresses is None else self._addresses.rules
         told = NetworkMap(
             rules=rules,
@@ -148,6 +163,8 @@ class Server:
             time_scale=time_scale,
             epoch_s=epoch_s,
         )
+        if self._declared:
+            return told
         draft = path.with_suffix(".new")
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
         draft.replace(path)
@@ -164,12 +181,19 @@ def _listen(port: int) -> socket.socket:
         return _listening(0)
 
 
-def _listening(port: int) -> socket.socket:
+def _is_made_namespace() -> bool:
+    """Whether this process is in a network namespace that has a name (`ip netns`): somebody made it."""
+    own = Path("/proc/self/ns/net").stat().st_ino
+    named = _NAMESPACES.iterdir() if _NAMESPACES.is_dir() else ()
+    return own in {name.stat().st_ino for name in named}
+
+
+def _listening(port: int, *, interface: bytes = b"lo") -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
-        sock.bind(("0.0.0.0", port))  # noqa: S104 — on the loopback interface alone
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface)
+        sock.bind(("0.0.0.0", port))  # noqa: S104 — on that interface, or in a network of our own
         # Here and not by the loop: two that start at once may both bind, and only one of them listens.
         sock.listen(BACKLOG)
         sock.setblocking(False)  # noqa: FBT003 — the standard library's signature
@@ -201,7 +225,7 @@ class Wire(asyncio.Protocol):
         server.connections += 1
         server.live.add(self)
         local = transport.get_extra_info("sockname")[0]
-        station = server.station(local) if local.startswith(_LOOPBACK) else None
+        station = server.station(local)
         if station is None:
             self._reset()
             return

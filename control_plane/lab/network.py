@@ -1,0 +1,107 @@
+"""The network of a cluster lab: a namespace for the site, one for each host, a cable between them.
+
+Routed, without a bridge: the site's namespace is every host's gateway, and the place where simulated
+devices answer at their declared addresses. Nothing of it is in the machine's own namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from control_plane.lab.commands import run
+from control_plane.lab.records import HostRecord
+
+GATEWAY = "169.254.1.1"
+"""Link-local (RFC 3927): no declared address is like it."""
+SITE = "site"
+_NAMES = Path("/run/netns")
+
+
+class Network:
+    """The namespaces of one lab, by its tag."""
+
+    def __init__(self, tag: str) -> None:
+        self._prefix = f"gridplane-{tag}-"
+
+    def path(self, name: str = SITE) -> Path:
+        """The namespace of a host, or the site's own."""
+        return _NAMES / f"{self._prefix}{name}"
+
+    def inside(self, *command: str | Path, name: str = SITE) -> list[str | Path]:
+        """The command, run in a namespace."""
+        return ["nsenter", f"--net={self.path(name)}", *command]
+
+    def names(self) -> list[str]:
+        """The namespaces that there are."""
+        if not _NAMES.is_dir():
+            return []
+        return sorted(
+            p.name.removeprefix(self._prefix)
+            for p in _NAMES.iterdir()
+            if p.name.startswith(self._prefix)
+        )
+
+    def stands(self, hosts: Sequence[HostRecord]) -> bool:
+        """Whether everything is there; not so after the machine's own reboot."""
+        return {SITE, *(host.name for host in hosts)} <= set(self.names())
+
+    def make(self, hosts: Sequence[HostRecord], devices: Iterable[str]) -> None:
+        """Make it anew.
+
+        Args:
+            hosts: each with its address and the network of its pods.
+            devices: CIDRs that the site's namespace answers for.
+
+        Raises:
+            CommandFailed: the kernel refuses something; its words are in the message.
+        """
+        self.remove()
+        site = self.path().name
+        run("ip", "netns", "add", site)
+        self._batch(site, ["link set lo up", f"address add {GATEWAY}/32 dev lo"])
+        for host in hosts:
+            own, cable = self.path(host.name).name, f"h{host.number}"
+            run("ip", "netns", "add", own)
+            self._batch(site, [f"link add {cable} type veth peer name eth0 netns {own}"])
+            self._batch(
+                own,
+                [
+                    "link set lo up",
+                    "link set eth0 up",
+                    f"address add {host.address}/32 dev eth0",
+                    f"route add {GATEWAY} dev eth0 scope link",
+                    f"route add default via {GATEWAY} src {host.address}",
+                ],
+            )
+            self._batch(
+                site,
+                [
+                    f"link set {cable} up",
+                    f"route add {host.address}/32 dev {cable}",
+                    f"route add {host.pods} via {host.address} dev {cable} onlink",
+                ],
+            )
+            self._forward(host.name)
+        self._batch(site, [f"route add local {cidr} dev lo" for cidr in devices])
+        self._forward(SITE)
+
+    def remove(self) -> None:
+        """Take it away; the cables go with the namespaces."""
+        for name in self.names():
+            with contextlib.suppress(FileNotFoundError):
+                run("ip", "netns", "delete", self.path(name).name)
+
+    def _batch(self, namespace: str, lines: Sequence[str]) -> None:
+        run("ip", "-netns", namespace, "-batch", "-", text="\n".join(lines) + "\n")
+
+    def _forward(self, name: str) -> None:
+        run(*self.inside("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward", name=name))
+
+
+def collapsed(addresses: Iterable[str]) -> list[str]:
+    """The fewest CIDRs that hold these addresses, or networks, and no other."""
+    networks = (ipaddress.IPv4Network(address) for address in addresses)
+    return [str(network) for network in ipaddress.collapse_addresses(networks)]

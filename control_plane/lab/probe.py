@@ -1,0 +1,87 @@
+"""What a machine must have for the cluster form, tried and not guessed; all that is missing at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from control_plane.lab import cgroups
+from control_plane.lab.commands import CommandFailed, run, which
+from control_plane.lab.records import LabError
+
+PACKAGES = {
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+    "setsid": "util-linux",
+    "mount": "mount",
+    "ssh": "openssh-client",
+    "systemd-nspawn": "systemd-container",
+    "systemd-socket-activate": "systemd",
+    "mmdebstrap": "mmdebstrap",
+}
+"""Program → the Debian package that has it."""
+_CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
+_TRIES = {
+    "network namespaces (CONFIG_NET_NS)": "unshare --net true",
+    "mount namespaces of its own (CAP_SYS_ADMIN)": "unshare --mount --propagation=private true",
+    "virtual Ethernet pairs (CONFIG_VETH)": "unshare --net ip link add name here type veth peer name there",
+    "overlay file systems (CONFIG_OVERLAY_FS)": (
+        'd=$(mktemp -d) && trap "rm -rf $d" EXIT && mkdir $d/l $d/u $d/w $d/m && unshare --mount '
+        "--propagation=private mount -t overlay overlay -o lowerdir=$d/l,upperdir=$d/u,workdir=$d/w $d/m"
+    ),
+}
+"""What the kernel has to let us do → a shell command that does it and leaves nothing."""
+
+
+def missing() -> list[str]:
+    """Everything that this machine lacks, each with what to do; empty where the lab can come up."""
+    return [*_rights(), *_programs(), *_kernel()]
+
+
+def require() -> None:
+    """Refuse where something is missing.
+
+    Raises:
+        LabError: it names everything.
+    """
+    lacking = missing()
+    if lacking:
+        raise LabError(
+            "this machine cannot run hosts:\n"
+            + "".join(f"  - {what}\n" for what in lacking)
+            + "The api form, `gridplane lab up`, needs none of this."
+        )
+
+
+def _rights() -> Iterator[str]:
+    if os.geteuid() != 0:
+        yield "hosts need root: run it with sudo"
+
+
+def _programs() -> Iterator[str]:
+    packages = sorted({package for program, package in PACKAGES.items() if which(program) is None})
+    if packages:
+        yield f"programs of this system: apt-get install {' '.join(packages)}"
+
+
+def _kernel() -> Iterator[str]:
+    if os.geteuid() != 0 or which("unshare") is None or which("ip") is None:
+        return
+    for feature, attempt in _TRIES.items():
+        try:
+            run("sh", "-c", attempt)
+        except CommandFailed as error:
+            yield f"the kernel refuses {feature}: {str(error).splitlines()[-1].strip()}"
+    lacking = [name for name in _CONTROLLERS if name not in _controllers()]
+    if lacking:
+        yield f"cgroup controllers that are mounted and enabled: {', '.join(lacking)}"
+    if not Path("/dev/kmsg").exists():
+        yield "/dev/kmsg, which kubelets read (CONFIG_PRINTK)"
+
+
+def _controllers() -> set[str]:
+    if cgroups.is_unified():
+        return set((cgroups.ROOT / "cgroup.controllers").read_text().split())
+    return {place.name for place in cgroups.hierarchies()}
