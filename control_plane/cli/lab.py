@@ -1,20 +1,26 @@
-"""`gridplane lab`: a real Kubernetes API on this machine."""
+"""`gridplane lab`: a real Kubernetes on this machine."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
+import control_plane
 from control_plane.cli import options
 from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.progress import ProgressLine
-from control_plane.cli.workplace import load_declared
-from control_plane.lab.api import PROGRAMS, ApiLab
+from control_plane.cli.workplace import load_declared, pick_site
+from control_plane.lab import remains
+from control_plane.lab.api import ApiLab
+from control_plane.lab.cluster import ClusterLab
+from control_plane.lab.labs import Lab, standing
 from control_plane.lab.nodes import gpu_nodes
 from control_plane.lab.programs import find
 from control_plane.views.table import counted, table
@@ -34,7 +40,8 @@ def command() -> None:
     """Run a real Kubernetes on this machine, from programs that `make tools` built.
 
     \b
-    gridplane lab up                        etcd, API server, controllers, scheduler, kwok
+    gridplane lab up                        the API alone: etcd, API server, controllers, kwok; no root
+    gridplane lab up --form cluster --site lab       hosts that boot, kubeadm, pods, devices; root
     gridplane lab exec -- kubectl get ns    with KUBECONFIG set, and the lab's programs on PATH
     gridplane lab down                      no process and no file is left
     """
@@ -42,33 +49,124 @@ def command() -> None:
 
 @command.command("up")
 @name
+@click.option(
+    "--form",
+    type=click.Choice(["api", "cluster"]),
+    help="api: a control plane on loopback. cluster: hosts, pods, devices.  [default: as it stands, or api]",
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="Of the API server; else a free one.")
 @options.inventory
 @click.option(
     "--site",
     shell_complete=options.complete_sites,
-    help="Let the GPU nodes that this site declares join, simulated by kwok.",
+    help="api: its GPU nodes join, simulated by kwok. cluster: its hosts and devices.",
 )
-def up_command(*, name: str, port: int | None, inventory: Path, site: str | None) -> int:
-    """Bring a lab up; one that is up is left alone, one that lost a program gets it back.
+@click.option("--host", "hosts", multiple=True, help="cluster: this host alone; more than once.")
+@click.option(
+    "--bare",
+    multiple=True,
+    metavar="HOST",
+    help="cluster: leave this host with sshd and nothing else; `all` for every one.",
+)
+def up_command(
+    *,
+    name: str,
+    form: str | None,
+    port: int | None,
+    inventory: Path,
+    site: str | None,
+    hosts: tuple[str, ...],
+    bare: tuple[str, ...],
+) -> int:
+    """Bring a lab up; one that is up is left alone, one that lost a program or host gets it back.
 
     \b
     gridplane lab up
     gridplane lab up --site lab             with its declared GPU nodes, simulated
     gridplane lab up --name second --port 6443
+    sudo gridplane lab up --form cluster --site lab
+    sudo gridplane lab up --form cluster --site lab --bare all      machines for `pulumi up`
     """
-    lab = ApiLab(_folder(name))
-    nodes = gpu_nodes(load_declared(inventory, site).site) if site else []
+    stands = standing(_folder(name))
+    form = form or _form_of(stands) or "api"
+    if stands is not None and _form_of(stands) != form:
+        raise Stop(
+            f"lab {name} is of the form {_form_of(stands)}: `gridplane lab down` ends it, or take another "
+            "--name",
+            Exit.USAGE,
+        )
+    if form == "api" and (hosts or bare):
+        raise Stop("only a lab of the form cluster has hosts: --form cluster", Exit.USAGE)
     began = time.monotonic()
     with ProgressLine(f"lab {name}") as line:
-        started = lab.up(port=port, say=lambda text: line.say(text, force=True))
+
+        def say(text: str) -> None:
+            line.say(text, force=True)
+
+        if form == "api":
+            lab, started = _up_api(name, port, inventory, site, say)
+        else:
+            chosen = _Chosen(inventory, site, frozenset(hosts), frozenset(bare))
+            lab, started = _up_cluster(name, port, chosen, say)
     if started:
         click.echo(f"ready after {time.monotonic() - began:.1f} s", err=True)
+    if lab.kubeconfig.exists():
+        click.echo(f"export KUBECONFIG={lab.kubeconfig}")
+    return Exit.OK
+
+
+def _up_api(
+    name: str, port: int | None, inventory: Path, site: str | None, say: Callable[[str], None]
+) -> tuple[Lab, bool]:
+    lab = ApiLab(_folder(name))
+    nodes = gpu_nodes(load_declared(inventory, site).site) if site else []
+    started = lab.up(port=port, say=say)
     if nodes:
         lab.join(nodes)
         click.echo(f"{counted(len(nodes), 'simulated GPU node')} of {site}", err=True)
-    click.echo(f"export KUBECONFIG={lab.kubeconfig}")
-    return Exit.OK
+    return lab, started
+
+
+class _Chosen(NamedTuple):
+    """What a lab of hosts is made of."""
+
+    inventory: Path
+    site: str | None
+    hosts: frozenset[str]
+    bare: frozenset[str]
+
+
+def _up_cluster(
+    name: str, port: int | None, chosen: _Chosen, say: Callable[[str], None]
+) -> tuple[Lab, bool]:
+    lab = ClusterLab(_folder(name))
+    record = lab.record
+    if record is not None:
+        # What it was made of is what it is.
+        chosen = chosen._replace(inventory=Path(record.inventory), site=record.site)
+    site = load_declared(chosen.inventory, pick_site(chosen.inventory, chosen.site)).site
+    started = lab.up(
+        site,
+        chosen.inventory,
+        only=chosen.hosts,
+        bare=chosen.bare,
+        port=port,
+        checkout=_checkout(),
+        say=say,
+    )
+    return lab, started
+
+
+def _checkout() -> Path | None:
+    """Where gridplane's own sources are, from which its image is built; `None` where it is installed."""
+    top = Path(control_plane.__file__).resolve().parent.parent
+    return top if (top / "Containerfile").is_file() else None
+
+
+def _form_of(lab: Lab | None) -> str | None:
+    if lab is None:
+        return None
+    return "api" if isinstance(lab, ApiLab) else "cluster"
 
 
 @command.command("status")
@@ -83,7 +181,7 @@ def status_command(*, name: str, output: str) -> int:
     """
     lab = _made(name)
     alive = lab.running()
-    ready = all(program in alive for program in PROGRAMS) and lab.is_ready()
+    ready = lab.is_ready()
     rows = [
         {
             "program": program,
@@ -92,16 +190,22 @@ def status_command(*, name: str, output: str) -> int:
             "rss_mib": alive[program].rss_bytes // _MIB if program in alive else None,
             "log": str(lab.log_of(program)),
         }
-        for program in PROGRAMS
+        for program in lab.programs()
     ]
     total_mib = sum(p.rss_bytes for p in alive.values()) // _MIB
     cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
     emit(
         output,
-        {"lab": name, "ready": ready, "folder": str(lab.folder), "programs": rows},
+        {
+            "lab": name,
+            "form": _form_of(lab),
+            "ready": ready,
+            "folder": str(lab.folder),
+            "programs": rows,
+        },
         table=f"{table(('PROGRAM', 'STATE', 'PID', 'RSS MIB', 'LOG'), cells)}\n"
         f"{'ready' if ready else 'not ready: `gridplane lab up`'}, {total_mib} MiB",
-        names=[program for program in PROGRAMS if program in alive],
+        names=[program for program in lab.programs() if program in alive],
     )
     return Exit.OK if ready else Exit.FAILED
 
@@ -124,20 +228,43 @@ def kubeconfig_command(*, name: str) -> int:
 def exec_command(*, name: str, arguments: tuple[str, ...]) -> int:
     """Run a program against the lab: KUBECONFIG is set, kubectl is on PATH. Its exit code is ours.
 
+    With hosts it runs in the lab's network, where declared addresses are hosts and devices, and
+    GRIDPLANE_LAB_SSH names the SSH configuration that knows their keys.
+
     \b
     gridplane lab exec -- kubectl get nodes
+    sudo gridplane lab exec -- sh -c 'ssh -F $GRIDPLANE_LAB_SSH lab-mgmt-1 uptime'
     """
     lab = _made(name)
     tools = os.pathsep.join(sorted({str(find(tool).parent) for tool in ("kubectl",)}))
     environment = {
         **os.environ,
-        "KUBECONFIG": str(lab.kubeconfig),
+        **lab.environment(),
         "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}",
     }
+    arguments = tuple(str(part) for part in lab.command(arguments))
     try:
         return subprocess.run(arguments, env=environment, check=False).returncode  # noqa: S603 - the operator's own command
     except OSError as error:
         raise Stop(f"{arguments[0]}: {error.strerror}", Exit.USAGE) from error
+
+
+@command.command("power")
+@name
+@click.argument("host")
+@click.argument("state", type=click.Choice(["off", "on", "cycle"]))
+def power_command(*, name: str, host: str, state: str) -> int:
+    """Take a host's power, or give it back; nothing on it gets to say goodbye.
+
+    \b
+    sudo gridplane lab power lab-g1-n1 off
+    sudo gridplane lab power lab-g1-n1 on
+    """
+    lab = _made(name)
+    if not isinstance(lab, ClusterLab):
+        raise Stop(f"lab {name} is of the form api: it has no hosts", Exit.USAGE)
+    lab.power(host, state)
+    return Exit.OK
 
 
 @command.command("down")
@@ -148,7 +275,7 @@ def down_command(*, name: str) -> int:
     \b
     gridplane lab down
     """
-    ApiLab(_folder(name)).down()
+    remains.clear(_folder(name))
     click.echo(f"lab {name} is gone", err=True)
     return Exit.OK
 
@@ -161,9 +288,9 @@ def _folder(name: str) -> Path:
     return Path(base) / "gridplane" / "lab" / name
 
 
-def _made(name: str) -> ApiLab:
-    lab = ApiLab(_folder(name))
-    if lab.record is None:
+def _made(name: str) -> Lab:
+    lab = standing(_folder(name))
+    if lab is None:
         hint = "" if name == "lab" else f" --name {name}"
         raise Stop(f"there is no lab {name}: `gridplane lab up{hint}` makes one", Exit.USAGE)
     return lab

@@ -86,8 +86,7 @@ class ApiLab:
             ProgramMissing: a program has to be built first.
         """
         programs = find_all((*PROGRAMS, "kubectl"))
-        alive = self.running()
-        if self.record is not None and all(name in alive for name in PROGRAMS) and self.is_ready():
+        if self.record is not None and self.is_ready():
             return False
         for tries_left in range(_PORT_TRIES - 1, -1, -1):
             made = self.record is None
@@ -117,7 +116,7 @@ class ApiLab:
             if name in {"etcd", "kube-apiserver"}:
                 self._wait(name, partial(self._answers, name, record.ports))
         say("waiting for the API server")
-        self._wait("kube-apiserver", self.is_ready)
+        self._wait("kube-apiserver", self._serves)
 
     def join(self, nodes: Sequence[Mapping[str, Any]]) -> None:
         """Let simulated nodes join; one that has joined already stays as it is.
@@ -145,7 +144,19 @@ class ApiLab:
         remains.clear(self.folder)
 
     def is_ready(self) -> bool:
-        """Whether the API server says of itself that it is ready."""
+        """Whether every program runs, and the API server says of itself that it is ready."""
+        alive = self.running()
+        return all(name in alive for name in PROGRAMS) and self._serves()
+
+    def environment(self) -> Mapping[str, str]:
+        """What a program has to know to speak to the lab."""
+        return {"KUBECONFIG": str(self.kubeconfig)}
+
+    def command(self, arguments: Sequence[str]) -> Sequence[str | Path]:
+        """A command that reaches the lab: any does, it is on loopback."""
+        return arguments
+
+    def _serves(self) -> bool:
         record = self.record
         return record is not None and self._answers("kube-apiserver", record.ports)
 

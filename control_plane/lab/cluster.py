@@ -120,6 +120,17 @@ class ClusterLab:
             record, _EVERYTHING
         )
 
+    def environment(self) -> Mapping[str, str]:
+        """What a program run by `command` has to know: the API server's own address, the hosts' keys."""
+        return {
+            "KUBECONFIG": str(self.kubeconfig_inside),
+            "GRIDPLANE_LAB_SSH": str(self.hosts.ssh_config),
+        }
+
+    def command(self, arguments: Sequence[str]) -> Sequence[str | Path]:
+        """A command, run in the lab's network: declared addresses are hosts and devices there."""
+        return self.network.inside(*arguments)
+
     def up(
         self,
         site: Site,
@@ -128,7 +139,7 @@ class ClusterLab:
         bare: frozenset[str] = frozenset(),
         only: frozenset[str] = frozenset(),
         port: int | None = None,
-        image: Path | None = None,
+        checkout: Path | None = None,
         say: Say = lambda _text: None,
     ) -> bool:
         """Bring the lab up, or back up; a lab that is up is left alone.
@@ -139,7 +150,7 @@ class ClusterLab:
             bare: hosts that are left with sshd alone; `all` for every one.
             only: these hosts alone; empty for every one.
             port: of loopback, for the API server; a free one is taken where it is not given.
-            image: an archive that every host imports, beside those that kubeadm asks for.
+            checkout: of gridplane, whose image its nodes then have, beside those that kubeadm asks for.
             say: told of each step.
 
         Returns:
@@ -159,7 +170,7 @@ class ClusterLab:
                 raise LabError(
                     f"port {port} of {HOST} is in use: name another, or leave --port out"
                 )
-            self._make(hosts, image, say)
+            self._make(hosts, checkout, say)
             record = ClusterRecord(
                 site=site.id,
                 inventory=str(inventory.resolve()),
@@ -173,13 +184,31 @@ class ClusterLab:
             self._bring_up(record, say)
         return True
 
+    def power(self, name: str, state: str) -> None:
+        """Take a host's power (`off`), give it back (`on`), or both (`cycle`).
+
+        Raises:
+            LabError: there is no such host, or it does not come up.
+        """
+        record = self.record
+        hosts = record.hosts if record else ()
+        chosen = [host for host in hosts if host.name == name]
+        if not chosen:
+            there = ", ".join(host.name for host in hosts) or "none"
+            raise LabError(f"the lab has no host {name}; there is {there}")
+        if state in {"off", "cycle"}:
+            self.hosts.cut(chosen[0])
+        if state in {"on", "cycle"} and name not in processes.running(self.folder):
+            self.hosts.start(chosen[0])
+            self.hosts.await_ssh(chosen)
+
     def down(self) -> None:
         """End every host and program and remove the folder: nothing of the lab is left."""
         remains.clear(self.folder)
 
     # --- once ------------------------------------------------------------------------------------
 
-    def _make(self, hosts: Sequence[HostRecord], image: Path | None, say: Say) -> None:
+    def _make(self, hosts: Sequence[HostRecord], checkout: Path | None, say: Say) -> None:
         """The folder, and all that is on the hosts' disks."""
         for spec in {debian.BARE if host.is_bare else debian.NODE for host in hosts}:
             debian.tree(spec, say)
@@ -187,7 +216,9 @@ class ClusterLab:
         if any(not host.is_bare for host in hosts):
             programs = find_all(NODE_PROGRAMS)
             seed = seeds.seed(images.control_plane(say), say=say)
-            seed = seeds.seed([image], seed, say) if image else seed
+            if checkout:
+                _, archive = images.gridplane(checkout, say)
+                seed = seeds.seed([archive], seed, say)
         remains.clear(self.folder)
         self.folder.mkdir(parents=True, mode=0o700)
         for name in ("pki", "logs", "hosts"):
@@ -308,17 +339,6 @@ class ClusterLab:
     def _each(self, hosts: Sequence[HostRecord], act: Callable[[HostRecord], None]) -> None:
         with ThreadPoolExecutor(len(hosts)) as pool:
             list(pool.map(act, hosts))
-
-    def environment(self) -> Mapping[str, str]:
-        """What `exec` sets: programs run in the lab's network, so the server's own address leads there."""
-        return {
-            "KUBECONFIG": str(self.kubeconfig_inside),
-            "GRIDPLANE_LAB_SSH": str(self.hosts.ssh_config),
-        }
-
-    def command(self, arguments: Sequence[str]) -> list[str | Path]:
-        """The command as `exec` runs it."""
-        return self.network.inside(*arguments)
 
 
 def declared_hosts(

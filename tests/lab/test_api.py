@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.lab.api import HOST, PROGRAMS, ApiLab, LabError
+from control_plane.lab.api import PROGRAMS, ApiLab
+from control_plane.lab.ports import HOST
+from control_plane.lab.records import LabError
 from tests.lab.cluster import Cluster, Refused
 
 pytestmark = pytest.mark.lab
