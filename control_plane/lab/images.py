@@ -58,7 +58,7 @@ def control_plane(say: Say = _silent) -> Sequence[Path]:
 
     Raises:
         ProgramMissing: a program has to be built first; all of them are named.
-        ImageError: we are not root, and one is not kept yet.
+        ImageError: one is not kept yet, and we are not root, or the disk is full.
         TreeError: mmdebstrap is missing or failed.
     """
     references = _asked_by_kubeadm()
@@ -74,7 +74,7 @@ def gridplane(checkout: Path, say: Say = _silent) -> tuple[str, Path]:
         bytes, in whatever folder.
 
     Raises:
-        ImageError: we are not root, and one is not kept yet.
+        ImageError: one is not kept yet, and we are not root, or the disk is full.
         TreeError: mmdebstrap is missing or failed.
         CommandFailed: a wheel cannot be had, or a step of the Containerfile ended with an error.
         NotUnderstood: the Containerfile has an instruction that is not carried out here.
@@ -175,6 +175,9 @@ def _kept(name: str, inputs: Sequence[str], write: Callable[[Path], None], say: 
         inputs: all that decides what is written, beside the code that writes it.
         write: fills the file that it is given.
         say: told when it has to be written.
+
+    Raises:
+        ImageError: the disk is full, or refuses; nothing of it is kept.
     """
     folder = cache_folder() / "images"
     key = hashlib.sha256("\0".join([*inputs, _code_digest()]).encode()).hexdigest()[:16]
@@ -183,9 +186,16 @@ def _kept(name: str, inputs: Sequence[str], write: Callable[[Path], None], say: 
     with _alone(folder / f"{name}.lock"):
         if not place.exists():
             say(f"writing the image {name}")
-            # Whoever holds the lock owns this file; what an interrupted builder left is overwritten.
+            # Whoever holds the lock owns this file; what a killed builder left is overwritten.
             part = folder / f"{name}.part"
-            write(part)
+            try:
+                write(part)
+            except OSError as error:
+                part.unlink(missing_ok=True)
+                raise ImageError(
+                    f"the image {name} cannot be written: {error}. Where {folder} has too little room, make "
+                    "some, or point GRIDPLANE_CACHE at a larger disk"
+                ) from error
             part.replace(place)
             _forget_old(folder, name)
         os.utime(place)

@@ -12,6 +12,7 @@ import pytest
 
 from control_plane.lab import images, oci
 from control_plane.lab.programs import BY_NAME, ProgramMissing, built
+from tests.conftest import ROOT
 from tests.lab.test_programs import put
 
 ASKED = {
@@ -87,11 +88,13 @@ def test_what_breaks_off_is_no_image_and_the_next_run_makes_it(
 
     with monkeypatch.context() as broken:
         broken.setattr(oci, "write", full_disk)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(images.ImageError, match=r"No space.*GRIDPLANE_CACHE"):
             images.control_plane()
-    assert list((programs / "cache" / "images").glob("*.tar")) == []
+    kept = programs / "cache" / "images"
+    assert [path.name for path in kept.iterdir()] == ["kube-apiserver.lock"]
+    (kept / "kube-apiserver.part").write_bytes(b"of one that was killed" * 1_000_000)
     assert len([layer_of(archive) for archive in images.control_plane()]) == len(ASKED)
-    assert list((programs / "cache" / "images").glob("*.part")) == []
+    assert list(kept.glob("*.part")) == []
 
 
 def test_builders_side_by_side_do_the_work_once() -> None:
@@ -125,3 +128,11 @@ def test_missing_programs_are_named_all_at_once() -> None:
     built(BY_NAME["coredns"]).unlink()
     with pytest.raises(ProgramMissing, match=r"coredns 1\.14\.2 is not on this machine.*etcd"):
         images.control_plane()
+
+
+def test_without_root_the_image_of_gridplane_says_what_it_needs_root_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(images.ImageError, match="needs root"):
+        images.gridplane(ROOT)
