@@ -19,6 +19,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from control_plane.lab.programs import BY_NAME, PROGRAMS, Program, built
 
 WRAPPERS = Path(__file__).resolve().parent
@@ -26,8 +28,11 @@ GO_FLOOR = (1, 26)
 GO_PLACES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/go/bin"])
 FREE_BYTES = 8 * 1024**3
 """The Go cache of everything takes about 6 GB, the programs 1.2 GB."""
+LANGUAGE_HOST = "github.com/pulumi/pulumi/sdk/v3/python/cmd/pulumi-language-python"
 SHIM_MODULE = "github.com/pulumi/pulumi/sdk/v3"
 SHIM = "python/cmd/pulumi-language-python-exec"
+PROVIDER_MODULE = "github.com/pulumi/pulumi-kubernetes/provider/v4"
+PROVIDER = "cmd/pulumi-resource-kubernetes"
 
 
 class CannotBuild(Exception):
@@ -123,18 +128,18 @@ def environment() -> dict[str, str]:
 
 def build(go: str, program: Program, label: str) -> None:
     """One program, into its place."""
-    place = built(program).parent
+    place, stamp = built(program).parent, digest(program)
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{program.name}-", dir=place.parent) as made:
         wrapper = WRAPPERS / program.family
         if program.name == "pulumi-resource-kubernetes":
-            wrapper = _with_generated(go, program, wrapper, Path(made))
+            wrapper = _with_schema(go, program, wrapper, Path(made))
         fresh = Path(made) / "place"
         fresh.mkdir()
         _compile(go, program, wrapper, fresh / program.name, label)
         if program.name == "pulumi-language-python":
-            _add_shim(go, fresh)
-        (fresh / "wrapper.sha256").write_text(digest(program))
+            _add_language_host(go, program, wrapper, fresh / "host", label)
+        (fresh / "wrapper.sha256").write_text(stamp)
         shutil.rmtree(place, ignore_errors=True)
         fresh.rename(place)
 
@@ -174,19 +179,22 @@ def _say(text: str, end: str = "") -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _with_generated(go: str, program: Program, wrapper: Path, made: Path) -> Path:
-    """The wrapper with the provider's whole schema, which its module ships and its package does not."""
+def _with_schema(go: str, program: Program, wrapper: Path, made: Path) -> Path:
+    """The wrapper with what the provider embeds: its module ships it, but without a version."""
     copy = made / "wrapper"
     shutil.copytree(wrapper, copy)
-    module = _module_folder(go, wrapper, "github.com/pulumi/pulumi-kubernetes/provider/v4")
-    schema = module / "cmd" / "pulumi-resource-kubernetes" / "schema.json"
-    if schema.is_file():
-        (copy / "schema.json").write_bytes(schema.read_bytes())
+    shipped = _module_folder(go, wrapper, PROVIDER_MODULE) / PROVIDER
+    schema = json.loads((shipped / "schema.json").read_bytes())
+    (copy / "schema.json").write_text(json.dumps({**schema, "version": program.version}))
+    (copy / "mapping.json").write_bytes((shipped / "terraform-mapping.json").read_bytes())
     return copy
 
 
-def _add_shim(go: str, place: Path) -> None:
-    """The Python executor that the language host starts lies beside it, from the engine's own release."""
+def _add_language_host(go: str, program: Program, wrapper: Path, place: Path, label: str) -> None:
+    """The host that our command becomes; beside it the executor that it starts, of the engine's release."""
+    place.mkdir()
+    host = msgspec.structs.replace(program, package=LANGUAGE_HOST)
+    _compile(go, host, wrapper, place / program.name, label)
     module = _module_folder(go, WRAPPERS / "pulumi", SHIM_MODULE)
     target = place / Path(SHIM).name
     target.write_bytes((module / SHIM).read_bytes())

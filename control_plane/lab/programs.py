@@ -124,7 +124,7 @@ PROGRAMS: tuple[Program, ...] = (
     Program(
         name="pulumi-language-python",
         family="pulumi-language-python",
-        package="github.com/pulumi/pulumi/sdk/v3/python/cmd/pulumi-language-python",
+        package=".",
         version="3.75.0",
         ask=None,
         cold_s=25,
