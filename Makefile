@@ -92,8 +92,9 @@ generate: venv ## write schemas and reference pages from control_plane/api
 test-fast: venv ## tests that need neither root, Go nor other environments (ARGS="-k pool")
 	@$(VENV)/bin/python -m pytest -m 'not slow and not clients and not lab and not root' $(ARGS)
 
-# The programs that the tests of tests/lab run; cold, they take a quarter of an hour to build.
-LAB_PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok pause
+# The programs that the tests of tests/lab run; cold, they take half an hour to build.
+LAB_PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok pause \
+	pulumi pulumi-language-python pulumi-resource-kubernetes
 
 test: check venv-clients ## the gate: check, then every test; builds what `gridplane lab` runs
 	@$(VENV)/bin/python -m tools.build $(LAB_PROGRAMS)
@@ -123,7 +124,7 @@ demo: venv ## a simulated site, from declaration to converged
 .PHONY: lock
 lock: $(LOCKER)/.locked ## resolve pyproject.toml into requirements/ (UPGRADE=1 for newer versions)
 	$(call step,requirements/runtime.txt,$(COMPILE) --extra fast -o requirements/runtime.txt pyproject.toml)
-	$(call step,requirements/dev.txt,$(COMPILE) --extra fast --group dev -c requirements/runtime.txt -o requirements/dev.txt pyproject.toml)
+	$(call step,requirements/dev.txt,$(COMPILE) --extra fast --extra pulumi --group dev -c requirements/runtime.txt -o requirements/dev.txt pyproject.toml)
 	$(call step,requirements/clients.txt,$(COMPILE) --group clients -o requirements/clients.txt)
 	$(call step,requirements/resolver.txt,$(COMPILE) --group resolver -o requirements/resolver.txt)
 
