@@ -17,12 +17,12 @@ from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.progress import ProgressLine
 from control_plane.cli.workplace import load_declared, pick_site
-from control_plane.lab import remains
+from control_plane.lab import pulumi, remains
 from control_plane.lab.api import ApiLab
 from control_plane.lab.cluster import ClusterLab
 from control_plane.lab.labs import Lab, standing
 from control_plane.lab.nodes import gpu_nodes
-from control_plane.lab.programs import find
+from control_plane.lab.programs import ProgramMissing, find, on_path
 from control_plane.views.table import counted, table
 
 name = click.option(
@@ -229,19 +229,23 @@ def exec_command(*, name: str, arguments: tuple[str, ...]) -> int:
     """Run a program against the lab: KUBECONFIG is set, kubectl is on PATH. Its exit code is ours.
 
     With hosts it runs in the lab's network, where declared addresses are hosts and devices, and
-    GRIDPLANE_LAB_SSH names the SSH configuration that knows their keys.
+    GRIDPLANE_LAB_SSH names the SSH configuration that knows their keys. Pulumi keeps its stacks in the
+    lab and fetches nothing; they are gone with the lab.
 
     \b
     gridplane lab exec -- kubectl get nodes
+    gridplane lab exec -- pulumi stack ls
     sudo gridplane lab exec -- sh -c 'ssh -F $GRIDPLANE_LAB_SSH lab-mgmt-1 uptime'
     """
     lab = _made(name)
-    tools = os.pathsep.join(sorted({str(find(tool).parent) for tool in ("kubectl",)}))
-    environment = {
-        **os.environ,
-        **lab.environment(),
-        "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}",
-    }
+    environment = {**os.environ, **lab.environment()}
+    environment["PATH"] = on_path({"kubectl": find("kubectl")}, environment.get("PATH", ""))
+    try:
+        environment = pulumi.environment(lab.folder / "pulumi", environment)
+    except ProgramMissing:
+        # Only those who ask for it have to build it.
+        if arguments[0] == "pulumi":
+            raise
     arguments = tuple(str(part) for part in lab.command(arguments))
     try:
         return subprocess.run(arguments, env=environment, check=False).returncode  # noqa: S603 - the operator's own command

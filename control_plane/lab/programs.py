@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -198,6 +198,16 @@ def find_all(names: Sequence[str]) -> dict[str, Path]:
         more = f" Also missing: {', '.join(rest)}." if rest else ""
         raise ProgramMissing(missing[0] + more)
     return found
+
+
+def on_path(found: Mapping[str, Path], path: str) -> str:
+    """A PATH on which each program is the one that was found; unchanged where it is already."""
+    folders = dict.fromkeys(
+        str(place.parent)
+        for name, place in found.items()
+        if shutil.which(name, path=path) != str(place)
+    )
+    return os.pathsep.join([*folders, *([path] if path else [])])
 
 
 def _on_this_machine(program: Program) -> Iterator[Path]:

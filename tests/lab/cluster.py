@@ -22,12 +22,12 @@ class Cluster:
     """One kubeconfig and one namespace."""
 
     def __init__(self, kubeconfig: Path, namespace: str = "default") -> None:
-        self._kubeconfig, self.namespace = kubeconfig, namespace
+        self.kubeconfig, self.namespace = kubeconfig, namespace
 
     def run(self, *arguments: str, stdin: str = "") -> str:
         done = subprocess.run(
             [
-                find("kubectl"), f"--kubeconfig={self._kubeconfig}",
+                find("kubectl"), f"--kubeconfig={self.kubeconfig}",
                 f"--namespace={self.namespace}", *arguments,
             ],
             input=stdin,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
 
+from control_plane.cli.exits import Exit
+from control_plane.cli.main import main
+from control_plane.lab import pulumi
+from control_plane.lab.api import ApiLab
 from control_plane.lab.programs import (
     BY_NAME,
     PROGRAMS,
@@ -127,3 +133,50 @@ def test_every_program_has_its_pins(program: Program) -> None:
     assert (folder / "go.mod").is_file()
     if "require" in (folder / "go.mod").read_text():
         assert (folder / "go.sum").stat().st_size > 1_000
+
+
+def test_an_engine_that_is_missing_is_named_with_all_that_it_needs(bare: Path) -> None:
+    with pytest.raises(ProgramMissing) as missing:
+        pulumi.environment(bare / "stacks", {})
+    for name in pulumi.PROGRAMS:
+        assert name in str(missing.value)
+    assert not (bare / "stacks").exists()
+
+
+def test_a_release_of_pulumi_brings_its_own_language_host(bare: Path) -> None:
+    released = put(bare / "bin" / "pulumi", "v3.259.1")
+    provider = put(built(BY_NAME["pulumi-resource-kubernetes"]), "")
+    with pytest.raises(ProgramMissing, match=f"{pulumi.LANGUAGE_HOST} "):
+        pulumi.programs()
+    put(bare / "bin" / pulumi.LANGUAGE_HOST, "")
+    found = {"pulumi": released, "pulumi-resource-kubernetes": provider}
+    assert pulumi.programs() == found
+    path = pulumi.environment(bare / "stacks", {"PATH": str(bare / "bin")})["PATH"]
+    assert path == f"{provider.parent}{os.pathsep}{bare / 'bin'}"
+
+
+def test_nothing_of_the_callers_own_pulumi_reaches_the_lab(bare: Path) -> None:
+    for name in pulumi.PROGRAMS:
+        put(built(BY_NAME[name]), "")
+    own = {"PULUMI_ACCESS_TOKEN": "t", "PULUMI_CONFIG_PASSPHRASE": "p", "KUBECONFIG": "k"}
+    made = pulumi.environment(bare / "stacks", own)
+    assert made["KUBECONFIG"] == "k"
+    assert not made.keys() & {"PULUMI_ACCESS_TOKEN", "PULUMI_CONFIG_PASSPHRASE"}
+    assert made["PULUMI_BACKEND_URL"] == f"file://{bare / 'stacks' / 'state'}"
+    secret = Path(made["PULUMI_CONFIG_PASSPHRASE_FILE"])
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    words = secret.read_text()
+    assert pulumi.environment(bare / "stacks", own) == made
+    assert secret.read_text() == words, "the stacks of before are opened with it"
+
+
+def test_exec_asks_for_pulumi_only_where_it_is_called(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(bare))
+    put(built(BY_NAME["kubectl"]), "v1.36.3")
+    ApiLab(bare / "gridplane" / "lab" / "lab")._make(None)
+    assert main(["lab", "exec", "--", "kubectl", "version"]) == Exit.OK
+    assert "v1.36.3" in capfd.readouterr().out
+    assert main(["lab", "exec", "--", "pulumi", "up"]) == Exit.REFUSED
+    assert "pulumi 3.259.0 is not on this machine" in capfd.readouterr().err

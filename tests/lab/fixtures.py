@@ -1,0 +1,110 @@
+"""The lab, for the tests of every area: one API server for the whole run, a namespace for each test.
+
+`pytest.mark.lab` marks what needs the API server, `pytest.mark.lab("pulumi")` what needs the engine too, and
+`pytest.mark.root` what makes Debian trees.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from control_plane.lab import pulumi
+from control_plane.lab.api import PROGRAMS, ApiLab
+from control_plane.lab.commands import which
+from control_plane.lab.programs import ProgramMissing, find_all
+from tests.conftest import NOT_RUN
+from tests.lab.cluster import Cluster
+from tests.lab.engine import Engine
+
+CRDS = Path(__file__).resolve().parents[2] / "manifests" / "crds"
+_numbers = itertools.count(1)
+
+
+def missing_programs(find_them: Callable[[], object]) -> str | None:
+    """Why this machine cannot run tests that start them."""
+    try:
+        find_them()
+    except ProgramMissing as error:
+        return str(error)
+    return None
+
+
+def missing_rights() -> str | None:
+    """Why this machine cannot run tests that make Debian trees and enter them."""
+    if os.geteuid():
+        return "they make Debian trees and enter them, which needs root"
+    if which("mmdebstrap") is None:
+        return "mmdebstrap is not on this machine: `apt-get install mmdebstrap`"
+    return None
+
+
+NEEDS: Mapping[str, Callable[[], str | None]] = {
+    "api": partial(missing_programs, partial(find_all, (*PROGRAMS, "kubectl", "pause"))),
+    "pulumi": partial(missing_programs, pulumi.programs),
+    "root": missing_rights,
+}
+"""What a mark asks for → why this machine does not have it; nothing where it does."""
+
+
+@functools.cache
+def missing(need: str) -> str | None:
+    return NEEDS[need]()
+
+
+def needs_of(item: pytest.Item) -> set[str]:
+    needs = {need for mark in item.iter_markers("lab") for need in ("api", *mark.args)}
+    return needs | {mark.name for mark in item.iter_markers("root")}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what cannot run; the run says so at its end, and fails in CI. What `-m` left out is not asked."""
+    reasons: Counter[str] = Counter()
+    for item in items:
+        why = " ".join(filter(None, map(missing, sorted(needs_of(item)))))
+        if why:
+            item.add_marker(pytest.mark.skip(reason=why))
+            reasons[why] += 1
+    if reasons:
+        config.stash[NOT_RUN] = "\n".join(
+            f"{count} tests of the lab did not run: {why}" for why, count in reasons.items()
+        )
+
+
+@pytest.fixture(scope="session")
+def api_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiLab]:
+    """A lab of the `api` form, with our CRDs."""
+    lab = ApiLab(tmp_path_factory.mktemp("lab") / "api")
+    lab.up()
+    cluster = Cluster(lab.kubeconfig)
+    cluster.run("apply", "--server-side", "-f", str(CRDS))
+    cluster.run("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    try:
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture
+def cluster(api_lab: ApiLab) -> Iterator[Cluster]:
+    """kubectl, in a namespace that nobody else uses."""
+    namespace = f"test-{next(_numbers)}"
+    Cluster(api_lab.kubeconfig).run("create", "namespace", namespace)
+    yield Cluster(api_lab.kubeconfig, namespace)
+    Cluster(api_lab.kubeconfig).run("delete", "namespace", namespace, "--wait=false")
+
+
+@pytest.fixture
+def engine(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Pulumi on a backend of its own, towards the API server of `cluster`; for the Automation API as well."""
+    made = Engine(tmp_path / "pulumi", cluster.kubeconfig)
+    made.into(monkeypatch)
+    return made
