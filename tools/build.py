@@ -8,6 +8,7 @@ interrupted build leaves nothing half-made; what Go has compiled by then it does
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -95,9 +97,24 @@ def build_all(wanted: Sequence[Program], *, have: int) -> int:
             f"{folder} has {free / 1e9:.1f} GB free and the builds need {FREE_BYTES / 1e9:.0f}: make room, "
             "or point GRIDPLANE_CACHE and GOCACHE at a larger disk"
         )
-    for number, program in enumerate(wanted, 1):
-        build(go, program, f"[{number}/{len(wanted)}] {program.name} {program.version}")
+    with (folder.parent / "tools.lock").open("w") as lock:
+        _wait_for(lock)
+        # Nobody else builds now: these are of builds that were killed.
+        for left in folder.glob(".*"):
+            shutil.rmtree(left)
+        for number, program in enumerate(wanted, 1):
+            if not is_built(program):
+                build(go, program, f"[{number}/{len(wanted)}] {program.name} {program.version}")
     return 0
+
+
+def _wait_for(lock: IO[str]) -> None:
+    """Builds of several checkouts fill one cache, one after another."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("tools: another build is under way; this one waits for it", file=sys.stderr)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def find_go() -> str:

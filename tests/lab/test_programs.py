@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +102,43 @@ def test_a_build_that_breaks_off_leaves_nothing_half_made(
     assert "Its last words:\n  killed" in capsys.readouterr().err
     assert not built(BY_NAME["etcd"]).exists()
     assert list((bare / "cache" / "tools").iterdir()) == []
+
+
+def test_what_a_killed_build_left_is_cleared_away(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "FREE_BYTES", 0)
+    left = put(bare / "cache" / "tools" / ".etcd-killed" / "place" / "etcd", "half")
+    go = bare / "bin" / "go"
+    go.write_text(
+        '#!/bin/sh\nif [ "$1" = env ]; then echo go1.26.8; exit; fi\n'
+        'while [ "$1" != -o ]; do shift; done; echo whole > "$2"\n'
+    )
+    go.chmod(0o755)
+    assert build.main(["etcd"]) == 0
+    assert not left.exists()
+    assert build.is_built(BY_NAME["etcd"])
+    assert list((bare / "cache" / "tools").iterdir()) == [built(BY_NAME["etcd"]).parent]
+
+
+def test_a_second_build_waits_and_builds_nothing_twice(bare: Path) -> None:
+    etcd = BY_NAME["etcd"]
+    (bare / "cache" / "tools").mkdir(parents=True)
+    put(bare / "bin" / "go", "go1.26.8")
+    with (bare / "cache" / "tools.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = subprocess.Popen(
+            [sys.executable, "-m", "tools.build", "etcd"],
+            cwd=build.WRAPPERS.parent, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        with second:
+            assert second.stderr is not None
+            assert any("another build is under way" in line for line in second.stderr)
+            put(built(etcd), "of the first")
+            built(etcd).with_name("wrapper.sha256").write_text(build.digest(etcd))
+            fcntl.flock(lock, fcntl.LOCK_UN)
+    assert second.returncode == 0
+    assert "of the first" in built(etcd).read_text()
 
 
 def test_a_program_is_built_anew_when_its_pins_change(
