@@ -25,7 +25,7 @@ from control_plane.lab.programs import KUBERNETES_VERSION, cache_folder, find, f
 REGISTRY = "lab.gridplane.dev"
 """kubeadm's `imageRepository`. Nobody answers there: an image that is missing is an error, not a pull."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-_KEEP_S = 24 * 3600.0
+_KEEP_S = 3600.0
 """Older archives of a name go when a new one is made, unless somebody used them since."""
 
 _BASES = {

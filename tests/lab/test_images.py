@@ -112,7 +112,7 @@ def test_builders_side_by_side_do_the_work_once() -> None:
     assert found == [found[0]] * 4
 
 
-def test_archives_that_nobody_used_for_a_day_go_when_a_new_one_is_made() -> None:
+def test_archives_that_nobody_used_for_long_go_when_a_new_one_is_made() -> None:
     [*_, old] = images.control_plane()
     put(built(BY_NAME["etcd"]), "another etcd")
     [*_, fresh] = images.control_plane()
