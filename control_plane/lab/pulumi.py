@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from control_plane.lab.pki import write_private
 from control_plane.lab.programs import ProgramMissing, find, find_all, on_path
 
 LANGUAGE_HOST = "pulumi-language-python"
 PROGRAMS = ("pulumi", LANGUAGE_HOST, "pulumi-resource-kubernetes")
+PASSPHRASE = "gridplane-lab"  # noqa: S105 - see below
+"""No secret: it would lie beside what it opens. Being the same in every lab, it opens a checkout's stack
+configuration in the next one too."""
 
 
 def programs() -> dict[str, Path]:
@@ -26,7 +27,7 @@ def programs() -> dict[str, Path]:
     """
     names = list(PROGRAMS)
     with contextlib.suppress(ProgramMissing):
-        # A release of Pulumi has its own language host beside it, and prefers that one.
+        # A release of Pulumi has its own language host beside it, and uses that one.
         if find("pulumi").resolve().with_name(LANGUAGE_HOST).is_file():
             names.remove(LANGUAGE_HOST)
     return find_all(names)
@@ -45,18 +46,16 @@ def environment(folder: Path, base: Mapping[str, str] | None = None) -> dict[str
     """
     found = programs()
     folder = folder.resolve()
-    home, state, passphrase = folder / "home", folder / "state", folder / "passphrase"
+    home, state = folder / "home", folder / "state"
     for made in (folder, home, state):
         made.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not passphrase.exists():
-        write_private(passphrase, secrets.token_urlsafe(32).encode())
     taken = os.environ if base is None else base
     return {
         **{name: value for name, value in taken.items() if not name.startswith("PULUMI_")},
         "PATH": on_path(found, taken.get("PATH", "")),
         "PULUMI_HOME": str(home),
         "PULUMI_BACKEND_URL": f"file://{state}",
-        "PULUMI_CONFIG_PASSPHRASE_FILE": str(passphrase),
+        "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
     }

@@ -25,7 +25,7 @@ class Failed(Exception):
 
 
 class Engine:
-    """An engine of its own: home, backend and passphrase below one folder.
+    """An engine of its own: home and backend below one folder.
 
     No virtual environment is active, and whatever asks for the internet is sent to a closed port.
     """

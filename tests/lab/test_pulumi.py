@@ -144,6 +144,16 @@ def test_automation_hands_on_what_the_program_raised(cluster: Cluster) -> None:
         stack.up()
 
 
+def test_secrets_in_a_checkout_are_opened_in_the_next_lab(
+    project: Project, cluster: Cluster, tmp_path: Path
+) -> None:
+    project.run("config", "set", "--secret", "key", "hidden")
+    assert "hidden" not in (project.folder / "Pulumi.dev.yaml").read_text()
+    later = Project(project.folder, Engine(tmp_path / "later", cluster.kubeconfig).environment)
+    later.run("stack", "init", "dev")
+    assert "hidden" in later.run("config", "get", "key")
+
+
 def test_exec_keeps_the_stacks_in_the_lab(
     api_lab: ApiLab, project: Project, cluster: Cluster, tmp_path: Path
 ) -> None:
