@@ -59,7 +59,9 @@ def decide(ctx: Context) -> Decision:
     if untrusted is not None:
         return msgspec.structs.replace(base, converged=False, held=(untrusted,))
     if ctx.in_flight:
-        return msgspec.structs.replace(base, held=(ctx.held(Reason.IN_FLIGHT),))
+        # What is being repaired drifts until it reads as declared; nothing else is judged meanwhile.
+        drifting = ctx.memory.drifting & {difference.field for difference in found}
+        return msgspec.structs.replace(base, drifting=drifting, held=(ctx.held(Reason.IN_FLIGHT),))
     if base.converged:
         return msgspec.structs.replace(base, held=_evidence(ctx, desired, seen))
     return _judge(ctx, base, seen, unknown)

@@ -9,7 +9,7 @@ import msgspec
 from control_plane.core import limits
 from control_plane.core.fleet import Device, Site
 from control_plane.core.memory import Memory
-from control_plane.core.observation import Depth, Observation
+from control_plane.core.observation import Observation
 from control_plane.core.power import Loads, counted_w
 from control_plane.core.world import pinned
 from control_plane.engine.assignment import standing
@@ -174,14 +174,17 @@ class Roster:
                 self._journal.operation(unmanaged(operation))
 
     def remember(self, sightings: Mapping[str, object]) -> None:
-        """Begin with what another process of this host has just seen, instead of asking again."""
+        """Begin with what another process of this host has just seen, instead of asking again.
+
+        What it saw in passing is asked for wholly next: it may have been about to.
+        """
         for asset, seen in sightings.items():
             slot = self.slots.get(asset)
             if slot is None or not isinstance(seen, Observation) or slot.sighting is not None:
                 continue
             age_wire_s = self._clock.wire_of(max(0.0, self._clock.wall_s() - seen.at_s))
             if age_wire_s <= limits.TELEMETRY_TTL_S:
-                self._reconciler.sights.sighted(slot, seen, Depth.FULL)
+                self._reconciler.sights.sighted(slot, seen, seen.depth)
                 slot.seen_wire_s = self._clock.wire_s() - age_wire_s
 
     def push_below(self, nodes: frozenset[str]) -> None:

@@ -138,6 +138,15 @@ def test_pools_off_the_declaration_are_set_back_at_once() -> None:
     assert decision.drifting == {Field.POOLS}
 
 
+def test_a_repair_in_flight_ends_no_drift_and_begins_none() -> None:
+    memory = converged_memory(drifting=frozenset({Field.POOLS}))
+    stolen = seen(settings(pools=FOREIGN_POOLS))
+    assert decided(sighting=stolen, memory=memory, in_flight=True).drifting == {Field.POOLS}
+    assert decided(sighting=seen(settings()), memory=memory, in_flight=True).drifting == set()
+    calm = converged_memory()
+    assert decided(sighting=stolen, memory=calm, in_flight=True).drifting == set()
+
+
 @pytest.mark.parametrize(
     "lower", [{"mining": False, "power_mode": None}, {"power_mode": "low"}], ids=["stopped", "low"]
 )

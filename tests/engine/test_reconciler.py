@@ -279,6 +279,19 @@ def test_the_budget_is_held_until_the_machine_works_again() -> None:
     assert bench.reconciler.operations.budgets.total == 0
 
 
+def test_what_is_being_repaired_still_drifts_until_it_reads_as_declared() -> None:
+    bench = Bench(settings(pools=FOREIGN_POOLS), converged_memory())
+    bench.turn()
+    assert bench.operation() is not None
+    bench.sight(settings(pools=FOREIGN_POOLS))
+    bench.reconciler.judge(bench.slot)
+    assert bench.slot.memory.drifting == {Field.POOLS}, "a storm counts it"
+    assert len(bench.slot.memory.drifts) == 1, "nobody changed it a second time"
+    bench.sight(settings())
+    bench.reconciler.judge(bench.slot)
+    assert bench.slot.memory.drifting == frozenset()
+
+
 def test_an_operation_found_after_a_long_downtime_is_looked_at_before_it_is_judged() -> None:
     bench = Bench(settings(), converged_memory())
     bench.clock.now_s += 100_000.0

@@ -271,6 +271,22 @@ def test_an_order_about_a_device_that_is_not_managed_leaves_the_rest_of_its_memo
     assert floor.store.memories()["d02"] == known
 
 
+@pytest.mark.parametrize(("depth", "wholly"), [(Depth.FULL, False), (Depth.POOLS, True)])
+def test_what_another_process_saw_in_passing_is_looked_at_wholly(
+    depth: Depth, wholly: bool
+) -> None:
+    """It may have been about to: a miner that began anew is seen to have, and asked for all next."""
+    floor = Floor(site((miner(1),)), site((miner(1),)), wave=2)
+    floor.see(1, own(1))
+    (kept,) = floor.store.sightings().values()
+    floor.store.put_sightings([msgspec.structs.replace(kept, depth=depth)])
+    engine = floor.engine()
+    engine.remember(floor.store.sightings())
+    slot = engine.slots["d01"]
+    assert slot.sighting is not None, "it is not asked again before it is judged"
+    assert slot.full_wanted is wholly
+
+
 def test_only_the_rollout_that_was_named_goes_on() -> None:
     miners = (miner(1), miner(2), miner(3))
     low = tuple(msgspec.structs.replace(m, intent=intent(power_mode="low")) for m in miners)
