@@ -59,9 +59,7 @@ def decide(ctx: Context) -> Decision:
     if untrusted is not None:
         return msgspec.structs.replace(base, converged=False, held=(untrusted,))
     if ctx.in_flight:
-        # What is being repaired drifts until it reads as declared; nothing else is judged meanwhile.
-        drifting = ctx.memory.drifting & {difference.field for difference in found}
-        return msgspec.structs.replace(base, drifting=drifting, held=(ctx.held(Reason.IN_FLIGHT),))
+        return _watched(ctx, base, seen)
     if base.converged:
         return msgspec.structs.replace(base, held=_evidence(ctx, desired, seen))
     return _judge(ctx, base, seen, unknown)
@@ -169,6 +167,19 @@ def _judge(ctx: Context, base: Decision, seen: Observation, unknown: frozenset[F
         held=tuple(held),
         drifting=frozenset(enforced),
         overridden=overridden,
+    )
+
+
+def _watched(ctx: Context, base: Decision, seen: Observation) -> Decision:
+    """A write is under way: nothing is begun, but what drifts meanwhile counts, for contest and storm.
+
+    What is being repaired drifts until it reads as declared.
+    """
+    begun = ctx.memory.drifting & {difference.field for difference in base.differences}
+    return msgspec.structs.replace(
+        base,
+        drifting=begun | _judge(ctx, base, seen, frozenset()).drifting,
+        held=(ctx.held(Reason.IN_FLIGHT),),
     )
 
 

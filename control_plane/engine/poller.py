@@ -59,14 +59,28 @@ def target_of(slot: Slot, address: str, secrets: Secrets) -> Target:
 
 
 async def look(slot: Slot, depth: Depth, *, secrets: Secrets, clock: Clock) -> Sighting:
-    """One look at one device; a failure of the device is a sighting too."""
+    """One look at one device; a failure of the device is a sighting too.
+
+    A device that was found at another address meanwhile is looked at there: another machine may have
+    answered at the old one.
+    """
+    while True:
+        address = slot.address
+        sighting = await _look_at(slot, address, depth, secrets=secrets, clock=clock)
+        if slot.address == address:
+            return sighting
+
+
+async def _look_at(
+    slot: Slot, address: str | None, depth: Depth, *, secrets: Secrets, clock: Clock
+) -> Sighting:
     if slot.driver is None:
         return _unseen(slot, clock, UnseenReason.NO_DRIVER, "")
     try:
-        target = target_of(slot, slot.address or "", secrets)
+        target = target_of(slot, address or "", secrets)
     except DeclarationError as error:
         return _unseen(slot, clock, UnseenReason.SECRET_MISSING, missing_secret(slot.device, error))
-    if slot.address is None:
+    if address is None:
         return _unseen(
             slot, clock, UnseenReason.UNLOCATED, f"not found in {slot.device.subnet} yet"
         )

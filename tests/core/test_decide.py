@@ -138,13 +138,15 @@ def test_pools_off_the_declaration_are_set_back_at_once() -> None:
     assert decision.drifting == {Field.POOLS}
 
 
-def test_a_repair_in_flight_ends_no_drift_and_begins_none() -> None:
-    memory = converged_memory(drifting=frozenset({Field.POOLS}))
-    stolen = seen(settings(pools=FOREIGN_POOLS))
-    assert decided(sighting=stolen, memory=memory, in_flight=True).drifting == {Field.POOLS}
-    assert decided(sighting=seen(settings()), memory=memory, in_flight=True).drifting == set()
-    calm = converged_memory()
-    assert decided(sighting=stolen, memory=calm, in_flight=True).drifting == set()
+def test_a_write_in_flight_hides_no_drift() -> None:
+    stolen, well = seen(settings(pools=FOREIGN_POOLS)), seen(settings())
+    calm, known = converged_memory(), converged_memory(drifting=frozenset({Field.POOLS}))
+    for memory in (calm, known):
+        decision = decided(sighting=stolen, memory=memory, in_flight=True)
+        assert decision.drifting == {Field.POOLS}
+        assert decision.steps == ()
+        assert [held.reason for held in decision.held] == [Reason.IN_FLIGHT]
+        assert decided(sighting=well, memory=memory, in_flight=True).drifting == set()
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,14 @@ def foreign_revision(before: Revision) -> Revision:
     return revision_of(msgspec.structs.replace(before.site, devices=tuple(devices)))
 
 
+def is_foreign(revision: Revision) -> bool:
+    """Whether a machine is declared to work for pools that are not its owner's."""
+    owners = revision.site.owners
+    return any(
+        not set(d.intent.pools) <= set(owners[d.intent.owner].pools) for d in revision.site.devices
+    )
+
+
 def revision_of(site: Site) -> Revision:
     return Revision(digest_of([(d.asset, d.desired()) for d in site.devices]), site)
 

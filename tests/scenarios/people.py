@@ -11,7 +11,7 @@ from control_plane.core.overlay import OverlayKind
 from control_plane.simulator.faults import Fault, FaultKind
 from control_plane.simulator.ledger import Write
 from control_plane.simulator.site import Target
-from tests.scenarios.declared import Revision, foreign_revision, next_revision
+from tests.scenarios.declared import Revision, foreign_revision, is_foreign, next_revision
 from tests.scenarios.process import Process
 from tests.scenarios.script import SAFETY_S, Script, hit
 from tests.scenarios.stage import Stage
@@ -66,10 +66,14 @@ def _rollback(script: Script) -> None:
         before.append(stage.revision)
         stage.accept(next_revision(stage.revision, script.rng))
 
+    def go_back(stage: Stage) -> None:
+        if not is_foreign(before[0]):  # That one would stay, and machines of Beta's with it.
+            stage.accept(before[0])
+
     began = script.at("a revision that is regretted", change, at_s=script.rng.uniform(5.0, 70.0))
     script.at(
         "the one before it again",
-        lambda stage: stage.accept(before[0]),
+        go_back,
         at_s=began + script.rng.uniform(1.0, 49.0),
     )
 
