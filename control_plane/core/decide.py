@@ -213,7 +213,7 @@ def _barred(
     kind = kind_of(change)
     if capabilities is None or kind not in capabilities.writes:
         return ctx.held(Reason.UNSUPPORTED, f"the family cannot {kind.replace('_', ' ')}", field)
-    if seen.write_enabled is False:
+    if _is_shut(ctx, seen):
         return ctx.held(Reason.WRITE_API_DISABLED, "its write interface is switched off", field)
     if kind in ctx.memory.stuck:
         tries = ctx.memory.attempts.get(kind, 0)
@@ -223,6 +223,11 @@ def _barred(
     return None
 
 
+def _is_shut(ctx: Context, seen: Observation) -> bool:
+    """Whether the device's write interface is off, as far as anybody knows."""
+    return seen.write_enabled is False and not ctx.tries_writes
+
+
 def _stop_contested(ctx: Context, base: Decision, seen: Observation) -> list[Step]:
     """A machine whose pools somebody else keeps changing is stopped: it works for nobody then."""
     pools = next((d for d in base.differences if d.field is Field.POOLS), None)
@@ -230,7 +235,7 @@ def _stop_contested(ctx: Context, base: Decision, seen: Observation) -> list[Ste
         return []
     if ChangeKind.STOP_MINING not in ctx.capabilities.writes:
         return []
-    if Field.MINING in ctx.tenure.host_actions or seen.write_enabled is False:
+    if Field.MINING in ctx.tenure.host_actions or _is_shut(ctx, seen):
         return []
     stop = Difference(field=Field.MINING, declared=False, observed=True, direction=Direction.MORE)
     step = step_for(ctx, stop, StopMining(), Why.CONTESTED, seen)

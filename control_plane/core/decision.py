@@ -170,6 +170,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether a node above the device counts more than it may."""
     incident: str | None = None
     """An open incident that stops writes to this device."""
+    tries_writes: bool = False
+    """Whether a write interface that was off is tried again: only a write tells that it is on."""
 
     def held(self, reason: Reason, detail: str = "", field: Field | None = None) -> Held:
         """The device, or one of its fields, left as it is."""

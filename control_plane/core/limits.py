@@ -60,6 +60,12 @@ POOLS_EVERY_POLLS: Final = _limit(
 FULL_EVERY_POLLS: Final = _limit(
     "FULL_EVERY_POLLS", 360, "polls", "asic-devices §5: identity and config hourly or on change"
 )
+WRITE_ACCESS_RETRY_S: Final = _limit(
+    "WRITE_ACCESS_RETRY_S",
+    3600.0,
+    "device s",
+    "asic-devices §1: a write interface that is off is no failure to retry; a person may switch it on",
+)
 DEAD_BACKOFF_MAX_S: Final = _limit(
     "DEAD_BACKOFF_MAX_S", 120.0, "wire s", "dead hosts must not hold poll slots"
 )

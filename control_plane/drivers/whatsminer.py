@@ -4,9 +4,8 @@ The hot path is one connection and one joined command. Every write takes a token
 die with a boot, a password and after 30 minutes, and 12 writes a day stay far below the 32 that a
 client may hold. All traps: asic-devices reference, §1 and §2.
 
-Whether the write interface is on cannot be read. A write that is refused for it tells; from then on
-looks say `write_enabled=False`, and each FULL look asks again with a token that cannot be valid,
-which changes nothing: `check token err` means that somebody switched it on.
+Whether the write interface is on cannot be read, and looks write nothing. A write that is refused for
+it tells; from then on looks say `write_enabled=False`, until a later write is let through.
 """
 
 from __future__ import annotations
@@ -189,8 +188,6 @@ class WhatsminerDriver:
         info = await self._daemon(target, "get_miner_info")
         settings = reads.settings_of(summary, await self._status(target))
         errors = reads.read_errors(await self._ask(target, "get_error_code"))
-        if self._write_enabled(target) is False:
-            await self._ask_whether_writable(target)
         model = reads.read_model(None if parts is None else parts["devdetails"])
         return Observation(
             asset=target.asset,
@@ -384,18 +381,6 @@ class WhatsminerDriver:
                 return Failed(told, retryable=True)
             case _:
                 return InProgress(check_after_s, told)
-
-    async def _ask_whether_writable(self, target: Target) -> None:
-        """Send a write that cannot be let through, and learn from why it is not."""
-        try:
-            seal = await self._seal(target)
-            payload = seal.close("set_led", {"param": "auto"}, token="none")  # noqa: S106 — no token
-            data = await ask(self._net, target.address, PORT, payload)
-            reply = seal.open(data, f"{target.address} set_led")
-        except ControlPlaneError:
-            return  # As before: the look itself is good.
-        if whole_of(reply.get("Code")) == reads.BAD_TOKEN:
-            self._writable[target.asset] = True
 
 
 def _no_such_mode(mode: str) -> Failed:

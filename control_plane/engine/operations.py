@@ -52,6 +52,7 @@ class Operations:
     def begun(self, slot: Slot, op: Operation) -> None:
         """Its intent is durable; the driver is called next."""
         slot.op, slot.sending, slot.refusals = op, True, 0
+        slot.wrote_wire_s = self._clock.wire_s()
         self.open[slot.asset] = slot
         self.written.add(slot.asset)
         if self.opened is not None:

@@ -139,7 +139,15 @@ class Reconciler:
             approved=frozenset(field for who, field in self.approved if who == owner),
             over_cap=self._is_over(slot),
             incident=self._incident_of(slot),
+            tries_writes=self._tries_writes(slot),
         )
+
+    def _tries_writes(self, slot: Slot) -> bool:
+        """Whether it is time to try a device anew that let no write through: by one, as by any other."""
+        if slot.seen is None or slot.seen.write_enabled is not False:
+            return False
+        waited_s = self._clock.wire_s() - slot.wrote_wire_s
+        return waited_s >= self._clock.wire_of(limits.WRITE_ACCESS_RETRY_S)
 
     def _remember(self, slot: Slot, now_s: float) -> None:
         decision, memory = slot.decision, slot.memory

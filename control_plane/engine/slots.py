@@ -68,6 +68,8 @@ class Slot:
     """Times in a row that the gate said no."""
     retry_wire_s: float = NEVER
     """No write before that."""
+    wrote_wire_s: float = NEVER
+    """When the last write was sent."""
     is_gone: bool = False
     """It left the declaration; a look or a write of it may still be under way."""
 

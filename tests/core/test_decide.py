@@ -326,6 +326,13 @@ def test_each_bar_has_its_name(changes: dict[str, Any], reason: Reason) -> None:
     assert {held.reason for held in decision.held} == {reason}
 
 
+def test_a_write_interface_that_was_off_is_tried_where_the_engine_says_so() -> None:
+    shut = seen(settings(pools=FOREIGN_POOLS), write_enabled=False)
+    assert decided(sighting=shut).steps == ()
+    (step,) = decided(sighting=shut, tries_writes=True).steps
+    assert step.change == SetPools(DECLARED_POOLS)
+
+
 def test_firmware_is_a_matter_of_its_own_job() -> None:
     wanted = device(intent=intent(firmware="2.0"))
     sighting = seen(settings(firmware="1.0"))

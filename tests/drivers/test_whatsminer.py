@@ -433,7 +433,7 @@ def test_a_write_in_the_middle_of_a_restart_is_not_decided_from_nothing() -> Non
 # -- the write interface, tokens and the password ------------------------------------------------------
 
 
-def test_a_switched_off_write_interface_is_told_once_and_seen_when_it_comes_on() -> None:
+def test_a_switched_off_write_interface_is_told_until_a_write_is_let_through() -> None:
     async def play(bench: Bench) -> None:
         outcome = await bench.apply(StopMining())
         assert isinstance(outcome, Failed)
@@ -441,9 +441,7 @@ def test_a_switched_off_write_interface_is_told_once_and_seen_when_it_comes_on()
         for depth in Depth:
             assert (await bench.look(depth)).write_enabled is False
         bench.device.unit.write_api = WriteApi.OPEN
-        assert (await bench.look(Depth.POOLS)).write_enabled is False
-        assert (await bench.look()).write_enabled is True
-        assert not any(write.honoured for write in bench.ledger())
+        assert (await bench.look()).write_enabled is False, "only a write tells, and a look is none"
         assert isinstance(await bench.apply(StopMining()), Applied)
         assert (await bench.look(Depth.TELEMETRY)).write_enabled is True
 
@@ -457,24 +455,20 @@ def test_a_new_process_is_told_what_the_one_before_learned_of_the_write_interfac
         for depth in Depth:
             assert (await told.look(depth)).write_enabled is False
         bench.device.unit.write_api = WriteApi.OPEN
-        assert (await told.look()).write_enabled is True
-        assert (await told.look(Depth.POOLS)).write_enabled is True, (
-            "what it learned itself is newer"
-        )
+        assert isinstance(await told.apply(StopMining()), Applied)
+        for depth in Depth:
+            assert (await told.look(depth)).write_enabled is True, "what it learned itself is newer"
 
     on_unit(play, writes_enabled=False)
 
 
-def test_asking_whether_it_is_on_changes_nothing_and_never_costs_the_look() -> None:
+def test_a_look_writes_nothing_whatever_is_known_of_the_write_interface() -> None:
     async def play(bench: Bench) -> None:
-        await bench.apply(StopMining())
-        bench.device.unit.write_api = WriteApi.OPEN
-        bench.device.unit.led = "manual"
-        for _ in range(MAX_TOKENS_PER_CLIENT + 2):
-            await bench.look()
-        assert bench.device.unit.led == "manual"
-        bench.device.machine.password = "changed"
-        assert (await bench.look()).identity is not None
+        for known in (None, False, True):
+            told = bench._replace(target=replace(bench.target, write_enabled=known))
+            for depth in Depth:
+                await told.look(depth)
+        assert not bench.ledger()
 
     on_unit(play, writes_enabled=False)
 

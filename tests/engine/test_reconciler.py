@@ -65,6 +65,7 @@ class Machine:
         self.have = have
         self.written: list[Change] = []
         self.outcome: Outcome = Applied()
+        self.write_enabled: bool | None = None
         self.before_look: Callable[[], None] = lambda: None
         self.before_write: Callable[[], None] = lambda: None
 
@@ -77,7 +78,7 @@ class Machine:
 
     async def observe(self, target: Target, depth: Depth) -> Observation:
         self.before_look()
-        return seen(self.have, at_s=NOW_S)
+        return seen(self.have, at_s=NOW_S, write_enabled=self.write_enabled)
 
     async def apply(self, target: Target, change: Change, *_permit: Any) -> Outcome:
         self.before_write()
@@ -128,8 +129,9 @@ class Bench:
         self.slot: Slot = make_slot(site_, declared, memory, self.machine, CAPABILITIES)
         self.sight(have)
 
-    def sight(self, have: Settings) -> None:
-        self.reconciler.sights.sighted(self.slot, seen(have, at_s=self.clock.now_s), Depth.FULL)
+    def sight(self, have: Settings, **told: Any) -> None:
+        sighting = seen(have, at_s=self.clock.now_s, **told)
+        self.reconciler.sights.sighted(self.slot, sighting, Depth.FULL)
 
     def fall_silent(self) -> None:
         lost = Unseen(asset="d1", at_s=NOW_S, reason=UnseenReason.UNREACHABLE, detail="")
@@ -231,6 +233,28 @@ def test_writes_that_did_not_leave_cost_neither_tries_nor_flash() -> None:
     assert len(bench.machine.written) >= limits.MAX_ATTEMPTS
     assert bench.slot.memory.stuck == frozenset()
     assert bench.slot.memory.persistent_writes_s == ()
+
+
+def test_a_write_interface_that_was_off_is_tried_again_through_the_gate_once_an_hour() -> None:
+    bench = Bench(settings(pools=FOREIGN_POOLS), converged_memory())
+    bench.machine.write_enabled = False
+    bench.machine.outcome = Failed("the write interface is switched off", retryable=True)
+
+    def look_for(seconds: float) -> int:
+        for _ in range(60):
+            bench.clock.now_s += seconds / 60
+            bench.sight(settings(pools=FOREIGN_POOLS), write_enabled=False)
+            bench.turn()
+        return len(bench.machine.written)
+
+    bench.sight(settings(pools=FOREIGN_POOLS), write_enabled=False)
+    bench.turn()
+    assert len(bench.machine.written) == 1, "a process that begins knows of the last one's try only"
+    assert look_for(limits.WRITE_ACCESS_RETRY_S * 0.9) == 1
+    assert bench.slot.decision is not None
+    assert {held.reason for held in bench.slot.decision.held} == {Reason.WRITE_API_DISABLED}
+    assert look_for(limits.WRITE_ACCESS_RETRY_S * 0.2) == 2
+    assert [op.change for op in bench.store.operations_since(0.0)] == bench.machine.written
 
 
 def test_a_stop_is_never_latched() -> None:
