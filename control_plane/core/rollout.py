@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
+from itertools import pairwise
 
 import msgspec
 
@@ -143,6 +144,25 @@ def judge_gate(
         if passed
         else f"{share:.1%} of the wave failed against {background:.1%} of the control group",
     )
+
+
+def uncounted(rollout: Rollout, idle: int) -> Rollout:
+    """The rollout whose open wave showed nothing of the revision, which changed no device of it.
+
+    It does not count: the next wave is as small as it was meant to be, and begins where there is something
+    to write. Else the first wave that truly writes could be a quarter of the site.
+
+    Args:
+        rollout: with its open wave.
+        idle: how many subjects in a row, right after that wave, have nothing to write either.
+    """
+    total = rollout.waves[-1]
+    sizes = [end - begin for begin, end in pairwise((0, *rollout.waves))][rollout.wave :]
+    waves = [*rollout.waves[: rollout.wave], min(total, rollout.waves[rollout.wave] + idle)]
+    for size in sizes:
+        if waves[-1] < total:
+            waves.append(min(total, waves[-1] + size))
+    return msgspec.structs.replace(rollout, waves=tuple(waves))
 
 
 def after_gate(rollout: Rollout, gate: GateResult) -> Rollout:

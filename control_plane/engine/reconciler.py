@@ -28,7 +28,7 @@ from control_plane.core.errors import (
     StoreBusy,
     StoreError,
 )
-from control_plane.core.fleet import Site
+from control_plane.core.fleet import Device, Site
 from control_plane.core.memory import (
     note_converged,
     note_drift,
@@ -51,6 +51,7 @@ from control_plane.engine.journal import Journal
 from control_plane.engine.operations import FOLLOW_UP_S, RETRY_S, Operations
 from control_plane.engine.poller import look, target_of
 from control_plane.engine.queue import Priority
+from control_plane.engine.rollouts import waits
 from control_plane.engine.secrets import missing_secret
 from control_plane.engine.sights import Sights
 from control_plane.engine.slots import Slot
@@ -141,6 +142,21 @@ class Reconciler:
             incident=self._incident_of(slot),
             tries_writes=self._tries_writes(slot),
         )
+
+    def is_idle(self, slot: Slot, device: Device) -> bool:
+        """Whether a device of a later wave would have nothing to write, had its wave come.
+
+        A raise that has no room now is nothing to write: it waits for room, whatever its wave.
+        """
+        if slot.sighting is None or slot.op is not None or slot.sending:
+            return False
+        context = self._context(slot, self._clock.wall_s())
+        decision = decide(msgspec.structs.replace(context, device=device, assigned=True))
+        if not decision.steps:
+            return not waits(decision)
+        step = decision.steps[0]
+        more_w = step.after_w - self.sights.loads.counted(slot.asset)
+        return step.raises and self.sights.loads.binding(device.feed, extra_w=more_w) is not None
 
     def _tries_writes(self, slot: Slot) -> bool:
         """Whether it is time to try a device anew that let no write through: by one, as by any other."""

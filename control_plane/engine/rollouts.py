@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 import msgspec
 
 from control_plane.core import limits
-from control_plane.core.decision import PENDING, Reason
+from control_plane.core.decision import PENDING, Decision, Reason, Why
 from control_plane.core.fleet import Device, Site
 from control_plane.core.ports import Clock
 from control_plane.core.rollout import (
@@ -19,6 +19,7 @@ from control_plane.core.rollout import (
     after_gate,
     is_assigned,
     judge_gate,
+    uncounted,
 )
 from control_plane.core.verify import Operation
 from control_plane.engine.assignment import cohorts, until_its_wave
@@ -26,6 +27,8 @@ from control_plane.engine.journal import Journal
 from control_plane.engine.poller import Poller
 from control_plane.engine.slots import Slot
 
+IsIdle = Callable[[Slot, Device], bool]
+"""Whether a device of a later wave would have nothing to write, had its wave come with this declaration."""
 _UNSETTLED = PENDING - {Reason.STARTING}
 """Whether a machine that starts comes up is for its gate to judge, not for its wave to wait for."""
 _CONTROL_MAX = 500
@@ -60,7 +63,7 @@ class RolloutRunner:
         journal: Journal,
     ) -> None:
         self.rollout = rollout
-        self._before = before
+        self._before, self._after = before, after
         self._order = cohorts(rollout, before, after)
         self._max_failures = after.strategy.max_new_failure_share
         self._clock = clock
@@ -98,7 +101,7 @@ class RolloutRunner:
         """The devices of the open wave; empty without one."""
         return self._members(slots, self.rollout.wave) if self.is_open else []
 
-    def advance(self, slots: Mapping[str, Slot], poller: Poller) -> bool:
+    def advance(self, slots: Mapping[str, Slot], poller: Poller, is_idle: IsIdle) -> bool:
         """Take the next step if its time has come.
 
         Returns:
@@ -115,6 +118,7 @@ class RolloutRunner:
                 return False
             touched = [slot for slot in treated if slot.asset in self._written]
             if not touched:
+                self._discount(slots, is_idle)
                 return self._pass(self._untouched(len(treated), now_s))
             settle_s = max(s.capabilities.settle_s for s in touched if s.capabilities)
             self.rollout = msgspec.structs.replace(
@@ -123,7 +127,7 @@ class RolloutRunner:
             return True
         if now_s < (self.rollout.soak_until_s or 0.0):
             return False
-        return self._judge(treated, self._control, slots, poller)
+        return self._judge(treated, self._control, slots, poller, is_idle)
 
     def interrupt(self) -> bool:
         """An incident covers the open wave: nothing that was seen meanwhile speaks for or against it.
@@ -169,7 +173,12 @@ class RolloutRunner:
         return _Control(baseline_ths={s.asset: _hashrate(s) for s in healthy[::stride]})
 
     def _judge(
-        self, treated: list[Slot], control: _Control, slots: Mapping[str, Slot], poller: Poller
+        self,
+        treated: list[Slot],
+        control: _Control,
+        slots: Mapping[str, Slot],
+        poller: Poller,
+        is_idle: IsIdle,
     ) -> bool:
         # Devices of the wave that already were as declared, or already failed, would thin the failures out.
         judged = {
@@ -196,7 +205,17 @@ class RolloutRunner:
             failed=[s.asset for s in watched if _has_failed(s, baseline_ths[s.asset])],
             max_new_failure_share=self._max_failures,
         )
+        written = [self._written[s.asset] for s in treated if s.asset in self._written]
+        if gate.passed and not any(operation.why == Why.ROLLOUT for operation in written):
+            self._discount(slots, is_idle)
         return self._pass(gate)
+
+    def _discount(self, slots: Mapping[str, Slot], is_idle: IsIdle) -> None:
+        """The open wave showed nothing of the revision: the next is no larger."""
+        declared = {device.asset: device for device in self._after.devices}
+        later = islice(self._order, self.rollout.waves[self.rollout.wave], None)
+        idle = takewhile(lambda a: a not in slots or is_idle(slots[a], declared[a]), later)
+        self.rollout = uncounted(self.rollout, sum(1 for _ in idle))
 
     def _untouched(self, devices: int, now_s: float) -> GateResult:
         return GateResult(
@@ -243,7 +262,12 @@ def _is_settled(slot: Slot) -> bool:
     decision = slot.decision
     if decision is None or slot.op is not None or slot.sending or is_actionable(slot):
         return False
-    return not any(held.reason in _UNSETTLED for held in decision.held)
+    return not waits(decision)
+
+
+def waits(decision: Decision) -> bool:
+    """Whether something of a device is held that passes by itself, beside its coming up."""
+    return any(held.reason in _UNSETTLED for held in decision.held)
 
 
 def _was_healthy(operation: Operation) -> bool:

@@ -42,7 +42,7 @@ class Watch:
             if interrupted or self.is_interrupted(runner):
                 changed = runner.interrupt()
             else:
-                changed = runner.advance(slots, self._poller)
+                changed = runner.advance(slots, self._poller, self._reconciler.is_idle)
             if changed:
                 self._roster.keep_rollout(runner)
         now_s = self._clock.wall_s()

@@ -42,7 +42,7 @@ NEXT: Mapping[Reason, str] = {
     Reason.MOVED: "somebody changed it after the plan was shown: plan and apply again",
     Reason.UNREADABLE: "nothing is written from an unknown read; it is read again",
     Reason.UNKNOWN_MODE: "a person finds out what it draws: set a known mode, or add this one to the type",
-    Reason.WRITE_API_DISABLED: "a person switches its write interface on, in the vendor's tool; a write is tried once an hour",
+    Reason.WRITE_API_DISABLED: "a person switches its write interface on; a write tries it once an hour",
     Reason.UNSUPPORTED: "the declaration asks what the family cannot do: change the profile",
     Reason.HOST_ACTION: "the host is asked: only it may change this",
     Reason.OWNER_APPROVAL: "who may approves: `gridplane plan --approve OWNER:FIELD --by NAME`",

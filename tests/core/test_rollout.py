@@ -14,6 +14,7 @@ from control_plane.core.rollout import (
     cohort_order,
     is_assigned,
     judge_gate,
+    uncounted,
     wave_of,
     wave_sizes,
 )
@@ -78,6 +79,23 @@ def test_only_new_failures_count(failed_treated: int, failed_control: int, passe
     assert (after.state, after.wave) == (
         (RolloutState.RUNNING, 1) if passed else (RolloutState.HALTED, 0)
     )
+
+
+@pytest.mark.parametrize(
+    ("wave", "idle", "waves"),
+    [
+        pytest.param(0, 0, (1, 2, 6, 20), id="the canary wave once more"),
+        pytest.param(0, 7, (8, 9, 13, 20), id="at who has something to write"),
+        pytest.param(1, 0, (1, 5, 9, 20), id="the second"),
+        pytest.param(1, 13, (1, 18, 20), id="near the end"),
+        pytest.param(0, 19, (20,), id="nobody has"),
+        pytest.param(2, 0, (1, 5, 20), id="the last"),
+    ],
+)
+def test_a_wave_that_wrote_nothing_does_not_make_the_next_larger(
+    wave: int, idle: int, waves: tuple[int, ...]
+) -> None:
+    assert uncounted(msgspec.structs.replace(ROLLOUT, wave=wave), idle).waves == waves
 
 
 def test_the_last_gate_ends_the_rollout() -> None:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from control_plane.core.decide import _UNSEEN, decide
 from control_plane.core.decision import Reason
 from control_plane.core.errors import DeclarationError
 from control_plane.core.findings import SourceRef
-from control_plane.core.fleet import Device
+from control_plane.core.fleet import Device, Strategy
 from control_plane.core.observation import Observation, Unseen, UnseenReason
 from control_plane.core.ports import Driver, Target
 from control_plane.core.secret import Secret
@@ -49,7 +50,11 @@ def ants_awake(device: Device) -> Device:
     return device if device.intent.family == "antminer_stock" else asleep(device)
 
 
-FOUND, DECLARED = small_site(asleep), small_site(ants_awake)
+FOUND = small_site(asleep)
+# All in one wave: a device that cannot be written does not let its wave come to an end.
+DECLARED = msgspec.structs.replace(
+    small_site(ants_awake), strategy=Strategy(cohorts=(20,), max_new_failure_share=0.3)
+)
 
 
 class Buggy:

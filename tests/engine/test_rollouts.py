@@ -9,7 +9,7 @@ import pytest
 
 from control_plane.core import limits
 from control_plane.core.change import SetPools
-from control_plane.core.decision import Decision, Held, Reason
+from control_plane.core.decision import Decision, Held, Reason, Why
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Settings, Telemetry, Unseen, UnseenReason
 from control_plane.core.rollout import Rollout, RolloutState, wave_of
@@ -84,6 +84,9 @@ class Floor:
             id="r", to="rev", origin=None, waves=(1, 11, 20), wave=wave, since_s=NOW_S
         )
         self.runner = self.started()
+        self.order = list(self.runner._order)
+        self.due = set(self.order)
+        """Who would have something to write, had its wave come."""
 
     def started(self) -> RolloutRunner:
         """A runner as a new process makes it: from what is durable alone."""
@@ -107,7 +110,12 @@ class Floor:
         return [a for a in order if wave_of(order, self.rollout, a) == self.rollout.wave]
 
     def write(
-        self, asset: str, *, before: Settings | None = None, ths: float = HEALTHY_THS
+        self,
+        asset: str,
+        *,
+        before: Settings | None = None,
+        ths: float = HEALTHY_THS,
+        why: Why = Why.ROLLOUT,
     ) -> None:
         operation = Operation(
             id=f"000001-{len(self.store.operations()) + 1:09d}",
@@ -116,6 +124,7 @@ class Floor:
             before=before or settings(),
             after=settings(),
             sent_at_s=self.clock.now_s,
+            why=why,
             hashrate_before_ths=ths,
             cost=next(iter(WRITES.values())),
             stage=Stage.CONFIRMED,
@@ -138,7 +147,11 @@ class Floor:
 
     def advance(self) -> None:
         poller = EagerPoller(self.clock)
-        self.runner.advance(self.slots, poller)  # type: ignore[arg-type]
+        self.runner.advance(
+            self.slots,
+            poller,  # type: ignore[arg-type]
+            lambda slot, _: slot.asset not in self.due,
+        )
 
     def to_the_gate(self) -> None:
         """Through the soak, and through the looks that the gate asks for."""
@@ -162,6 +175,33 @@ def test_a_wave_without_a_write_needs_no_soak() -> None:
     floor.advance()
     assert floor.state == PASSED
     assert floor.runner.rollout.gates[-1].detail == "nothing was written"
+
+
+def test_the_first_wave_that_writes_is_a_canary_however_many_had_nothing_to_write() -> None:
+    floor = Floor(wave=0)
+    floor.due = set(floor.order[15:])
+    floor.advance()
+    assert floor.runner.rollout.waves == (15, 16, 20), "one device, then as many as are left of ten"
+    assert floor.state == (RolloutState.RUNNING, 1)
+    floor.write(floor.order[15])
+    floor.to_the_gate()
+    assert floor.runner.rollout.waves == (15, 16, 20)
+    assert floor.state == (RolloutState.RUNNING, 2)
+
+
+def test_the_repair_of_drift_is_no_test_of_a_revision() -> None:
+    floor = Floor(wave=0)
+    floor.write(floor.order[0], why=Why.DRIFT)
+    floor.to_the_gate()
+    assert floor.state == (RolloutState.RUNNING, 1)
+    assert floor.runner.rollout.waves == (1, 2, 12, 20)
+
+
+def test_where_nobody_has_anything_to_write_a_rollout_is_done_at_once() -> None:
+    floor = Floor(wave=0)
+    floor.due = set()
+    floor.advance()
+    assert floor.state[0] is RolloutState.DONE
 
 
 def test_a_healthy_wave_passes_after_its_soak_and_not_before() -> None:

@@ -116,8 +116,8 @@ class Floor:
             revisions=self.revisions,
         )
 
-    def decided(self) -> dict[str, Decision]:
-        """As the engine decides, once every device was looked at."""
+    def judged(self) -> Engine:
+        """An engine that has looked at every device and begun nothing."""
         engine = self.engine()
         engine.reconciler.acts = Nothing()
         for asset, sighting in self.store.sightings().items():
@@ -126,7 +126,12 @@ class Floor:
         for slot in engine.slots.values():
             engine.reconciler.judge(slot)
         engine.reconciler.admit_raises()
-        return {a: s.decision for a, s in engine.slots.items() if s.decision is not None}
+        return engine
+
+    def decided(self) -> dict[str, Decision]:
+        """As the engine decides, once every device was looked at."""
+        slots = self.judged().slots
+        return {a: s.decision for a, s in slots.items() if s.decision is not None}
 
 
 def words(decisions: dict[str, Decision]) -> dict[str, tuple[set[Any], list[Any], bool]]:
@@ -303,6 +308,27 @@ def test_only_the_rollout_that_was_named_goes_on() -> None:
     floor.store.put_order(ordered(OrderKind.ROLLOUT, "r"))
     floor.engine()
     assert floor.store.rollouts()[0].state is RolloutState.RUNNING
+
+
+@pytest.mark.parametrize("utility_kw", [1_000.0, 15.0], ids=["roomy", "full"])
+def test_who_has_nothing_to_write_when_its_wave_comes(utility_kw: float) -> None:
+    miners = tuple(miner(n) for n in range(1, 9))
+    low = tuple(msgspec.structs.replace(m, intent=intent(power_mode="low")) for m in miners)
+    floor = Floor(site(low), site(miners, utility_kw=utility_kw), wave=0)
+    for n in range(1, 9):
+        floor.see(n, own(n, power_mode="low"))
+    later = [n for n in range(1, 9) if not floor.judged().slots[f"d{n:02}"].assigned]
+    as_declared, stolen, *raised = later
+    floor.see(as_declared, own(as_declared))
+    floor.see(stolen, settings(pools=FOREIGN_POOLS))
+    engine = floor.judged()
+
+    def is_idle(number: int) -> bool:
+        return engine.reconciler.is_idle(engine.slots[f"d{number:02}"], miners[number - 1])
+
+    assert is_idle(as_declared)
+    assert not is_idle(stolen)
+    assert {is_idle(n) for n in raised} == {utility_kw < 1_000.0}, "what has no room waits for room"
 
 
 def test_a_revision_that_is_accepted_again_is_taken_up_once_every_device_was_judged_by_it() -> None:
