@@ -24,6 +24,8 @@ from control_plane.simulator.floor import Floor, load_floor
 from control_plane.simulator.site import SimSite
 
 ROOT = Path(__file__).resolve().parent.parent
+TOLD = frozenset({Field.POOLS, Field.MINING, Field.POWER_MODE, Field.ADDRESSING})
+"""The settings that the truth of a simulated machine has."""
 
 
 def stock_plan(name: str) -> Plan:
@@ -36,7 +38,7 @@ def stock_plan(name: str) -> Plan:
     stands = floor.standing()
     capabilities = all_capabilities()
     sightings = {
-        d.asset: seen(d, stands.get(d.asset, d.asset), sim, capabilities[d.intent.family].reads)
+        d.asset: seen(d, sim, standing=stands.get(d.asset))
         for d in site.devices
         if d.is_managed and d.asset in sim.stations
     }
@@ -44,9 +46,9 @@ def stock_plan(name: str) -> Plan:
     return make_plan(site, loaded.digests[name], world)
 
 
-def seen(device: Device, standing: str, sim: SimSite, reads: frozenset[Field]) -> Observation:
-    """What a perfect driver says of the machine that stands in a device's slot."""
-    truth = sim.truth(standing)
+def seen(device: Device, sim: SimSite, *, standing: str | None = None) -> Observation:
+    """What a perfect driver says of a device's machine, or of the one of another that stands in its slot."""
+    truth = sim.truth(standing or device.asset)
     return Observation(
         asset=device.asset,
         at_s=0.0,
@@ -59,6 +61,6 @@ def seen(device: Device, standing: str, sim: SimSite, reads: frozenset[Field]) -
             power_mode=truth.mode,
             addressing="static" if device.address else "dhcp",
         ),
-        asked=reads - {Field.POWER_LIMIT_W, Field.FIRMWARE},
+        asked=TOLD,
         telemetry=Telemetry(hashrate_ths=truth.hashrate_ths),
     )

@@ -19,6 +19,7 @@ from control_plane.core.verify import OPEN_STAGES
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.store import Store
 from control_plane.simulator.control import SOCKET, ControlClient
+from tests.inventory.base import ANTMINER_S21
 
 SITE = "mill"
 FOREIGN = "stratum+tcp://pool.attacker.example:3333"
@@ -50,22 +51,6 @@ name: House
 pools:
   main: {{host: {pool}, port: 3333, worker: "house.{{asset}}"}}
   backup: {{host: backup.example.net, port: 3333, worker: "house.{{asset}}"}}
-"""
-_ANTMINER = """\
-kind: miner
-make: Bitmain
-model: Antminer S21
-reported_models: [antminer s21]
-families: [antminer_stock]
-boards: 3
-chips_per_board: 108
-cooling: air
-standby_w: 25
-modes:
-  - {name: low, hashrate_ths: 160, power_w: 2560}
-  - {name: normal, hashrate_ths: 200, power_w: 3500}
-nominal_mode: normal
-source: data sheet
 """
 _WHATSMINER = """\
 kind: miner
@@ -189,7 +174,7 @@ class Workshop:
         files = {
             "fleet.yaml": _FLEET.format(cohorts=json.dumps(list(cohorts)), in_flight=in_flight),
             "owners/house.yaml": _OWNER.format(pool=pool),
-            "device-types/antminer-s21.yaml": _ANTMINER,
+            "device-types/antminer-s21.yaml": ANTMINER_S21,
             "device-types/whatsminer-m60s.yaml": _WHATSMINER,
             "profiles/antminer.yaml": _PROFILE.format(
                 family="antminer_stock", limit="", user="root", secret="GRIDPLANE_ANTMINER_PASSWORD"

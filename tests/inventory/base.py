@@ -21,7 +21,7 @@ pools:
 firmware_families: [antminer_stock, nvidia_gpu]
 """
 
-TYPE = """\
+ANTMINER_S21 = """\
 kind: miner
 make: Bitmain
 model: Antminer S21
@@ -141,7 +141,7 @@ m-0007,r2,3,SN7,02:00:00:00:00:07,,,in_repair,fan,,2026-01-02,T-3
 FILES = {
     "fleet.yaml": FLEET,
     "owners/acme.yaml": OWNER,
-    "device-types/s21.yaml": TYPE,
+    "device-types/s21.yaml": ANTMINER_S21,
     "device-types/xe9680.yaml": GPU_TYPE,
     "profiles/standard.yaml": PROFILE,
     "profiles/gpu.yaml": GPU_PROFILE,

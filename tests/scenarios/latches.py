@@ -121,7 +121,10 @@ class Latches:
 
     def _watch_storm(self) -> None:
         if len(self._foreign) <= limits.STORM_FLOOR:
-            self._storm_s, self._storm_released = None, False
+            # A person may release what this count, which begins anew with each process, has not reached yet.
+            if self._storm_s is not None or not self._foreign:
+                self._storm_released = False
+            self._storm_s = None
         elif self._storm_s is None:
             self._storm_s = self._now()
 

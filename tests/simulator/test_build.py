@@ -13,15 +13,10 @@ import pytest
 
 from control_plane.core.change import Capabilities, ChangeKind, Disturbance, SettingClass
 from control_plane.core.diff import permitted_w
-from control_plane.core.fleet import Device, DeviceType, Site, SlotState
+from control_plane.core.fleet import DeviceType, Site, SlotState
 from control_plane.core.observation import (
-    Depth,
-    Field,
-    Identity,
-    Observation,
     PoolSetting,
     Settings,
-    Telemetry,
 )
 from control_plane.core.plan import make_plan
 from control_plane.core.power import Loads, counted_w
@@ -32,34 +27,14 @@ from control_plane.simulator.clock import ManualSimClock
 from control_plane.simulator.floor import Floor, ForeignPool, load_floor
 from control_plane.simulator.site import NoSuchTarget, SimSite, Target
 from tests.simulator.floors import M60S, S21, a_site
+from tests.stock import TOLD, seen
 
 ROOT = Path(__file__).resolve().parents[2]
 CAN = SettingClass(disturbance=Disturbance.HOT, persistent=True, lost_s=0.0)
-READS = frozenset({Field.POOLS, Field.MINING, Field.POWER_MODE, Field.ADDRESSING})
 
 
 def build(site: Site, **more: object) -> SimSite:
     return build_site(site, clock=ManualSimClock(), **more)  # type: ignore[arg-type]
-
-
-def seen(device: Device, sim: SimSite) -> Observation:
-    """What a perfect driver would say about a machine."""
-    truth = sim.truth(device.asset)
-    return Observation(
-        asset=device.asset,
-        at_s=0.0,
-        depth=Depth.FULL,
-        source="truth",
-        identity=Identity(mac=truth.mac),
-        settings=Settings(
-            pools=tuple(PoolSetting(url=url, worker=worker) for url, worker in truth.pools),
-            mining=truth.mining,
-            power_mode=truth.mode,
-            addressing="static" if device.address else "dhcp",
-        ),
-        asked=READS,
-        telemetry=Telemetry(hashrate_ths=truth.hashrate_ths),
-    )
 
 
 def plan_of(site: Site, sim: SimSite) -> tuple[int, Counter[str]]:
@@ -68,7 +43,7 @@ def plan_of(site: Site, sim: SimSite) -> tuple[int, Counter[str]]:
     }
     families = ("antminer_stock", "whatsminer_v2")
     capabilities = {
-        f: Capabilities(family=f, reads=READS, writes=dict.fromkeys(ChangeKind, CAN))
+        f: Capabilities(family=f, reads=TOLD, writes=dict.fromkeys(ChangeKind, CAN))
         for f in families
     }
     world = World(now_s=0.0, sightings=sightings, memories={}, capabilities=capabilities)
