@@ -6,6 +6,7 @@ VENV := .venv
 CLIENTS := .venv-clients
 LOCKER := .venv-lock
 ARGS ?=
+PROGRAMS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -90,19 +91,17 @@ generate: venv ## write schemas and reference pages from control_plane/api
 
 .PHONY: test-fast test
 test-fast: venv ## tests that need neither root, Go nor other environments (ARGS="-k pool")
-	@$(VENV)/bin/python -m pytest -m 'not slow and not clients and not lab and not root' $(ARGS)
+	@$(VENV)/bin/python -m pytest -m 'not slow and not clients and not lab and not root and not cluster' $(ARGS)
 
-# The programs that the tests of tests/lab run; cold, they take half an hour to build.
-LAB_PROGRAMS := etcd kube-apiserver kube-controller-manager kube-scheduler kubectl kwok pause \
-	pulumi pulumi-language-python pulumi-resource-kubernetes
-
-test: check venv-clients ## the gate: check, then every test; builds what `gridplane lab` runs
-	@$(VENV)/bin/python -m tools.build $(LAB_PROGRAMS)
+test: check venv-clients packages tools ## the gate: check, then every test; builds what `gridplane lab` runs
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
-.PHONY: tools
-tools: venv ## the real programs that `gridplane lab` runs, from source (ARGS="etcd kube-apiserver")
-	@$(VENV)/bin/python -m tools.build $(ARGS)
+.PHONY: packages tools
+packages: venv ## the Debian packages that hosts of the lab need (root)
+	@$(VENV)/bin/python -m tools.packages
+
+tools: venv ## the real programs that `gridplane lab` runs, from source (PROGRAMS="etcd kube-apiserver")
+	@$(VENV)/bin/python -m tools.build $(PROGRAMS)
 
 .PHONY: image wheels
 image: venv ## the container image of gridplane, without a registry (Debian, root, mmdebstrap)

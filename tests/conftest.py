@@ -10,8 +10,8 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
-pytest_plugins = ("tests.lab.fixtures",)
-"""Here and not in tests/lab: other areas use the same API server."""
+pytest_plugins = ("tests.lab.fixtures", "tests.lab.machines")
+"""Here and not in tests/lab: other areas use the same API server, and the same cluster."""
 
 # HYPOTHESIS_PROFILE=campaign searches long; `ci` (where CI is set) gives the same verdict each time.
 settings.register_profile("dev", max_examples=50, deadline=None)

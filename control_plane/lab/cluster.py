@@ -41,14 +41,14 @@ READY_S = 120.0
 _TICK_S = 0.2
 _PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
 _CONFIG = "/root/kubeadm.yaml"
-_PROXIES = "proxies {nodes} names"
+_PROXIES = "proxies {nodes}"
 _EVERYTHING = "proxies {nodes} names True"
 _ASK = """
 k="kubectl --kubeconfig=/etc/kubernetes/admin.conf"
 $k get nodes -o jsonpath='{range .items[*]}{.status.conditions[?(@.type=="Ready")].status} {end}'
-echo proxies; $k -n kube-system get daemonsets -o jsonpath='{.items[*].status.numberReady}'
-a='{.items[*].status.conditions[?(@.type=="Available")].status}'
-echo " names"; $k -n kube-system get deployments -o jsonpath="$a"
+echo proxies; $k -n kube-system get daemonset kube-proxy -o jsonpath='{.status.numberReady}'
+a='{.status.conditions[?(@.type=="Available")].status}'
+echo " names"; $k -n kube-system get deployment coredns --ignore-not-found -o jsonpath="$a"
 """
 _JOINED = "/etc/kubernetes/kubelet.conf"
 
@@ -112,7 +112,7 @@ class ClusterLab:
     def is_ready(self) -> bool:
         """Whether every host takes a command, and every node of the cluster is ready."""
         record = self.record
-        if record is None or not self.network.stands(record.hosts):
+        if record is None or not self.network.stands():
             return False
         if set(self.programs()) - processes.running(self.folder).keys():
             return False
@@ -229,12 +229,12 @@ class ClusterLab:
     # --- each time -------------------------------------------------------------------------------
 
     def _switch_on(self, record: ClusterRecord, say: Say) -> None:
-        if not self.network.stands(record.hosts):
-            # Hosts that run stand in namespaces that are gone.
+        if not self.network.stands():
+            # What runs still stands in namespaces that are gone.
             for host in record.hosts:
                 self.hosts.cut(host)
             say("laying the network")
-            self.network.make(record.hosts, record.devices)
+            self.network.make(record.devices)
         alive = processes.running(self.folder)
         say(f"booting {', '.join(host.name for host in record.hosts)}")
         for host in record.hosts:
@@ -331,7 +331,8 @@ class ClusterLab:
             told = self.hosts.run(servers[0], _ASK).split()
         except CommandFailed:
             return False
-        return told == ["True"] * nodes + wanted.format(nodes=nodes).split()
+        expected = ["True"] * nodes + wanted.format(nodes=nodes).split()
+        return told[: len(expected)] == expected
 
     def _has(self, host: HostRecord, path: str) -> bool:
         return self.hosts.run(host, f"test -e {path} && echo there || true").strip() == "there"

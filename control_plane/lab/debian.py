@@ -51,8 +51,10 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
 BARE = Spec(
     name="bare",
-    packages=("systemd", "systemd-sysv", "dbus", "openssh-server", "iproute2", "kmod", "procps"),
-)
+    packages=(
+        "dbus", "iproute2", "kmod", "openssh-server", "procps", "systemd", "systemd-sysv", "usr-is-merged",
+    ),
+)  # fmt: skip
 """A host as a technician leaves it: it boots, and sshd answers."""
 NODE = Spec(
     name="node",

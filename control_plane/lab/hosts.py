@@ -166,10 +166,9 @@ class Hosts:
             shown += [(str(programs[name]), f"/usr/bin/{name}") for name in NODE_PROGRAMS]
             binds += [(str(folder / name), there) for name, there in _OWN_DISK.items()]
         how = supply.Supply(
-            machine=f"{self._tag}-{host.name}",
+            tag=self._tag,
+            host=host,
             tree=str(debian.tree(debian.BARE if host.is_bare else debian.NODE)),
-            network=str(self._network.path(host.name)),
-            cgroup=(self._tag, host.name),
             binds=tuple(binds),
             shown=tuple(shown),
         )

@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from control_plane.lab.commands import run
+from control_plane.lab.commands import CommandFailed, run
 from control_plane.lab.records import HostRecord
 
 GATEWAY = "169.254.1.1"
@@ -44,49 +44,60 @@ class Network:
             if p.name.startswith(self._prefix)
         )
 
-    def stands(self, hosts: Sequence[HostRecord]) -> bool:
-        """Whether everything is there; not so after the machine's own reboot."""
-        return {SITE, *(host.name for host in hosts)} <= set(self.names())
+    def stands(self) -> bool:
+        """Whether the site's namespace is there; not so after the machine's own reboot."""
+        return SITE in self.names()
 
-    def make(self, hosts: Sequence[HostRecord], devices: Iterable[str]) -> None:
-        """Make it anew.
+    def make(self, devices: Iterable[str]) -> None:
+        """Make the site's namespace anew, and nothing plugged into it.
 
         Args:
-            hosts: each with its address and the network of its pods.
-            devices: CIDRs that the site's namespace answers for.
+            devices: CIDRs that it answers for.
 
         Raises:
             CommandFailed: the kernel refuses something; its words are in the message.
         """
         self.remove()
-        site = self.path().name
-        run("ip", "netns", "add", site)
-        self._batch(site, ["link set lo up", f"address add {GATEWAY}/32 dev lo"])
-        for host in hosts:
-            own, cable = self.path(host.name).name, f"h{host.number}"
-            run("ip", "netns", "add", own)
-            self._batch(site, [f"link add {cable} type veth peer name eth0 netns {own}"])
-            self._batch(
-                own,
-                [
-                    "link set lo up",
-                    "link set eth0 up",
-                    f"address add {host.address}/32 dev eth0",
-                    f"route add {GATEWAY} dev eth0 scope link",
-                    f"route add default via {GATEWAY} src {host.address}",
-                ],
-            )
-            self._batch(
-                site,
-                [
-                    f"link set {cable} up",
-                    f"route add {host.address}/32 dev {cable}",
-                    f"route add {host.pods} via {host.address} dev {cable} onlink",
-                ],
-            )
-            self._forward(host.name)
-        self._batch(site, [f"route add local {cidr} dev lo" for cidr in devices])
+        run("ip", "netns", "add", self.path().name)
+        local = [f"route add local {cidr} dev lo" for cidr in devices]
+        self._batch(
+            self.path().name, ["link set lo up", f"address add {GATEWAY}/32 dev lo", *local]
+        )
         self._forward(SITE)
+
+    def plug(self, host: HostRecord) -> None:
+        """Give a host a new namespace and a cable: what it had set up in the old one is gone, as at a boot.
+
+        Raises:
+            CommandFailed: as `make`.
+        """
+        own, cable, site = self.path(host.name).name, f"h{host.number}", self.path().name
+        if host.name in self.names():
+            # The cable first: with the namespace alone it would go some time later.
+            with contextlib.suppress(CommandFailed):
+                self._batch(site, [f"link delete {cable}"])
+            run("ip", "netns", "delete", own)
+        run("ip", "netns", "add", own)
+        self._batch(site, [f"link add {cable} type veth peer name eth0 netns {own}"])
+        self._batch(
+            own,
+            [
+                "link set lo up",
+                "link set eth0 up",
+                f"address add {host.address}/32 dev eth0",
+                f"route add {GATEWAY} dev eth0 scope link",
+                f"route add default via {GATEWAY} src {host.address}",
+            ],
+        )
+        self._batch(
+            site,
+            [
+                f"link set {cable} up",
+                f"route add {host.address}/32 dev {cable}",
+                f"route add {host.pods} via {host.address} dev {cable} onlink",
+            ],
+        )
+        self._forward(host.name)
 
     def remove(self) -> None:
         """Take it away; the cables go with the namespaces."""

@@ -60,8 +60,13 @@ def _rights() -> Iterator[str]:
         yield "hosts need root: run it with sudo"
 
 
+def missing_packages() -> list[str]:
+    """The Debian packages of the programs that this machine lacks."""
+    return sorted({package for program, package in PACKAGES.items() if which(program) is None})
+
+
 def _programs() -> Iterator[str]:
-    packages = sorted({package for program, package in PACKAGES.items() if which(program) is None})
+    packages = missing_packages()
     if packages:
         yield f"programs of this system: apt-get install {' '.join(packages)}"
 

@@ -7,8 +7,10 @@ host gets them as hard links: a gigabyte of images in a second, and nothing of i
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from control_plane.lab.programs import cache_folder
 
 _RECIPE = "1"
 _IMPORT_S = 600.0
+_KEEP_S = 24 * 3600.0
 _SERVE_AND_IMPORT = """
 containerd --root /run/root --state /run/state --address /run/c.sock >/run/log 2>&1 &
 n=0
@@ -51,6 +54,7 @@ def seed(
         cache_folder() / "containerd" / hashlib.sha256("\0".join(told).encode()).hexdigest()[:16]
     )
     if place.is_dir():
+        os.utime(place)
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
     say(f"importing {', '.join(_shown(archive) for archive in archives)}")
@@ -67,7 +71,15 @@ def seed(
             # Another lab made it meanwhile: the same.
             if not place.is_dir():
                 raise
+    _forget_old(place.parent)
     return place
+
+
+def _forget_old(folder: Path) -> None:
+    """Those that nobody asked for in a day; hosts that came from one keep what they have."""
+    for path in folder.iterdir():
+        if time.time() - path.stat().st_mtime > _KEEP_S:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def plant(source: Path, target: Path) -> None:

@@ -17,6 +17,8 @@ import msgspec
 
 from control_plane.lab import cgroups
 from control_plane.lab.commands import run
+from control_plane.lab.network import Network
+from control_plane.lab.records import HostRecord
 
 FILE = "supply.json"
 _REBOOT = 133
@@ -26,28 +28,26 @@ _REBOOT = 133
 class Supply(msgspec.Struct, frozen=True, kw_only=True):
     """How a host is run."""
 
-    machine: str
-    """Its name for systemd-nspawn: unique on this machine."""
+    tag: str
+    """The lab's name in what the whole machine shares."""
+    host: HostRecord
     tree: str
     """The Debian tree below its own writes."""
-    network: str
-    """Its network namespace."""
-    cgroup: tuple[str, str]
     binds: tuple[tuple[str, str], ...] = ()
     """(here, there): folders that cannot be on an overlay."""
     shown: tuple[tuple[str, str], ...] = ()
     """(here, there), read-only."""
 
 
-def command(supply: Supply, root: Path) -> list[str]:
+def command(supply: Supply, root: Path, network: Path) -> list[str]:
     """The systemd-nspawn that runs a host.
 
     Without --register and --keep-unit it wants a system bus; kubelets want /dev/kmsg.
     """
     return [
         "systemd-nspawn", f"--directory={root}", "--boot", "--quiet", "--register=no", "--keep-unit",
-        f"--network-namespace-path={supply.network}", "--capability=all", "--bind=/dev/kmsg",
-        f"--machine={supply.machine}", "--console=pipe", "--resolv-conf=off", "--timezone=off",
+        f"--network-namespace-path={network}", "--capability=all", "--bind=/dev/kmsg",
+        f"--machine={supply.tag}-{supply.host.name}", "--console=pipe", "--resolv-conf=off", "--timezone=off",
         *(f"--bind={here}:{there}" for here, there in supply.binds),
         *(f"--bind-ro={here}:{there}" for here, there in supply.shown),
     ]  # fmt: skip
@@ -75,17 +75,19 @@ def main(folder: Path) -> int:
         # Nobody else knows this root, and a lock would outlive a power cut.
         "SYSTEMD_NSPAWN_LOCK": "0",
     }
+    network = Network(supply.tag)
     while True:
+        network.plug(supply.host)
         done = subprocess.run(  # noqa: S603 - made above
-            command(supply, root),
+            command(supply, root, network.path(supply.host.name)),
             env=environment,
             check=False,
             # Not this process: a v2 cgroup with children that have controllers holds no process itself.
-            preexec_fn=lambda: cgroups.enter(*supply.cgroup),
+            preexec_fn=lambda: cgroups.enter(supply.tag, supply.host.name),
         )
         if is_off or done.returncode != _REBOOT:
             return done.returncode
-        sys.stdout.write(f"{supply.machine} reboots\n")
+        sys.stdout.write(f"{supply.host.name} reboots\n")
         sys.stdout.flush()
 
 

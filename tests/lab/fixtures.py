@@ -1,7 +1,7 @@
 """The lab, for the tests of every area: one API server for the whole run, a namespace for each test.
 
 `pytest.mark.lab` marks what needs the API server, `pytest.mark.lab("pulumi")` what needs the engine too, and
-`pytest.mark.root` what makes Debian trees.
+`pytest.mark.root` what makes Debian trees. `pytest.mark.cluster` marks what boots hosts (tests/lab/machines.py).
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.lab import pulumi
+from control_plane.lab import probe, pulumi
 from control_plane.lab.api import PROGRAMS, ApiLab
 from control_plane.lab.commands import which
+from control_plane.lab.hosts import NODE_PROGRAMS
 from control_plane.lab.programs import ProgramMissing, find_all
 from tests.conftest import NOT_RUN
 from tests.lab.cluster import Cluster
 from tests.lab.engine import Engine
 
+IMAGE_PROGRAMS = (
+    "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "pause",
+)  # fmt: skip
 CRDS = Path(__file__).resolve().parents[2] / "manifests" / "crds"
 _numbers = itertools.count(1)
 
@@ -46,10 +50,18 @@ def missing_rights() -> str | None:
     return None
 
 
+def missing_for_hosts() -> str | None:
+    """Why this machine cannot boot hosts and make a cluster of them."""
+    lacking = [*probe.missing()]
+    unbuilt = missing_programs(partial(find_all, (*NODE_PROGRAMS, *IMAGE_PROGRAMS)))
+    return "; ".join([*lacking, *([unbuilt] if unbuilt else [])]) or None
+
+
 NEEDS: Mapping[str, Callable[[], str | None]] = {
     "api": partial(missing_programs, partial(find_all, (*PROGRAMS, "kubectl", "pause"))),
     "pulumi": partial(missing_programs, pulumi.programs),
     "root": missing_rights,
+    "cluster": missing_for_hosts,
 }
 """What a mark asks for → why this machine does not have it; nothing where it does."""
 
@@ -61,7 +73,7 @@ def missing(need: str) -> str | None:
 
 def needs_of(item: pytest.Item) -> set[str]:
     needs = {need for mark in item.iter_markers("lab") for need in ("api", *mark.args)}
-    return needs | {mark.name for mark in item.iter_markers("root")}
+    return needs | {mark.name for mark in item.iter_markers() if mark.name in {"root", "cluster"}}
 
 
 @pytest.hookimpl(trylast=True)
