@@ -93,15 +93,15 @@ generate: venv ## write schemas and reference pages from control_plane/api
 test-fast: venv ## tests that need neither root, Go nor other environments (ARGS="-k pool")
 	@$(VENV)/bin/python -m pytest -m 'not slow and not clients and not lab and not root and not cluster' $(ARGS)
 
-test: check venv-clients packages tools ## the gate: check, then every test; builds what `gridplane lab` runs
+test: check venv-clients tools hosts ## the gate: check, then every test; builds what `gridplane lab` runs
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
-.PHONY: packages tools
-packages: venv ## the Debian packages that hosts of the lab need (root)
-	@$(VENV)/bin/python -m tools.packages
-
+.PHONY: tools hosts
 tools: venv ## the real programs that `gridplane lab` runs, from source (PROGRAMS="etcd kube-apiserver")
 	@$(VENV)/bin/python -m tools.build $(PROGRAMS)
+
+hosts: venv ## what the lab's hosts are made of: packages, Debian trees, images (root)
+	@$(VENV)/bin/python -m tools.hosts
 
 .PHONY: image wheels
 image: venv ## the container image of gridplane, without a registry (Debian, root, mmdebstrap)

@@ -215,10 +215,7 @@ class ClusterLab:
         programs, seed = {}, None
         if any(not host.is_bare for host in hosts):
             programs = find_all(NODE_PROGRAMS)
-            seed = seeds.seed(images.control_plane(say), say=say)
-            if checkout:
-                _, archive = images.gridplane(checkout, say)
-                seed = seeds.seed([archive], seed, say)
+            seed = seed_of(checkout, say)
         remains.clear(self.folder)
         self.folder.mkdir(parents=True, mode=0o700)
         for name in ("pki", "logs", "hosts"):
@@ -340,6 +337,20 @@ class ClusterLab:
     def _each(self, hosts: Sequence[HostRecord], act: Callable[[HostRecord], None]) -> None:
         with ThreadPoolExecutor(len(hosts)) as pool:
             list(pool.map(act, hosts))
+
+
+def seed_of(checkout: Path | None, say: Say = lambda _text: None) -> Path:
+    """The containerd root that a node starts with: the control plane's images, and gridplane's.
+
+    Raises:
+        ImageError: an image cannot be built here.
+        CommandFailed: containerd refuses one.
+    """
+    seed = seeds.seed(images.control_plane(say), say=say)
+    if checkout:
+        _, archive = images.gridplane(checkout, say)
+        seed = seeds.seed([archive], seed, say)
+    return seed
 
 
 def declared_hosts(

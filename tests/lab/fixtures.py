@@ -1,7 +1,7 @@
 """The lab, for the tests of every area: one API server for the whole run, a namespace for each test.
 
 `pytest.mark.lab` marks what needs the API server, `pytest.mark.lab("pulumi")` what needs the engine too, and
-`pytest.mark.root` what makes Debian trees. `pytest.mark.cluster` marks what boots hosts (tests/lab/machines.py).
+`pytest.mark.root` what makes Debian trees. `pytest.mark.cluster` marks what boots hosts (`machines.py`).
 """
 
 from __future__ import annotations
