@@ -29,7 +29,7 @@ from control_plane.lab.commands import CommandFailed
 from control_plane.lab.hosts import NODE_PROGRAMS, Hosts
 from control_plane.lab.network import Network, collapsed
 from control_plane.lab.ports import HOST, free_ports, is_free
-from control_plane.lab.programs import find_all
+from control_plane.lab.programs import cache_folder, find_all
 from control_plane.lab.records import ClusterRecord, HostRecord, LabError
 
 SIMULATOR = "simulator"
@@ -41,16 +41,24 @@ READY_S = 120.0
 _TICK_S = 0.2
 _PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
 _CONFIG = "/root/kubeadm.yaml"
+_KUBECTL = "kubectl --kubeconfig=/etc/kubernetes/admin.conf"
+_ADD_COREDNS = f"""
+{_KUBECTL} -n kube-system get deployment coredns >/dev/null 2>&1 ||
+kubeadm init phase addon coredns --config {_CONFIG}
+"""
 _PROXIES = "proxies {nodes}"
 _EVERYTHING = "proxies {nodes} names True"
-_ASK = """
-k="kubectl --kubeconfig=/etc/kubernetes/admin.conf"
+_ASK = (
+    f"k='{_KUBECTL}'"
+    + """
 $k get nodes -o jsonpath='{range .items[*]}{.status.conditions[?(@.type=="Ready")].status} {end}'
 echo proxies; $k -n kube-system get daemonset kube-proxy -o jsonpath='{.status.numberReady}'
 a='{.status.conditions[?(@.type=="Available")].status}'
 echo " names"; $k -n kube-system get deployment coredns --ignore-not-found -o jsonpath="$a"
 """
-_JOINED = "/etc/kubernetes/kubelet.conf"
+)
+_JOINED = "/etc/kubernetes/gridplane-lab"
+"""Ours, made once kubeadm has ended well: its own files are there half-way too."""
 
 Say = Callable[[str], None]
 
@@ -170,6 +178,7 @@ class ClusterLab:
                 raise LabError(
                     f"port {port} of {HOST} is in use: name another, or leave --port out"
                 )
+            probe.require_room(self.folder, cache_folder())
             self._make(hosts, checkout, say)
             record = ClusterRecord(
                 site=site.id,
@@ -271,7 +280,11 @@ class ClusterLab:
         lacking = [host for host in nodes if not self._has(host, _JOINED)]
         if server in lacking:
             say(f"kubeadm init on {server.name}")
-            self._init(record, server)
+            config = kubeadm.init_config(
+                server, token=kubeadm.new_token(), names=[HOST, "localhost"]
+            )
+            self._kubeadm(server, "init", config)
+        self._write_kubeconfigs(record, server)
         joining = [host for host in lacking if host is not server]
         if joining:
             say(f"kubeadm join on {', '.join(host.name for host in joining)}")
@@ -281,14 +294,13 @@ class ClusterLab:
             self._each(joining, partial(self._join, server=server, token=token, pin=pin))
         say("waiting for the nodes and their proxies")
         self._wait(record, _PROXIES)
-        if server in lacking:
-            self.hosts.run(server, f"kubeadm init phase addon coredns --config {_CONFIG}")
+        self.hosts.run(server, _ADD_COREDNS)
         say("waiting for CoreDNS")
         self._wait(record, _EVERYTHING)
 
-    def _init(self, record: ClusterRecord, server: HostRecord) -> None:
-        config = kubeadm.init_config(server, token=kubeadm.new_token(), names=[HOST, "localhost"])
-        self._kubeadm(server, "init", config)
+    def _write_kubeconfigs(self, record: ClusterRecord, server: HostRecord) -> None:
+        if self.kubeconfig.exists():
+            return
         admin = self.hosts.run(server, "cat /etc/kubernetes/admin.conf")
         pki.write_private(self.kubeconfig_inside, admin.encode())
         outside = admin.replace(
@@ -297,16 +309,24 @@ class ClusterLab:
         pki.write_private(self.kubeconfig, outside.encode())
 
     def _join(self, host: HostRecord, *, server: HostRecord, token: str, pin: str) -> None:
+        # A node of an earlier attempt that was cut off: kubeadm refuses its name.
+        self.hosts.run(server, f"{_KUBECTL} delete node {host.name} --ignore-not-found")
         self._kubeadm(host, "join", kubeadm.join_config(host, server, token=token, pin=pin))
 
     def _kubeadm(self, host: HostRecord, verb: str, config: str) -> None:
         """Begun anew where an earlier one was cut off: kubeadm refuses what it left half-way."""
-        self.hosts.run(
-            host,
-            f"umask 077 && cat > {_CONFIG} && kubeadm reset --force >/dev/null 2>&1;"
-            f" kubeadm {verb} --config {_CONFIG}",
-            text=config,
-        )
+        try:
+            self.hosts.run(
+                host,
+                f"umask 077 && cat > {_CONFIG} && kubeadm reset --force >/dev/null 2>&1;"
+                f" kubeadm {verb} --config {_CONFIG} && touch {_JOINED}",
+                text=config,
+            )
+        except CommandFailed as error:
+            raise LabError(
+                f"kubeadm {verb} fails on {host.name} (its configuration is in {_CONFIG} there); `up` "
+                f"begins it anew. {error}"
+            ) from error
 
     def _wait(self, record: ClusterRecord, wanted: str) -> None:
         until = time.monotonic() + READY_S

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from control_plane.core.errors import ControlPlaneError
 
-_LAST_LINES = 12
+_LAST_LINES = 5
 _SYSTEM_PLACES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 

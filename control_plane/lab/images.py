@@ -11,6 +11,7 @@ import hashlib
 import os
 import platform
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from control_plane.lab.programs import KUBERNETES_VERSION, cache_folder, find, f
 REGISTRY = "lab.gridplane.dev"
 """kubeadm's `imageRepository`. Nobody answers there: an image that is missing is an error, not a pull."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_WORK = ".work"
 _KEEP_S = 3600.0
 """Older archives of a name go when a new one is made, unless somebody used them since."""
 
@@ -85,7 +87,10 @@ def gridplane(checkout: Path, say: Say = _silent) -> tuple[str, Path]:
 
     def write(archive: Path) -> None:
         below = _tree(base, say)
-        with _empty(archive.with_suffix(".work")) as work:
+        with tempfile.TemporaryDirectory(
+            prefix=f"{_WORK}-", dir=archive.parent, ignore_cleanup_errors=True
+        ) as made:
+            work = Path(made)
             context, root = work / "context", work / "root"
             (context / "dist" / "wheels").mkdir(parents=True)
             say("gathering the wheels of gridplane")
@@ -217,17 +222,6 @@ def _code_digest() -> str:
 
 
 @contextmanager
-def _empty(folder: Path) -> Iterator[Path]:
-    """A folder for as long as it is needed; what a killed builder left in it is gone."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
-
-
-@contextmanager
 def _alone(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -235,6 +229,10 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _forget_old(folder: Path, name: str) -> None:
+    # What a killed builder left; its children may have gone on writing for a while.
+    for path in folder.glob(f"{_WORK}-*"):
+        if time.time() - path.stat().st_mtime > _KEEP_S:
+            shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(f"{name}-{'[0-9a-f]' * 16}.tar"):
         if time.time() - path.stat().st_mtime > _KEEP_S:
             path.unlink(missing_ok=True)

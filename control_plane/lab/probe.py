@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,8 @@ PACKAGES = {
     "mmdebstrap": "mmdebstrap",
 }
 """Program → the Debian package that has it."""
+ROOM_BYTES = 4_000_000_000
+"""Images unpacked once (1.5 GB), each host's own writes, trees."""
 _CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
 _TRIES = {
     "network namespaces (CONFIG_NET_NS)": "unshare --net true",
@@ -53,6 +56,22 @@ def require() -> None:
             + "".join(f"  - {what}\n" for what in lacking)
             + "The api form, `gridplane lab up`, needs none of this."
         )
+
+
+def require_room(*folders: Path) -> None:
+    """Refuse where a disk has no room for a lab.
+
+    Raises:
+        LabError: it names the disk.
+    """
+    for folder in folders:
+        there = next(p for p in (folder, *folder.parents) if p.exists())
+        free = shutil.disk_usage(there).free
+        if free < ROOM_BYTES:
+            raise LabError(
+                f"{there} has {free / 1e9:.1f} GB free, and hosts take up to {ROOM_BYTES / 1e9:.0f}: make "
+                "room, or point XDG_STATE_HOME and GRIDPLANE_CACHE at a larger disk"
+            )
 
 
 def _rights() -> Iterator[str]:
