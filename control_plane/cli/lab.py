@@ -218,7 +218,12 @@ def kubeconfig_command(*, name: str) -> int:
     \b
     gridplane lab kubeconfig > lab.kubeconfig
     """
-    click.echo(_made(name).kubeconfig.read_text(encoding="utf-8"))
+    kubeconfig = _made(name).kubeconfig
+    if not kubeconfig.exists():
+        raise Stop(
+            f"lab {name} has no API server: its hosts are bare, or `up` has not ended", Exit.USAGE
+        )
+    click.echo(kubeconfig.read_text(encoding="utf-8"))
     return Exit.OK
 
 

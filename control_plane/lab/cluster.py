@@ -48,15 +48,13 @@ kubeadm init phase addon coredns --config {_CONFIG}
 """
 _PROXIES = "proxies {nodes}"
 _EVERYTHING = "proxies {nodes} names True"
-_ASK = (
-    f"k='{_KUBECTL}'"
-    + """
+_ASK = """
+k="kubectl --kubeconfig=/etc/kubernetes/admin.conf"
 $k get nodes -o jsonpath='{range .items[*]}{.status.conditions[?(@.type=="Ready")].status} {end}'
 echo proxies; $k -n kube-system get daemonset kube-proxy -o jsonpath='{.status.numberReady}'
 a='{.status.conditions[?(@.type=="Available")].status}'
 echo " names"; $k -n kube-system get deployment coredns --ignore-not-found -o jsonpath="$a"
 """
-)
 _JOINED = "/etc/kubernetes/gridplane-lab"
 """Ours, made once kubeadm has ended well: its own files are there half-way too."""
 

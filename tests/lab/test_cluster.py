@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from control_plane.cli.exits import Exit
 from control_plane.cli.workplace import load_declared
 from control_plane.lab import cgroups, processes, remains
 from control_plane.lab.cluster import ClusterLab
@@ -256,3 +258,43 @@ def test_a_host_that_cannot_boot_says_why(bare_lab: ClusterLab) -> None:
     init.write_text("")
     with pytest.raises(LabError, match="ended; its last words"):
         bring_up_bare(bare_lab)
+
+
+def test_the_verbs_for_hosts(tmp_path: Path) -> None:
+    """up, status, exec, power and down, as an operator types them; exit codes included."""
+
+    def gridplane(*words: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "control_plane.cli", "lab", *words],
+            env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+            capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    up = ("up", "--form=cluster", f"--inventory={INVENTORY}", "--site=lab", f"--host={SERVER}")
+    try:
+        assert gridplane("up", "--host=x") == (
+            Exit.USAGE, "", "gridplane: only a lab of the form cluster has hosts: --form cluster\n",
+        )  # fmt: skip
+        assert gridplane(*up, "--bare=all")[0] == Exit.OK
+        code, told, _ = gridplane("status", "-o", "json")
+        status = json.loads(told)
+        assert (code, status["form"], status["ready"]) == (Exit.OK, "cluster", True)
+        assert [p["program"] for p in status["programs"]] == [SERVER, "simulator"]
+
+        ssh = f"ssh -F $GRIDPLANE_LAB_SSH {SERVER} hostname"
+        assert gridplane("exec", "--", "sh", "-c", ssh)[:2] == (Exit.OK, f"{SERVER}\n")
+        code, _, why = gridplane("kubeconfig")
+        assert (code, "its hosts are bare" in why) == (Exit.USAGE, True)
+        code, _, why = gridplane("up", "--form=api")
+        assert (code, "`gridplane lab down` ends it" in why) == (Exit.USAGE, True)
+
+        assert gridplane("power", SERVER, "off")[0] == Exit.OK
+        assert gridplane("status")[0] == Exit.FAILED
+        code, _, why = gridplane("power", "nobody", "on")
+        assert (code != Exit.OK, f"there is {SERVER}" in why) == (True, True)
+        assert gridplane("up")[0] == Exit.OK
+        assert gridplane("status")[0] == Exit.OK
+    finally:
+        assert gridplane("down")[0] == Exit.OK
+    assert not (tmp_path / "gridplane" / "lab" / "lab").exists()
