@@ -13,6 +13,7 @@ ControlPlaneError
 │   ├── UnexpectedReply    the device said something that is not in its protocol
 │   └── OversizedReply     the device said more than any honest device does
 ├── FenceLost              another process acts for this site; this one stops writing
+├── ClusterError           the API server did not do it: `core/cluster.py` has the kinds of that
 └── StoreError             the operator of the management host acts: disk, permissions, corruption
     └── StoreBusy          another process is writing to it and does not end: wait, then find it
 
