@@ -148,6 +148,12 @@ FAILURE_HASH_SHARE: Final = _limit(
 )
 D3_SHARE: Final = _limit("D3_SHARE", 0.05, "of site watts", "danger class D3")
 MASS_SHARE: Final = _limit("MASS_SHARE", 0.05, "of site devices", "danger class D5: mass removal")
+SITE_READY_MIN_SHARE: Final = _limit(
+    "SITE_READY_MIN_SHARE",
+    0.9,
+    "of managed devices",
+    "a `Site` is Ready from there on: some per cent of a real site is always broken, and is named",
+)
 HOLD_EFFECT_S: Final = _limit(
     "HOLD_EFFECT_S",
     2.0,

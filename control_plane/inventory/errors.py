@@ -145,6 +145,14 @@ GIT: Final = _code(
     "gridplane plan --against no-such-branch",
     "name a branch, tag or commit that exists here; fetch it first",
 )
+DAMAGED_REVISION: Final = _code(
+    "E0115",
+    "revision is damaged",
+    "A `FleetRevision` is named by the SHA-256 of its bytes, and these hold one site's files. What was cut "
+    "short, altered or put under another name could be anything.",
+    "a FleetRevision whose data was edited by hand",
+    "make it anew from the commit with `gridplane render SITE`",
+)
 TOO_MANY: Final = _code(
     "E0190",
     "more findings than are shown",
