@@ -32,6 +32,7 @@ BUDGET_S: Mapping[str, float] = {
     "drivers": 30,
     "engine": 30,
     "inventory": 20,
+    "kube": 60,
     "lab": 220,
     "scenarios": 180,
     "simulator": 60,
