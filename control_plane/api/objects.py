@@ -319,6 +319,18 @@ class GatePart(Part, frozen=True, kw_only=True):
     detail: Annotated[Message, _said("In words.")] = ""
 
 
+class BehindPart(Part, frozen=True, kw_only=True):
+    """Devices that a superseded rollout had not reached, and what they stand on."""
+
+    revision: Annotated[
+        Digest | None, _said("The revision; without one, devices that none has reached yet.")
+    ] = None
+    assets: Annotated[
+        tuple[Name, ...],
+        _said("Which.", min_length=1, max_length=15_000, x_kubernetes_list_type="atomic"),
+    ]
+
+
 class RolloutSpec(Part, frozen=True, kw_only=True):
     """One revision on its way to the devices. The controller's memory: it survives a lost status."""
 
@@ -328,10 +340,26 @@ class RolloutSpec(Part, frozen=True, kw_only=True):
     waves: Annotated[
         tuple[Count, ...],
         _said(
-            "Cumulative sizes over the cohort order.",
-            max_length=64, x_kubernetes_list_type="atomic", x_kubernetes_validations=IMMUTABLE,
+            "Cumulative sizes over the cohort order; a wave that changed nothing does not count.",
+            max_length=64, x_kubernetes_list_type="atomic",
+            x_kubernetes_validations=_rules(
+                (
+                    (
+                        "self.size() == 0 || oldSelf.size() == 0 ? self == oldSelf"
+                        " : self[self.size() - 1] == oldSelf[oldSelf.size() - 1]"
+                    ),
+                    "a rollout has its devices for good: make a new one",
+                )
+            ),
         ),
     ]  # fmt: skip
+    behind: Annotated[
+        tuple[BehindPart, ...],
+        _said(
+            "Devices that do not stand on `origin`.",
+            max_length=16, x_kubernetes_list_type="atomic",
+        ),
+    ] = ()  # fmt: skip
     wave: Annotated[
         int,
         _said(

@@ -1,4 +1,4 @@
-"""What the engine knows → the objects that people and tools read: `Site`, `Rack`, `Miner`, `Rollout`.
+"""What the engine knows → the objects that people and tools read: `Site`, `Rack`, `Miner`.
 
 Pure. A snapshot in, each object's spec and status out; who writes them compares with what stands there, so
 that nothing is sent that is there already. No telemetry: a status changes when somebody has to act, or when
@@ -15,14 +15,11 @@ from control_plane.api.objects import (
     Counts,
     ExceptionPart,
     Exceptions,
-    GatePart,
     MinerSpec,
     MinerStatus,
     PinPart,
     RackSpec,
     RackStatus,
-    RolloutSpec,
-    RolloutStatus,
     SiteStatus,
 )
 from control_plane.core import limits
@@ -30,17 +27,17 @@ from control_plane.core.decision import PENDING, Held, Reason
 from control_plane.core.fleet import Device, DeviceKind
 from control_plane.core.observation import Observation
 from control_plane.core.overlay import assets_below
-from control_plane.core.rollout import Rollout, RolloutState
+from control_plane.core.rollout import RolloutState
 from control_plane.core.world import pinned
 from control_plane.kube.conditions import (
     Told,
     camel,
-    moment,
     ready,
     reconciling,
     shortened,
     stalled,
 )
+from control_plane.kube.rollouts import UNDER_WAY, wave_of
 from control_plane.kube.snapshot import Snapshot, counts, exceptions
 
 _MINER_EXCEPTIONS = 16
@@ -66,18 +63,11 @@ def site_told(snapshot: Snapshot, refusal: str | None) -> list[Told]:
     elif snapshot.world.incidents:
         first = snapshot.world.incidents[0]
         told.append(stalled("Incident", f"{first.id} on {first.node}: {first.detail}"))
-    if rollout is not None and rollout.waves and rollout.state in _UNDER_WAY:
-        told.append(reconciling("Rollout", _wave(rollout)))
+    if rollout is not None and rollout.waves and rollout.state in UNDER_WAY:
+        told.append(reconciling("Rollout", wave_of(rollout)))
     elif counted.actionable:
         told.append(reconciling("ToDo", f"{counted.actionable:,} devices have a write to come"))
     return [*told, _site_ready(snapshot, counted)]
-
-
-_UNDER_WAY = frozenset({RolloutState.RUNNING, RolloutState.SOAKING})
-
-
-def _wave(rollout: Rollout) -> str:
-    return f"{rollout.id} {rollout.state}: wave {rollout.wave + 1} of {len(rollout.waves)}"
 
 
 def _site_ready(snapshot: Snapshot, counted: Counts) -> Told:
@@ -220,48 +210,3 @@ def _miner_told(snapshot: Snapshot, device: Device, left: Sequence[Held]) -> lis
     if snapshot.is_converged(device):
         return [*told, ready("True", "AsDeclared")]
     return [*told, ready("False", "Reconciling")]
-
-
-# --- Rollout -------------------------------------------------------------------------------------
-
-
-def rollout(site: str, found: Rollout) -> tuple[str, RolloutSpec, RolloutStatus, list[Told]]:
-    """A rollout as the cluster remembers it."""
-    waves = len(found.waves)
-    told = [ready("True", "Done", f"{waves} waves")]
-    if found.state is RolloutState.HALTED:
-        why = found.gates[-1].detail if found.gates else ""
-        told = [stalled("GateFailed", why), ready("False", "GateFailed", why)]
-    elif found.state in _UNDER_WAY:
-        told = [
-            reconciling(camel(found.state), _wave(found)), ready("False", "UnderWay", _wave(found)),
-        ]  # fmt: skip
-    done = waves if found.state is RolloutState.DONE else found.wave
-    return (
-        found.id,
-        RolloutSpec(
-            site=site,
-            to=found.to,
-            origin=found.origin,
-            waves=found.waves,
-            wave=found.wave,
-            state=found.state.value,
-            since=moment(found.since_s) if found.since_s else None,
-            soak_until=moment(found.soak_until_s) if found.soak_until_s is not None else None,
-            gates=tuple(
-                GatePart(
-                    wave=gate.wave,
-                    at=moment(gate.at_s),
-                    passed=gate.passed,
-                    treated=gate.treated,
-                    treated_failed=gate.treated_failed,
-                    control=gate.control,
-                    control_failed=gate.control_failed,
-                    detail=shortened(gate.detail),
-                )
-                for gate in found.gates
-            ),
-        ),
-        RolloutStatus(progress=f"{done}/{waves}"),
-        told,
-    )

@@ -18,7 +18,7 @@ from control_plane.api.objects import (
 from control_plane.core.rollout import Rollout, RolloutState
 from control_plane.inventory.bundle import render
 from control_plane.inventory.load import load
-from control_plane.kube import projections
+from control_plane.kube import projections, rollouts
 from control_plane.kube.conditions import Told, conditions
 from control_plane.kube.declaration import read_revision, revision_status
 from tests.kube.snapshots import REVISION, converged, lab, seeing, snapshot, unreachable
@@ -52,13 +52,13 @@ def test_every_projection_of_a_site_is_taken(cluster: Cluster) -> None:
     site, world = lab(), seeing(converged(lab()), lab_r1_s1=unreachable("lab-r1-s1"))
     running = Rollout(
         id="000001-aaaa", to=REVISION, origin=None, waves=(1, 4, 12), state=RolloutState.RUNNING,
-        since_s=1_800_000_000.0,
+        since_s=1_800_000_000.0, behind={"lab-r1-s1": None, "lab-r1-s2": REVISION},
     )  # fmt: skip
     made = snapshot(site, world, running)
     for kind, found in (("Rack", projections.racks(made)), ("Miner", projections.miners(made))):
         for name, spec, status, told in found:
             write(cluster, kind, name, spec, status, told)
-    write(cluster, "Rollout", *projections.rollout("lab", running))
+    write(cluster, "Rollout", *rollouts.object_of("lab", running))
     write(
         cluster, "Site", "lab", SiteSpec(revision=REVISION),
         projections.site_status(made, SiteStatus()), projections.site_told(made, None),

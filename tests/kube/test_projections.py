@@ -230,17 +230,6 @@ def test_a_site_sums_up_its_power_and_its_devices() -> None:
     assert status.rollout == "000001-aaaa"
 
 
-# --- Rollout -------------------------------------------------------------------------------------
-
-
-def test_a_rollout_is_kept_with_every_gate() -> None:
-    name, spec, status, told = projections.rollout("lab", rollout(RolloutState.HALTED, FAILED))
-    assert (name, spec.wave, spec.waves, spec.state) == ("000001-aaaa", 1, (1, 4, 12), "halted")
-    assert [(g.treated, g.treated_failed, g.passed) for g in spec.gates] == [(3, 2, False)]
-    assert status.progress == "1/3"
-    assert [(t.type, t.status) for t in told] == [("Stalled", "True"), ("Ready", "False")]
-
-
 def test_counts_say_the_same_as_the_plan() -> None:
     made = snapshot(LAB, changed(WORLD, MINER, mining=False))
     counted = counts(made, LAB.devices)

@@ -103,7 +103,8 @@ def test_a_bad_object_is_refused_by_name(
         ("Miner", {"site": "u"}, "it never changes"),
         ("GpuNode", {"site": "u"}, "it never changes"),
         ("Rollout", {"to": OTHER}, "it never changes"),
-        ("Rollout", {"waves": [1, 20]}, "it never changes"),
+        ("Rollout", {"waves": [1, 21]}, "a rollout has its devices for good"),
+        ("Rollout", {"waves": []}, "a rollout has its devices for good"),
         ("Rollout", {"wave": 0}, "a rollout goes forward"),
         ("DeviceOperation", {"digest": OTHER}, "it never changes"),
         ("DeviceOperation", {"kind": "bmc"}, "it never changes"),
@@ -131,6 +132,7 @@ def test_what_must_not_change_does_not(
         ("Site", {"revision": OTHER}),
         ("Miner", {"slotState": "in_repair", "pin": {"serial": "SN2", "source": "ann"}}),
         ("Rollout", {"wave": 2, "state": "soaking"}),
+        ("Rollout", {"waves": [1, 2, 12, 20]}),
         (
             "DeviceOperation",
             {"fence": 4, "entries": [{**ENTRY, "step": "staged"}, {"asset": "m2", "step": "done"}]},

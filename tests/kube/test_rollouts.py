@@ -1,0 +1,68 @@
+"""A rollout comes back out of its object as it went in."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control_plane.api.objects import RolloutSpec
+from control_plane.core.rollout import GateResult, Rollout, RolloutState
+from control_plane.kube.rollouts import object_of, rollout_of
+
+_DIGESTS = st.sampled_from(["a" * 64, "b" * 64, "c" * 64])
+_SECONDS = st.integers(1, 4_000_000_000).map(float)
+_COUNTS = st.integers(0, 14_000)
+_GATES = st.builds(
+    GateResult, wave=st.integers(0, 9), at_s=_SECONDS, passed=st.booleans(), treated=_COUNTS,
+    treated_failed=_COUNTS, control=_COUNTS, control_failed=_COUNTS, detail=st.text(max_size=80),
+)  # fmt: skip
+ROLLOUTS = st.builds(
+    Rollout,
+    id=st.just("000007-aaaaaaaaaaaa"),
+    to=_DIGESTS,
+    origin=st.none() | _DIGESTS,
+    waves=st.lists(st.integers(1, 14_000), max_size=9, unique=True).map(lambda w: tuple(sorted(w))),
+    wave=st.integers(0, 8),
+    since_s=_SECONDS,
+    state=st.sampled_from(RolloutState),
+    soak_until_s=st.none() | _SECONDS,
+    gates=st.lists(_GATES, max_size=4).map(tuple),
+    behind=st.dictionaries(
+        st.integers(1, 99).map("m-{:06d}".format), st.none() | _DIGESTS, max_size=12
+    ),
+)
+
+
+@given(ROLLOUTS)
+def test_what_is_written_is_what_a_new_leader_reads(rollout: Rollout) -> None:
+    name, spec, _, _ = object_of("lab", rollout)
+    on_the_wire = msgspec.json.decode(msgspec.json.encode(spec), type=RolloutSpec)
+    assert rollout_of(name, on_the_wire) == rollout
+
+
+FAILED = GateResult(
+    wave=1, at_s=5.0, passed=False, treated=3, treated_failed=2, control=8, control_failed=0,
+    detail="66.7% of the wave failed against 0.0% of the control group",
+)  # fmt: skip
+
+
+def test_a_halted_rollout_says_what_stopped_it() -> None:
+    halted = Rollout(
+        id="000001-aaaa", to="a" * 64, origin=None, waves=(1, 4, 12), wave=1,
+        state=RolloutState.HALTED, gates=(FAILED,),
+    )  # fmt: skip
+    _, _, status, told = object_of("lab", halted)
+    assert status.progress == "1/3"
+    assert [(t.type, t.status, t.message) for t in told] == [
+        ("Stalled", "True", FAILED.detail), ("Ready", "False", FAILED.detail),
+    ]  # fmt: skip
+
+
+def test_the_end_of_a_rollout_is_ready() -> None:
+    done = Rollout(
+        id="000001-aaaa", to="a" * 64, origin=None, waves=(1, 4), wave=1, state=RolloutState.DONE
+    )
+    _, _, status, told = object_of("lab", done)
+    assert status.progress == "2/2"
+    assert [(t.type, t.status) for t in told] == [("Ready", "True")]
