@@ -6,7 +6,7 @@ holds the two together. Only what is used is here. Wire facts: Kubernetes API co
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -179,8 +179,10 @@ class Cluster(Protocol):
         namespace: str | None = None,
         selector: str = "",
         timeout_s: float = 300.0,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """What happens from a resource version on, bookmarks included; it ends when the server ends it.
+
+        Close it (`contextlib.aclosing`): it holds a connection.
 
         Raises:
             Gone: the resource version is too old.
