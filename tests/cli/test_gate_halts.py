@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from control_plane.cli.exits import Exit
-from tests.cli.workshop import Workshop, wait_for
+from tests.cli.workshop import TWO_WAVES, Workshop, wait_for
 
 NEW = "stratum+tcp://new.example.com:3333"
 
@@ -15,13 +15,13 @@ NEW = "stratum+tcp://new.example.com:3333"
 @pytest.fixture
 def site(shop: Workshop) -> Iterator[Workshop]:
     """As everywhere, with a soak that is long enough for something to happen in it."""
-    with shop.devices(scale=400.0):
+    with shop.devices(scale=800.0):
         shop.adopted()
         yield shop
 
 
 def test_a_wave_that_costs_hash_stops_the_rollout_until_a_person_goes_on(site: Workshop) -> None:
-    site.declare(pool="new.example.com", cohorts=("2",))
+    site.declare(pool="new.example.com", cohorts=TWO_WAVES)
     before = site.written()
     with site.running("apply", "--yes", "--interval", "1") as engine:
         wait_for(lambda: site.written() == before + 2 and not site.open_writes())
@@ -51,7 +51,7 @@ def test_a_wave_that_costs_hash_stops_the_rollout_until_a_person_goes_on(site: W
 
 def test_a_site_that_goes_dark_is_no_reason_for_the_next_wave(site: Workshop) -> None:
     """All fail alike, wave and control group: a gate that sees only that has seen nothing."""
-    site.declare(pool="new.example.com", cohorts=("2",))
+    site.declare(pool="new.example.com", cohorts=TWO_WAVES)
     before = site.written()
     with site.running("apply", "--yes", "--interval", "1") as engine:
         wait_for(lambda: site.written() == before + 2 and not site.open_writes())

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.cli.workshop import REBOOTS, Running, Workshop, wait_for
+from tests.cli.workshop import REBOOTS, TWO_WAVES, Running, Workshop, wait_for
 from tests.conftest import PROFILE
 
 KILLS = 3
@@ -56,11 +56,11 @@ def _killed_and_started_again(folder: Path) -> int:
     rng = random.Random(folder.name)
     folder.mkdir()
     shop = Workshop(folder)
-    shop.declare()
+    shop.declare(cohorts=TWO_WAVES)
     left_open = 0
     with shop.devices():
         shop.adopted()
-        shop.declare(pool="new.example.com", limit_w=3000)
+        shop.declare(pool="new.example.com", limit_w=3000, cohorts=TWO_WAVES)
         for _ in range(KILLS):
             engine = shop.start("apply", "--yes", "--interval", "1")
             MOMENTS[rng.choice(sorted(MOMENTS))](shop, engine, rng)

@@ -25,6 +25,9 @@ SITE = "mill"
 FOREIGN = "stratum+tcp://pool.attacker.example:3333"
 SCALE = 1800.0
 """Device and policy seconds per second: a soak takes a third of a second, a boot less."""
+ONE_WAVE = ("1000",)
+"""Each further wave costs three seconds of the wire: accepts, looks and the gate's own looks."""
+TWO_WAVES = ("2",)
 WAIT_S = 120.0
 """Wall seconds that anything may take before a test gives up."""
 GRIDPLANE = (sys.executable, "-m", "control_plane.cli")
@@ -166,7 +169,7 @@ class Workshop:
         whatsminers: int = 6,
         pool: str = "pool.example.com",
         limit_w: int | None = 3300,
-        cohorts: Sequence[str] = ("2",),
+        cohorts: Sequence[str] = ONE_WAVE,
         in_flight: int = 8,
     ) -> None:
         """Write the inventory: a rack of each family, whatever was declared before."""
