@@ -14,6 +14,7 @@ from control_plane.core.fleet import Device, Site
 from control_plane.core.observation import Settings
 from control_plane.core.verify import Operation
 from control_plane.engine.records import OrderKind
+from control_plane.simulator.ledger import Write
 from tests.scenarios import facts
 
 NOTICE_S = 5.0
@@ -36,6 +37,8 @@ class Latches:
         self._storm_s: float | None = None
         self._storm_released = False
         self._tries: dict[tuple[str, str], int] = {}
+        self._turned_away_s: dict[tuple[str, str], float] = {}
+        """(process, asset) → device time of the last write that a closed write interface refused."""
         self._heard: set[str] = set()
         self._silent_s: dict[str, float] = {}
         self._lost_s: dict[str, float] = {}
@@ -167,6 +170,15 @@ class Latches:
             self._reached.add(asset)
             if len(self._reached) > reach:
                 self._violate("wave", f"{what}: {len(self._reached)} reached, the wave has {reach}")
+
+    def turned_away(self, process: str, write: Write) -> None:
+        """A write arrived at a device whose write interface is off: a process tries that once an hour."""
+        last_s = self._turned_away_s.get((process, write.asset))
+        self._turned_away_s[process, write.asset] = write.at_device_s
+        if last_s is not None and write.at_device_s - last_s < limits.WRITE_ACCESS_RETRY_S / 2:
+            # Half of it: from an intent to its arrival, wire seconds are minutes of the device.
+            gap_s = write.at_device_s - last_s
+            self._violate("stuck", f"{write.kind} to {write.asset}, shut {gap_s:.0f} device s ago")
 
     def wrote(self, asset: str, change: Change) -> None:
         """A write arrived."""

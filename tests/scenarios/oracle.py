@@ -20,6 +20,8 @@ from control_plane.core.verify import OPEN_STAGES, Operation, Stage
 from control_plane.engine.records import Event, OrderKind
 from control_plane.simulator.ledger import Direction, Ledger, Write
 from control_plane.simulator.site import SimSite
+from control_plane.simulator.whatsminer_unit import Unit as WhatsMinerUnit
+from control_plane.simulator.whatsminer_unit import WriteApi
 from tests.scenarios import facts
 from tests.scenarios.latches import NOTICE_S, Latches, reads_as
 from tests.scenarios.process import ACTING, Process
@@ -313,6 +315,11 @@ class Oracle:
         machine, born = self._sim.machine(asset), self._sim.born[asset]
         return (machine.mac, machine.serial) == (born.mac, born.serial)
 
+    def _is_turned_away(self, write: Write) -> bool:
+        """Whether the device let no write through: it told that nothing was written."""
+        unit = self._sim.device(write.asset).unit
+        return isinstance(unit, WhatsMinerUnit) and unit.write_api is not WriteApi.OPEN
+
     # --- what is sent and arrives -------------------------------------------------------------------
 
     def sending(self, process: Process, asset: str, change: Change) -> None:
@@ -342,7 +349,9 @@ class Oracle:
         sent = self.sent[write.asset]
         if write.kind in sent.kinds:
             self.violate("intent", f"{what} arrives twice for {sent.operation.id}")
-        if not sent.kinds:
+        if self._is_turned_away(write):
+            self.latches.turned_away(sent.process.name, write)
+        elif not sent.kinds:
             self.latches.wrote(write.asset, sent.operation.change)
         sent.kinds.add(write.kind)
         device = self.devices.get(write.asset)

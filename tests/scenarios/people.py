@@ -113,8 +113,8 @@ def _killer(script: Script) -> None:
             return
         slot = stage.engine.slots.get(write.asset) if stage.engine else None
         heard = sent.at_s > stage.accepted_s + HEARD_S
-        if slot is None or not slot.assigned or not heard:
-            return  # It still gets what the revision before declared, which harms nobody.
+        if slot is None or not slot.assigned or not heard or not stage.changes(write.asset):
+            return  # It still gets what a revision before declared, which harms nobody.
         revision = stage.revision.digest
         killed.add((revision, write.asset))
         stage.trace(f"{write.asset} does not survive that")

@@ -142,10 +142,14 @@ class Stage:
         to go back to it: whom a rollout changes is the engine's own word here.
         """
         rollout = self.store.rollouts()[-1]
-        runner = self.engine._roster.rollout if self.engine else None
-        if asset is not None and (runner is None or asset not in runner._order):
+        if asset is not None and not self.changes(asset):
             return None
         return None if rollout.state is RolloutState.DONE else rollout.waves[rollout.wave]
+
+    def changes(self, asset: str) -> bool:
+        """Whether the rollout in force brings a device something new, in a wave: the engine's own word."""
+        runner = self.engine._roster.rollout if self.engine else None
+        return runner is not None and asset in runner._order
 
     def _about_to(self, asset: str) -> None:
         for act in self.before_sends:
