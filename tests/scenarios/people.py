@@ -124,7 +124,7 @@ def _killer(script: Script) -> None:
         if len(lost) > allowed:
             stage.oracle.violate("gate", f"{sorted(lost)} were lost before a gate stopped it")
 
-    script.at("a revision that kills", change, at_s=script.rng.uniform(0.0, 60.0))
+    script.at("a revision that kills", change, at_s=script.rng.uniform(0.0, 20.0))
 
 
 def _hold(script: Script) -> None:
