@@ -160,6 +160,76 @@ HOLD_EFFECT_S: Final = _limit(
     "wire s",
     "a hold is in force in the gate within this, or `hold` says that it is not yet",
 )
+LEASE_DURATION_S: Final = _limit(
+    "LEASE_DURATION_S",
+    15.0,
+    "wire s",
+    "Kubernetes' own; the last write of a holder ends within REPLY_DEADLINE_S of LEASE_RENEW_S",
+)
+LEASE_RENEW_S: Final = _limit(
+    "LEASE_RENEW_S", 10.0, "wire s", "Kubernetes' own; a holder writes nothing beyond it"
+)
+LEASE_RETRY_S: Final = _limit(
+    "LEASE_RETRY_S", 2.0, "wire s", "Kubernetes' own; five chances to renew before the deadline"
+)
+LEASE_CALL_S: Final = _limit(
+    "LEASE_CALL_S",
+    3.0,
+    "wire s",
+    "a call that hangs leaves time for two others before the deadline",
+)
+WATCH_SILENT_S: Final = _limit(
+    "WATCH_SILENT_S",
+    70.0,
+    "wire s",
+    "an API server sends a bookmark each minute: without one the connection is dead",
+)
+WATCH_TURN_S: Final = _limit(
+    "WATCH_TURN_S", 300.0, "wire s", "kubernetes-controller §3: after that the server ends a watch"
+)
+RELIST_S: Final = _limit(
+    "RELIST_S",
+    3600.0,
+    "wire s",
+    "heals what no watch tells (a restored store, a lost event) for 2.4 CPU s per 15,000 objects",
+)
+API_BACKOFF_MIN_S: Final = _limit(
+    "API_BACKOFF_MIN_S", 0.8, "wire s", "client-go's reflector begins there"
+)
+API_BACKOFF_MAX_S: Final = _limit(
+    "API_BACKOFF_MAX_S", 30.0, "wire s", "client-go's reflector: found again soon after an outage"
+)
+RETRY_AFTER_MAX_S: Final = _limit(
+    "RETRY_AFTER_MAX_S", 120.0, "wire s", "no server is obeyed for longer than that at once"
+)
+RECONCILE_WORKERS: Final = _limit(
+    "RECONCILE_WORKERS", 64, "keys at once", "kubernetes-controller §2: as in the measured skeleton"
+)
+RECONCILE_BACKOFF_MIN_S: Final = _limit(
+    "RECONCILE_BACKOFF_MIN_S",
+    0.5,
+    "wire s",
+    "most failures are a conflict, gone with the next look",
+)
+RECONCILE_BACKOFF_MAX_S: Final = _limit(
+    "RECONCILE_BACKOFF_MAX_S", 120.0, "wire s", "as DEAD_BACKOFF_MAX_S"
+)
+STATUS_WRITES_PER_S: Final = _limit(
+    "STATUS_WRITES_PER_S",
+    20,
+    "requests per wire s",
+    "kubernetes-controller §4: 7 to 10 ms of the API server's CPU each",
+)
+STATUS_BURST: Final = _limit("STATUS_BURST", 100, "requests", "kubernetes-controller §4")
+STATUS_SPACING_S: Final = _limit(
+    "STATUS_SPACING_S",
+    30.0,
+    "wire s",
+    "kubernetes-controller §4: what flaps is written once in a while; what is urgent does not wait",
+)
+STATUS_WRITERS: Final = _limit(
+    "STATUS_WRITERS", 8, "requests at once", "at 50 ms each, enough for a burst of 100 in a second"
+)
 YAML_MAX_BYTES: Final = _limit(
     "YAML_MAX_BYTES",
     8 * 1024 * 1024,
