@@ -34,10 +34,10 @@ BUDGET_S: Mapping[str, float] = {
     "inventory": 20,
     "kube": 60,
     "lab": 270,
-    "scenarios": 130,
+    "scenarios": 150,
     "simulator": 60,
     "views": 20,
-    "(other)": 30,
+    "(other)": 10,
 }
 TOTAL_S = 900
 FAIL_FACTOR = 2

@@ -18,7 +18,7 @@ from control_plane.api.crd import definitions
 from control_plane.api.schema import file_name, schema_of
 from control_plane.api.v1alpha1 import DOCUMENTS, PLACEMENT_COLUMNS
 from control_plane.core import limits
-from control_plane.core.decide import PENDING, Reason
+from control_plane.core.decision import PENDING, Reason
 from control_plane.inventory import errors
 from control_plane.views.explain import NEXT
 from tools.cli_page import cli_page

@@ -10,7 +10,7 @@ import msgspec
 
 from control_plane.core import limits
 from control_plane.core.change import Change, ChangeKind, StopMining, fields_written, kind_of
-from control_plane.core.decision import PENDING, Context, Decision, Held, Reason, Step, Why
+from control_plane.core.decision import Context, Decision, Held, Reason, Step, Why
 from control_plane.core.diff import Difference, Direction, differences, unreadable
 from control_plane.core.fleet import Device, DeviceKind, SlotState
 from control_plane.core.observation import (
@@ -24,9 +24,6 @@ from control_plane.core.observation import (
 from control_plane.core.overlay import freeze_on, hold_on, resolve
 from control_plane.core.policy import awaits_owner, is_drift, lowers, verdict_on
 from control_plane.core.steps import chain, change_for, step_for, urgency
-
-# The reasons stand in `core.decision`; their reference page is made from here.
-__all__ = ["PENDING", "Reason", "decide"]
 
 _UNSEEN: dict[UnseenReason, Reason] = {
     UnseenReason.UNREACHABLE: Reason.UNREACHABLE,

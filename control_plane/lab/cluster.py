@@ -54,6 +54,11 @@ $k get nodes -o jsonpath='{range .items[*]}{.status.conditions[?(@.type=="Ready"
 echo proxies; $k -n kube-system get daemonset kube-proxy -o jsonpath='{.status.numberReady}'
 a='{.status.conditions[?(@.type=="Available")].status}'
 echo " names"; $k -n kube-system get deployment coredns --ignore-not-found -o jsonpath="$a"
+echo; $k get nodes -o jsonpath='{.items[*].status.nodeInfo.bootID}'
+"""
+_BOOT = """
+cat /proc/sys/kernel/random/boot_id
+iptables --wait -t nat -S KUBE-SERVICES 2>/dev/null | grep -q default/kubernetes && echo routed
 """
 _JOINED = "/etc/kubernetes/gridplane-lab"
 """Ours, made once kubeadm has ended well: its own files are there half-way too."""
@@ -337,17 +342,24 @@ class ClusterLab:
             time.sleep(_TICK_S)
 
     def _shows(self, record: ClusterRecord, wanted: str) -> bool:
-        """Whether the server says that so many nodes are ready, and what is `wanted` of what runs on them."""
+        """Whether so many nodes are ready, in this very boot, and what is `wanted` of what runs on them.
+
+        The server alone would do for a cluster that was left alone: of a host that has just rebooted it
+        goes on telling for a while what was so before.
+        """
         servers = _servers(record)
         if not servers:
             return True
-        nodes = sum(not host.is_bare for host in record.hosts)
+        nodes = [host for host in record.hosts if not host.is_bare]
         try:
             told = self.hosts.run(servers[0], _ASK).split()
+            boots = [self.hosts.run(host, _BOOT).split() for host in nodes]
         except CommandFailed:
             return False
-        expected = ["True"] * nodes + wanted.format(nodes=nodes).split()
-        return told[: len(expected)] == expected
+        expected = ["True"] * len(nodes) + wanted.format(nodes=len(nodes)).split()
+        are_routed = all(routed == ["routed"] for _, *routed in boots)
+        known = frozenset(told[-len(nodes) :])
+        return told[: len(expected)] == expected and are_routed and {b[0] for b in boots} == known
 
     def _has(self, host: HostRecord, path: str) -> bool:
         return self.hosts.run(host, f"test -e {path} && echo there || true").strip() == "there"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -119,9 +120,9 @@ def test_the_same_sources_elsewhere_make_the_same_bytes(
         (elsewhere / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, elsewhere / name)
     another_cache(tmp_path / "cache", monkeypatch)
-    killed = tmp_path / "cache" / "images" / "gridplane.work" / "root" / "etc"
-    killed.mkdir(parents=True)
-    (killed / "left-by-a-killed-builder").touch()
+    killed = tmp_path / "cache" / "images" / ".work-of-a-killed-builder"
+    (killed / "root").mkdir(parents=True)
+    os.utime(killed, (0, 0))
     reference, archive = images.gridplane(elsewhere)
     assert reference == image[0]
     assert oci.digest(archive) == oci.digest(image[1])
