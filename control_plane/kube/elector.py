@@ -22,13 +22,11 @@ from control_plane.core import limits
 from control_plane.core.cluster import Cluster, ClusterError, Conflict, NotFound, Object
 from control_plane.core.ports import Clock, Rng
 from control_plane.engine.bugs import in_words
-from control_plane.kube.cache import Bug, Cache, number
-from control_plane.kube.lease import LEASE, LeaseSpec, body_of, micro_time, spec_of
+from control_plane.kube.cache import Bug, Cache
+from control_plane.kube.lease import LEASE, LeaseSpec, SeenLease, body_of, micro_time, tenure_of
 from control_plane.kube.reflector import Reflector
 from control_plane.kube.waiting import within
 
-_CLAIM_EARLY_S = 2.0
-"""A Lease is claimed before it runs out, but after its holder stopped: the round trips are over by then."""
 _INSTANT_S = 0.001
 
 
@@ -85,10 +83,7 @@ class Elector:
             cluster, cache, clock=clock, rng=rng, bug=bug, namespace=namespace
         )
         self._news = asyncio.Event()
-        self._lease: Object | None = None
-        self._spec = LeaseSpec()
-        self._seen_s = 0.0
-        self._highest = 0
+        self._seen = SeenLease(clock)
         self._fence: int | None = None
         self._is_told = False
         self._from_s = self._until_s = float("-inf")
@@ -105,7 +100,7 @@ class Elector:
     @property
     def holder(self) -> str:
         """Who holds the Lease, as far as is known here."""
-        return self._spec.holder_identity or ""
+        return self._seen.holder
 
     async def run(self) -> None:
         """Stand for election, for ever."""
@@ -128,10 +123,10 @@ class Elector:
     async def _let_go(self) -> None:
         while True:
             await self._read()
-            if self._lease is None or self.holder != self._identity:
+            if self._seen.holder != self._identity:
                 return
             try:
-                await self._put(msgspec.structs.replace(self._spec, holder_identity=None))
+                await self._put(msgspec.structs.replace(self._seen.spec, holder_identity=None))
             except Conflict:  # a renewal that was under way came first
                 continue
             return
@@ -144,131 +139,106 @@ class Elector:
                 self.trouble = ""
             except (ClusterError, TimeoutError) as error:
                 self.errors += 1
+                # What it asks for (Retry-After) is not obeyed: five requests are all that it may cost.
                 self.trouble = str(error) or f"no reply within {limits.LEASE_CALL_S:g} s"
+            except Exception as bug:  # noqa: BLE001 - the tenure runs out if this goes on
+                self.errors += 1
+                self.trouble = in_words(bug)
+                self._bug(f"lease {self._name}", self.trouble)
             self._tell()
             await self._rest()
 
     async def _turn(self) -> None:
         """One attempt to renew, or to claim what may be claimed."""
-        if self._lease is None:
+        if self._seen.object is None:
             await self._read()
         try:
-            if self._lease is None:
+            if self._seen.object is None:
                 await self._create()
             elif self._fence is not None:
                 await self._renew()
-            elif self._clock.wire_s() >= self._claimable_s():
+            elif self._clock.wire_s() >= self._seen.claimable_s:
                 await self._claim()
         except NotFound:
             self._forget()
         except Conflict:
             await self._read()
-            if self._fence is not None:  # a renewal whose reply was lost: its moment is not known
-                await self._renew()
 
     async def _rest(self) -> None:
         """Until the next attempt, or until there is something to do or to tell before."""
         now_s = self._clock.wire_s()
         wait_s = limits.LEASE_RETRY_S * self._rng.uniform(0.8, 1.2)
         is_standing = self._fence is None
-        moments = [self._claimable_s()] if is_standing else [self._from_s, self._until_s]
+        moments = [self._seen.claimable_s] if is_standing else [self._from_s, self._until_s]
         wait_s = min([wait_s, *(max(at - now_s, _INSTANT_S) for at in moments if at > now_s)])
         self._news.clear()
         with contextlib.suppress(TimeoutError):
             await within(self._clock, wait_s, self._news.wait())
 
-    def _ends_s(self) -> float:
-        """When whoever holds it is surely done; the own name, from a tenure that is over, is no exception."""
-        patience_s = max(limits.LEASE_DURATION_S, self._spec.lease_duration_seconds or 0)
-        return self._seen_s + (patience_s if self.holder else 0.0)
-
-    def _claimable_s(self) -> float:
-        return self._ends_s() - _CLAIM_EARLY_S if self.holder else self._seen_s
-
     async def _create(self) -> None:
         """Make the Lease. It is not free: who held one that was deleted may not know that yet."""
         fence, sent_s = self._next_fence(), self._clock.wire_s()
         metadata = {"name": self._name, "namespace": self._namespace}
-        self._note(await self._cluster.create(LEASE, body_of(self._tenure(fence), metadata)))
-        self._begin(fence, sent_s=sent_s, from_s=self._ends_s())
+        spec = tenure_of(self._identity, fence=fence, wall_s=self._clock.wall_s())
+        self._heard(await self._cluster.create(LEASE, body_of(spec, metadata)))
+        self._begin(fence, sent_s=sent_s, from_s=self._seen.ends_s)
 
     async def _claim(self) -> None:
-        fence, sent_s, from_s = self._next_fence(), self._clock.wire_s(), self._ends_s()
-        await self._put(self._tenure(fence))
+        fence, sent_s, from_s = self._next_fence(), self._clock.wire_s(), self._seen.ends_s
+        await self._put(tenure_of(self._identity, fence=fence, wall_s=self._clock.wall_s()))
         self._begin(fence, sent_s=sent_s, from_s=from_s)
 
     async def _renew(self) -> None:
-        sent_s = self._clock.wire_s()
-        await self._put(
-            msgspec.structs.replace(self._spec, renew_time=micro_time(self._clock.wall_s()))
-        )
+        sent_s, now = self._clock.wire_s(), micro_time(self._clock.wall_s())
+        await self._put(msgspec.structs.replace(self._seen.spec, renew_time=now))
         if self._fence is not None:
             self._until_s = sent_s + limits.LEASE_RENEW_S
 
     async def _put(self, spec: LeaseSpec) -> None:
-        if self._lease is None:
+        if self._seen.object is None:
             raise NotFound(f"lease {self._namespace}/{self._name}")
-        metadata = msgspec.to_builtins(self._lease.metadata)
-        self._note(await self._cluster.replace(LEASE, body_of(spec, metadata)))
+        metadata = msgspec.to_builtins(self._seen.object.metadata)
+        self._heard(await self._cluster.replace(LEASE, body_of(spec, metadata)))
 
     async def _read(self) -> None:
         try:
-            self._note(await self._cluster.get(LEASE, self._name, namespace=self._namespace))
+            lease = await self._cluster.get(LEASE, self._name, namespace=self._namespace)
         except NotFound:
             self._forget()
+        else:
+            self._seen.read(lease)
+            self._heed()
 
     def _next_fence(self) -> int:
-        return max(self._highest, self._floor()) + 1
+        return max(self._seen.highest_fence, self._floor()) + 1
 
-    def _tenure(self, fence: int) -> LeaseSpec:
-        now = micro_time(self._clock.wall_s())
-        return LeaseSpec(
-            holder_identity=self._identity,
-            lease_duration_seconds=int(limits.LEASE_DURATION_S),
-            acquire_time=now,
-            renew_time=now,
-            lease_transitions=fence,
-        )
-
-    def _changed(self, _old: Object | None, new: Object | None) -> None:
-        """The watch tells of a Lease; what own calls brought before is older news."""
-        known = self._lease
+    def _changed(self, old: Object | None, new: Object | None) -> None:
+        """The watch tells of a Lease of the namespace."""
+        known = self._seen.object
         if new is not None and new.metadata.name == self._name:
-            if known is None or number(new.metadata.resource_version) > number(
-                known.metadata.resource_version
-            ):
-                self._note(new)
-        elif _old is not None and known is not None and _old.metadata.uid == known.metadata.uid:
+            self._heard(new)
+        elif old is not None and known is not None and old.metadata.uid == known.metadata.uid:
             self._forget()
 
-    def _note(self, lease: Object) -> None:
-        """What the server has, at this moment or a little before."""
-        known = self._lease
-        is_same = known is not None and (
-            (known.metadata.uid, known.metadata.resource_version)
-            == (lease.metadata.uid, lease.metadata.resource_version)
-        )
-        if is_same:
-            return
-        self._lease, self._spec, self._seen_s = lease, spec_of(lease), self._clock.wire_s()
-        self._highest = max(self._highest, self._spec.lease_transitions or 0)
-        if not self._is_mine(self._fence):
-            self._lose(f"{self.holder or 'nobody'} holds the Lease")
-        if not self.holder:
-            self._news.set()
-
-    def _is_mine(self, fence: int | None) -> bool:
-        return self.holder == self._identity and self._spec.lease_transitions == fence
+    def _heard(self, lease: Object) -> None:
+        self._seen.heard(lease)
+        self._heed()
 
     def _forget(self) -> None:
-        """There is no Lease."""
-        self._lease, self._spec = None, LeaseSpec()
-        self._lose("the Lease was deleted")
-        self._news.set()
+        self._seen.forget()
+        self._heed()
+
+    def _heed(self) -> None:
+        """What stands in the Lease may end the tenure, or let another one begin."""
+        holder = self._seen.holder
+        if holder != self._identity:
+            self._lose(f"{holder or 'nobody'} holds the Lease")
+        if not holder:
+            self._news.set()
 
     def _begin(self, fence: int, *, sent_s: float, from_s: float) -> None:
         # What the watch told during the call may have ended it before it began.
-        if self._is_mine(fence):
+        if self._seen.holder == self._identity:
             self._fence, self._from_s = fence, from_s
             self._until_s = sent_s + limits.LEASE_RENEW_S
 

@@ -1,4 +1,4 @@
-"""How long to wait for an API server, and how long until it is asked again."""
+"""How long to wait for an API server, how long until it is asked again, and how often."""
 
 from __future__ import annotations
 
@@ -68,3 +68,24 @@ class Backoff:
 def api_backoff(rng: Rng) -> Backoff:
     """As an API server is asked again."""
     return Backoff(rng, first_s=limits.API_BACKOFF_MIN_S, max_s=limits.API_BACKOFF_MAX_S)
+
+
+class Bucket:
+    """Tokens that come at a steady pace; a full bucket is a burst."""
+
+    def __init__(self, clock: Clock, *, per_s: float, burst: int) -> None:
+        self._clock = clock
+        self._per_s = per_s
+        self._burst = burst
+        self._tokens = float(burst)
+        self._at_s = clock.wire_s()
+
+    async def take(self) -> None:
+        """A token, as soon as there is one; who came first has it first."""
+        now_s = self._clock.wire_s()
+        self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._per_s)
+        self._at_s = now_s
+        self._tokens -= 1
+        # Below zero it is promised: the wait is until the promise is covered.
+        if self._tokens < 0:
+            await self._clock.wire_sleep(-self._tokens / self._per_s)

@@ -14,7 +14,7 @@ import pytest
 from control_plane.core import limits
 from control_plane.core.cluster import ClusterAway
 from control_plane.kube.elector import Elector
-from control_plane.kube.lease import LEASE, LeaseSpec, body_of
+from control_plane.kube.lease import LEASE, LeaseSpec, SeenLease, body_of
 from control_plane.simulator.api_client import ApiFaults, Call
 from control_plane.simulator.virtual import VirtualClock, VirtualLoop, run_virtual, seeded
 from tests.conftest import PROFILE
@@ -201,19 +201,77 @@ def test_a_renewal_whose_reply_is_lost_costs_no_tenure() -> None:
     in_world(case)
 
 
-def test_a_bug_in_a_callback_does_not_end_the_election() -> None:
+def test_a_renewal_whose_reply_never_comes_costs_no_tenure() -> None:
+    async def case(world: World) -> None:
+        holder = world.start("a")
+        await world.until_live()
+        faults = holder.line.client.faults = ApiFaults()
+
+        def hang(call: Call) -> None:
+            if call.verb == "replace":
+                faults.away, faults.after = "silent", None
+                world.loop.call_later(1.0, setattr, faults, "away", "")
+
+        for _ in range(50):
+            faults.after = hang
+            await asyncio.sleep(20)
+        assert (holder.elector.fence, holder.lost) == (1, [])
+        assert holder.elector.errors == 50
+
+    in_world(case)
+
+
+def test_the_round_trips_of_a_claim_are_over_when_the_lease_is() -> None:
+    async def case(world: World) -> None:
+        first = world.start("a")
+        await world.until_live()
+        world.start("b").line.client.faults = ApiFaults(latency_s=(0.4, 0.4))
+        await asyncio.sleep(10)
+        crashed_s = world.loop.time()
+        await world.crash(first)
+        await world.until_live()
+        assert world.tenures[-1][0] - crashed_s <= limits.LEASE_DURATION_S + 0.4
+
+    in_world(case)
+
+
+def test_two_of_the_same_name_are_two() -> None:
+    async def case(world: World) -> None:
+        first = world.start("a")
+        await world.until_live()
+        second = world.start("a")
+        await asyncio.sleep(60)
+        assert world.live() == [first]
+        first.line.client.faults = ApiFaults(away="refused")
+        await asyncio.sleep(30)
+        assert world.live() == [second]
+        first.line.client.faults = ApiFaults()
+        await asyncio.sleep(60)
+        assert world.live() == [second]
+        assert (second.elector.fence, world.fence_on_server()) == (2, 2)
+
+    in_world(case)
+
+
+def test_a_bug_does_not_end_the_election() -> None:
     async def case(world: World) -> None:
         bugs: list[str] = []
         process = world.start("a")
         process.elector._bug = lambda _whose, words: bugs.append(words)
 
-        def broken(_process: Process) -> None:
+        def broken(*_process: Process) -> None:
             raise KeyError("x")
 
         world.on_gained = broken
         await asyncio.sleep(100)
         assert process.elector.is_live()
         assert len(bugs) == 1
+        process.elector._renew = broken  # type: ignore[assignment,method-assign]
+        await asyncio.sleep(limits.LEASE_RENEW_S)
+        del process.elector._renew
+        assert process.lost[0].startswith("not renewed")
+        await world.until_live(within_s=limits.LEASE_DURATION_S)
+        assert len(bugs) > 1
 
     in_world(case)
 
@@ -345,8 +403,8 @@ def test_never_two_at_once(seed: int) -> None:
     in_world(partial(troubled, seed=seed))
 
 
-def impatient(elector: Elector) -> float:
-    return elector._seen_s + (4.0 if elector.holder else 0.0)
+def impatient(seen: SeenLease) -> float:
+    return seen._since_s + (4.0 if seen.holder else 0.0)
 
 
 def stubborn(elector: Elector) -> bool:
@@ -362,16 +420,16 @@ async def trusting(elector: Elector) -> None:
     elector._from_s = 0.0
 
 
-ABLATIONS: dict[str, tuple[str, Callable[..., Any]]] = {
-    "patience": ("_ends_s", impatient),
-    "deadline": ("is_live", stubborn),
-    "a lease made anew": ("_create", trusting),
+ABLATIONS: dict[str, tuple[type, str, object]] = {
+    "patience": (SeenLease, "ends_s", property(impatient)),
+    "deadline": (Elector, "is_live", stubborn),
+    "a lease made anew": (Elector, "_create", trusting),
 }
 
 
 @pytest.mark.parametrize("safeguard", ABLATIONS)
 def test_without_a_safeguard_two_are_live(safeguard: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Elector, *ABLATIONS[safeguard])
+    monkeypatch.setattr(*ABLATIONS[safeguard])
     worlds = (partial(in_world, partial(troubled, seed=seed)) for seed in range(ABLATION_SEEDS))
     with pytest.raises(AssertionError, match="are live at"):
         run_all(worlds)
