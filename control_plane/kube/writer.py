@@ -145,11 +145,8 @@ class StatusWriter:
         cache = self._caches[plural]
         while (wanted := self._wanted.get(key)) is not None:
             now = cache.get(name)
-            if (
-                now is None
-                or now.metadata.uid != wanted.uid
-                or self._is_written(key, cache, now, wanted.status)
-            ):
+            is_same = now is not None and now.metadata.uid == wanted.uid
+            if now is None or not is_same or self._is_written(key, cache, now, wanted.status):
                 self._done(key, wanted)
                 continue
             if not self._may_write():
@@ -159,13 +156,17 @@ class StatusWriter:
                 await self._clock.wire_sleep(left_s)
                 continue
             await self._bucket.take()
-            if self._wanted.get(key) is wanted and self._may_write():
+            is_newest = self._wanted.get(key) is wanted and cache.get(name) is now
+            if is_newest and self._may_write():
                 await self._send(key, cache, now, wanted)
         return None
 
     async def _send(self, key: str, cache: Cache, now: Object, wanted: Wanted) -> None:
         meta = now.metadata
-        metadata = {"name": meta.name, "uid": meta.uid}
+        own = self._last(key, now) if cache.is_behind(now.key) else None
+        # The version keeps it from another object of the name; of a uid the server takes no notice here.
+        version = own.version if own else meta.resource_version
+        metadata = {"name": meta.name, "resourceVersion": version}
         if meta.namespace:
             metadata["namespace"] = meta.namespace
         body = {
@@ -196,15 +197,19 @@ class StatusWriter:
         )
         self._done(key, wanted)
 
+    def _last(self, key: str, now: Object) -> Written | None:
+        written = self._written.get(key)
+        return written if written and written.uid == now.metadata.uid else None
+
     def _done(self, key: str, wanted: Wanted) -> None:
         if self._wanted.get(key) is wanted:
             del self._wanted[key]
 
     def _is_written(self, key: str, cache: Cache, now: Object, status: bytes) -> bool:
         """Whether an object has a status: by what was written last and not changed since, or by itself."""
-        written = self._written.get(key)
+        written = self._last(key, now)
         has, wants = msgspec.json.decode(now.status), msgspec.json.decode(status)
-        if written is None or written.uid != now.metadata.uid:
+        if written is None:
             return bool(has == wants)
         if written.version == now.metadata.resource_version or cache.is_behind(now.key):
             return written.status == status

@@ -72,10 +72,16 @@ class Around:
 
     async def until(self, what: Callable[[], bool], *, within_s: float = 600.0) -> None:
         """Wait until something holds."""
-        end_s = self.loop.time() + within_s
-        while not what():
-            assert self.loop.time() < end_s, "it did not come to that"
-            await asyncio.sleep(0.05)
+        await until(what, within_s=within_s)
+
+
+async def until(what: Callable[[], bool], *, within_s: float = 20.0) -> None:
+    """Wait until something holds."""
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + within_s
+    while not what():
+        assert loop.time() < end_s, "it did not come to that"
+        await asyncio.sleep(0.05)
 
 
 def around(case: Callable[[Around], Coroutine[Any, Any, None]]) -> None:
