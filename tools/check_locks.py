@@ -61,9 +61,8 @@ def missing(pins: dict[str, Version], wanted: list[str]) -> list[str]:
 def main() -> int:
     """Print every disagreement; 1 when there is one."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    runtime = (
-        project["project"]["dependencies"] + project["project"]["optional-dependencies"]["fast"]
-    )
+    extras = project["project"]["optional-dependencies"]
+    runtime = project["project"]["dependencies"] + extras["fast"] + extras["kube"]
     wanted = {
         "runtime": runtime,
         "dev": runtime + group(project, "dev") + project["build-system"]["requires"],

@@ -182,7 +182,8 @@ class Cluster(Protocol):
     ) -> AsyncGenerator[Event, None]:
         """What happens from a resource version on, bookmarks included; it ends when the server ends it.
 
-        Close it (`contextlib.aclosing`): it holds a connection.
+        Close it (`contextlib.aclosing`): it holds a connection. From a version that is still to come (of
+        before a restore of etcd) it tells nothing and raises nothing.
 
         Raises:
             Gone: the resource version is too old.
@@ -204,6 +205,8 @@ class Cluster(Protocol):
     async def replace(self, kind: Kind, body: Body, *, subresource: str = "") -> Object:
         """The whole object, which must carry the resource version that it was read at.
 
+        A Lease that is not there is made anew, unless the body carries its uid as well.
+
         Raises:
             Conflict: it has changed since.
         """
@@ -213,6 +216,9 @@ class Cluster(Protocol):
         self, kind: Kind, body: Body, *, manager: str, force: bool = True, subresource: str = ""
     ) -> Object:
         """Server-side apply: these fields are the manager's; those that it gave up go.
+
+        An object that is not there is made, unless the body carries a uid. A resource version in it holds
+        for one that is there; with a subresource the uid is not looked at.
 
         Raises:
             Conflict: without `force`, another manager owns one of the fields.

@@ -19,6 +19,7 @@ import msgspec
 
 from control_plane.core.cluster import (
     Body,
+    ClusterAway,
     Conflict,
     Event,
     Exists,
@@ -50,6 +51,8 @@ COLLECT_S = 1.0
 """When the garbage collector looks, after something was deleted or has an owner."""
 PLAIN_KINDS = frozenset({"ConfigMap", "Event", "Lease", "Secret", "ServiceAccount"})
 """Kinds without a status apart and without a generation."""
+UPSERTED = frozenset({"Lease"})
+"""Kinds of which a replacement makes one that is not there."""
 _SENT = ("labels", "annotations", "finalizers", "ownerReferences")
 """What a writer has a say in of an object's metadata."""
 
@@ -83,15 +86,15 @@ Snapshot = tuple[int, Mapping[Kind, Mapping[str, Stored]]]
 class Watch:
     """What one watcher has still to be told."""
 
-    def __init__(self, kind: Kind, matches: Matches) -> None:
+    def __init__(self, kind: Kind, matches: Matches, since: int) -> None:
         self.kind = kind
-        self._matches = matches
+        self._matches, self._since = matches, since
         self.events: deque[Event] = deque()
         self.news = asyncio.Event()
 
     def see(self, change: Change) -> None:
         """Take down what the change is to this watcher."""
-        if change.kind != self.kind:
+        if change.kind != self.kind or change.version <= self._since:
             return
         was = change.before is not None and self._matches(change.before)
         if change.after is not None and self._matches(change.after):
@@ -160,13 +163,15 @@ class ApiServer:
     def watch(self, kind: Kind, matches: Matches, *, resource_version: str) -> Watch:
         """A watch that knows already what has happened since; `close` it.
 
+        One from a version that is still to come (of before a restore) tells nothing until then.
+
         Raises:
             Gone: the history does not reach back so far.
         """
         since = int(resource_version)
         if since < self._compacted:
             raise Gone(f"too old resource version: {since} ({self._compacted})")
-        watch = Watch(kind, matches)
+        watch = Watch(kind, matches, since)
         start = bisect.bisect_right(self._history, since, key=lambda change: change.version)
         for change in itertools.islice(self._history, start, None):
             watch.see(change)
@@ -183,7 +188,7 @@ class ApiServer:
         """See `core.cluster.Cluster`."""
         key, meta = place(kind, body)
         if meta.get("resourceVersion"):
-            raise Rejected("resourceVersion should not be set on objects to be created")
+            raise ClusterAway("500: resourceVersion should not be set on objects to be created")
         if key in self._objects.get(kind, {}):
             raise Exists(f"{kind.plural} {key!r} already exists")
         wanted = _sent(kind, body, "")
@@ -192,9 +197,14 @@ class ApiServer:
     def replace(self, kind: Kind, body: Body, *, manager: str, subresource: str) -> Object:
         """See `core.cluster.Cluster`."""
         key, meta = place(kind, body)
-        stored = self._stored(kind, key)
-        if not meta.get("resourceVersion") and kind.kind not in PLAIN_KINDS:
+        if not meta.get("resourceVersion"):
             raise Rejected("metadata.resourceVersion: must be specified for an update")
+        if kind.kind in UPSERTED and key not in self._objects.get(kind, {}):
+            if meta.get("uid"):
+                raise Conflict(f"{kind.plural} {key!r} is not there, and a certain one was meant")
+            bare = {key: value for key, value in meta.items() if key != "resourceVersion"}
+            return self.create(kind, {**body, "metadata": bare}, manager=manager)
+        stored = self._stored(kind, key)
         _precondition(stored, meta)
         wanted = _within(stored.tree, _sent(kind, body, subresource), subresource)
         who = Owner(manager, "Update", subresource)
@@ -210,10 +220,14 @@ class ApiServer:
         if stored is None:
             if subresource:
                 raise NotFound(f"{kind.plural} {key!r} not found")
-            if meta.get("uid") or meta.get("resourceVersion"):
+            if meta.get("uid"):
                 raise Conflict(f"{kind.plural} {key!r} is not there, and a certain one was meant")
             return self._add(kind, meta, *apply({}, {}, wanted, who, force=force))
-        _precondition(stored, meta)
+        if not subresource and meta.get("uid", stored.system["uid"]) != stored.system["uid"]:
+            raise Rejected(
+                f"metadata.uid: {meta['uid']} is not that of {key!r}: field is immutable"
+            )
+        _precondition(stored, {**meta, "uid": ""})
         made, owners = apply(stored.tree, stored.owners, wanted, who, force=force)
         return self._put(kind, key, stored, made, owners)
 
@@ -341,11 +355,16 @@ def place(kind: Kind, body: Body) -> tuple[str, Mapping[str, Any]]:
     """The key of what is sent, and its metadata.
 
     Raises:
-        Rejected: it has no name, or not the namespace that its kind needs.
+        Rejected: it has no name, or says that it is of another kind.
+        NotFound: it has no namespace and its kind is in one, or the other way round.
     """
     meta: Mapping[str, Any] = body["metadata"]
-    if not meta.get("name") or bool(meta.get("namespace")) != kind.is_namespaced:
-        raise Rejected(f"a {kind.kind} has a name, and a namespace if its kind is in one: {meta}")
+    if not meta.get("name"):
+        raise Rejected("name is required")
+    if (body.get("apiVersion"), body.get("kind")) != (kind.api_version, kind.kind):
+        raise Rejected(f"the object provided is unrecognized (must be of type {kind.kind})")
+    if bool(meta.get("namespace")) != kind.is_namespaced:
+        raise NotFound("the server could not find the requested resource")
     return _key(meta), meta
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from control_plane.api.objects import GROUP, KINDS, VERSION
-from control_plane.core.cluster import Cluster, Kind
+from control_plane.core.cluster import Cluster, Kind, Throttled
+from control_plane.kube.client import connect, kubeconfig
 from control_plane.simulator.api_client import ApiClient
 from control_plane.simulator.api_server import ApiServer
 from control_plane.simulator.virtual import VirtualClock, VirtualLoop, run_virtual
+from tests.lab.cluster import Cluster as Kubectl
 
 Case = Callable[[Cluster, str], Awaitable[None]]
 """Of the cluster, and a namespace that nobody else uses."""
@@ -27,6 +31,8 @@ OURS = {
     for kind in KINDS
 }
 HORIZON_S = 3_600.0
+_READY: set[Path] = set()
+"""Kubeconfigs of servers that have settled."""
 
 
 def on_twin(case: Case) -> None:
@@ -37,12 +43,44 @@ def on_twin(case: Case) -> None:
     run_virtual(main, horizon_s=HORIZON_S)
 
 
+def on_server(case: Case, kubectl: Kubectl) -> None:
+    async def main() -> None:
+        async with connect(kubeconfig(kubectl.kubeconfig)) as client:
+            await _ready(client, kubectl.kubeconfig)
+            await case(client, kubectl.namespace)
+
+    asyncio.run(main())
+
+
+async def _ready(client: Cluster, server: Path) -> None:
+    """A server that has learned a kind only now refuses to watch it for a moment."""
+    if server not in _READY:
+        await asyncio.gather(*(_watched(client, kind) for kind in (CONFIG_MAP, *OURS.values())))
+        _READY.add(server)
+
+
+async def _watched(client: Cluster, kind: Kind) -> None:
+    since = (await client.list_page(kind, limit=1)).resource_version
+    for _ in range(100):
+        try:
+            async for _ in client.watch(kind, resource_version=since, timeout_s=1):
+                pass
+        except Throttled:
+            await asyncio.sleep(0.1)
+        else:
+            return
+    pytest.fail(f"the server does not let watch {kind.plural}")
+
+
 def both(case: Case) -> Callable[..., None]:
     """A test of each side."""
 
-    @pytest.mark.parametrize("side", ["twin"])
-    def test(side: str) -> None:
-        on_twin(case)
+    @pytest.mark.parametrize("side", ["twin", pytest.param("server", marks=pytest.mark.lab)])
+    def test(side: str, request: pytest.FixtureRequest) -> None:
+        if side == "twin":
+            on_twin(case)
+        else:
+            on_server(case, request.getfixturevalue("cluster"))
 
     test.__name__ = test.__qualname__ = case.__name__
     return test

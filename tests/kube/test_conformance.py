@@ -13,6 +13,7 @@ import pytest
 
 from control_plane.core.cluster import (
     Cluster,
+    ClusterAway,
     Conflict,
     Event,
     Exists,
@@ -137,29 +138,38 @@ async def test_a_name_is_taken_once(cluster: Cluster, ns: str) -> None:
     await cluster.create(CONFIG_MAP, config(ns, a="1"))
     with pytest.raises(Exists):
         await cluster.create(CONFIG_MAP, config(ns, a="2"))
+
+
+@both
+async def test_what_is_sent_says_what_and_where_it_is(cluster: Cluster, ns: str) -> None:
+    bare = {key: value for key, value in site(ns).items() if key != "kind"}
     with pytest.raises(Rejected):
-        await cluster.create(
-            CONFIG_MAP, at(await cluster.get(CONFIG_MAP, "c1", namespace=ns), config(ns, "c2"))
-        )
+        await cluster.create(SITE, bare)
+    with pytest.raises(NotFound):
+        await cluster.create(SITE, body(SITE, "s1", "", spec=SITE_SPEC))
+    with pytest.raises(NotFound):
+        await cluster.create(CLUSTER_ROLE, body(CLUSTER_ROLE, "r1", ns, rules=[]))
+    with pytest.raises(ClusterAway):
+        await cluster.create(SITE, site(ns, meta={"resourceVersion": "5"}))
 
 
 @both
 async def test_a_list_comes_in_pages_of_one_moment(cluster: Cluster, ns: str) -> None:
     for number in range(7):
-        await cluster.create(CONFIG_MAP, config(ns, f"c{number}"))
-    page = await cluster.list_page(CONFIG_MAP, namespace=ns, limit=3)
+        await cluster.create(MINER, miner(ns, f"m{number}"))
+    page = await cluster.list_page(MINER, namespace=ns, limit=3)
     moment, found = page.resource_version, [page.items]
     assert page.remaining == 4
-    await cluster.delete(CONFIG_MAP, "c5", namespace=ns)
-    await cluster.create(CONFIG_MAP, config(ns, "c9"))
+    await cluster.delete(MINER, "m5", namespace=ns)
+    await cluster.create(MINER, miner(ns, "m9"))
     while page.next:
-        page = await cluster.list_page(CONFIG_MAP, namespace=ns, limit=3, page=page.next)
+        page = await cluster.list_page(MINER, namespace=ns, limit=3, page=page.next)
         assert page.resource_version == moment
         found.append(page.items)
     assert [len(items) for items in found] == [3, 3, 1]
-    assert [one.metadata.name for one in itertools.chain(*found)] == [f"c{n}" for n in range(7)]
-    async with watching(cluster, CONFIG_MAP, moment, namespace=ns) as events:
-        assert await take(events, 2) == [("DELETED", "c5"), ("ADDED", "c9")]
+    assert [one.metadata.name for one in itertools.chain(*found)] == [f"m{n}" for n in range(7)]
+    async with watching(cluster, MINER, moment, namespace=ns) as events:
+        assert await take(events, 2) == [("DELETED", "m5"), ("ADDED", "m9")]
 
 
 @both
@@ -184,25 +194,25 @@ async def test_kinds_without_namespaces_have_none(cluster: Cluster, ns: str) -> 
 @both
 async def test_labels_select(cluster: Cluster, ns: str) -> None:
     for name, labels in {
-        "c1": {"rack": "r1", "held": "yes"}, "c2": {"rack": "r2"}, "c3": {"rack": "r3"}, "c4": {},
+        "m1": {"rack": "r1", "held": "yes"}, "m2": {"rack": "r2"}, "m3": {"rack": "r3"}, "m4": {},
     }.items():  # fmt: skip
-        await cluster.create(CONFIG_MAP, body(CONFIG_MAP, name, ns, meta={"labels": labels}))
+        await cluster.create(MINER, miner(ns, name, meta={"labels": labels}))
     for selector, wanted in {
-        "rack=r1": ["c1"],
-        "rack==r1,held=yes": ["c1"],
-        "rack!=r1": ["c2", "c3", "c4"],
-        "rack in (r1, r2)": ["c1", "c2"],
-        "rack notin (r1,r2)": ["c3", "c4"],
-        "rack": ["c1", "c2", "c3"],
-        "!rack": ["c4"],
-        "rack,!held": ["c2", "c3"],
-        "rack in (r1,r2),held": ["c1"],
+        "rack=r1": ["m1"],
+        "rack==r1,held=yes": ["m1"],
+        "rack!=r1": ["m2", "m3", "m4"],
+        "rack in (r1, r2)": ["m1", "m2"],
+        "rack notin (r1,r2)": ["m3", "m4"],
+        "rack": ["m1", "m2", "m3"],
+        "!rack": ["m4"],
+        "rack,!held": ["m2", "m3"],
+        "rack in (r1,r2),held": ["m1"],
     }.items():
-        assert await names(cluster, CONFIG_MAP, namespace=ns, selector=selector) == wanted, selector
-    page = await cluster.list_page(CONFIG_MAP, namespace=ns, selector="rack", limit=2)
+        assert await names(cluster, MINER, namespace=ns, selector=selector) == wanted, selector
+    page = await cluster.list_page(MINER, namespace=ns, selector="rack", limit=2)
     assert (page.remaining, bool(page.next)) == (None, True)
     with pytest.raises(Rejected):
-        await cluster.list_page(CONFIG_MAP, namespace=ns, selector="a b")
+        await cluster.list_page(MINER, namespace=ns, selector="a b")
 
 
 # --- what happens --------------------------------------------------------------------------------
@@ -330,8 +340,10 @@ async def test_a_lease_is_replaced_by_one_of_two(cluster: Cluster, ns: str) -> N
     [won] = [answer for answer in answers if isinstance(answer, Object)]
     assert of((await cluster.get(LEASE, "leader", namespace=ns)).spec) == of(won.spec)
     await cluster.delete(LEASE, "leader", namespace=ns)
-    with pytest.raises((Conflict, NotFound)):
-        await cluster.replace(LEASE, at(won, lease("a", 2)))
+    with pytest.raises(Conflict):
+        await cluster.replace(LEASE, at(won, lease("a", 2), uid=won.metadata.uid))
+    fresh = await cluster.replace(LEASE, at(won, lease("a", 2)))
+    assert fresh.metadata.uid != won.metadata.uid, "without its uid a lease is made anew"
 
 
 # --- server-side apply ---------------------------------------------------------------------------
@@ -449,9 +461,7 @@ async def test_applying_status_leaves_the_spec_and_the_other_way_round(
     )
     again = await cluster.apply(SITE, site(ns), manager="a")
     assert again == told
-    none = await cluster.apply(
-        SITE, body(SITE, "s1", ns, status={}), manager="a", subresource="status"
-    )
+    none = await cluster.apply(SITE, body(SITE, "s1", ns), manager="a", subresource="status")
     assert not of(none.status)
     assert version(made) < version(told) < version(none)
 
@@ -462,13 +472,28 @@ async def test_apply_can_mean_one_certain_object(cluster: Cluster, ns: str) -> N
     with pytest.raises(Conflict):
         await cluster.apply(SITE, site(ns, meta={"uid": absent}), manager="a")
     made = await cluster.apply(SITE, site(ns), manager="a")
-    with pytest.raises(Conflict):
+    with pytest.raises(Rejected):
         await cluster.apply(SITE, site(ns, meta={"uid": absent}), manager="a")
     assert await cluster.apply(SITE, site(ns, meta={"uid": made.metadata.uid}), manager="a") == made
+    with pytest.raises(Conflict):
+        await cluster.replace(SITE, at(made, site(ns), uid=absent))
     fresh = at(made, site(ns, spec={"revision": "b" * 64}))
     await cluster.apply(SITE, fresh, manager="a")
     with pytest.raises(Conflict):
         await cluster.apply(SITE, fresh | {"spec": SITE_SPEC}, manager="a")
+
+
+@both
+async def test_applying_status_asks_for_a_version_but_not_for_a_uid(
+    cluster: Cluster, ns: str
+) -> None:
+    made = await cluster.create(SITE, site(ns))
+    sent = body(SITE, "s1", ns, status={"holds": 1})
+    other = {**sent, "metadata": {**sent["metadata"], "uid": "of-another"}}
+    await cluster.apply(SITE, other, manager="a", subresource="status")
+    stale = at(made, body(SITE, "s1", ns, status={"holds": 2}))
+    with pytest.raises(Conflict):
+        await cluster.apply(SITE, stale, manager="a", subresource="status")
 
 
 @both
@@ -550,3 +575,30 @@ async def test_owners_are_kept_as_they_were_told(cluster: Cluster, ns: str) -> N
         True,
     )
     assert not kept.block_owner_deletion
+
+
+@both
+async def test_what_no_owner_holds_any_more_is_collected(cluster: Cluster, ns: str) -> None:
+    def owned(name: str, *owners: Object) -> dict[str, Any]:
+        references = [
+            {
+                "apiVersion": "v1", "kind": "ConfigMap", "name": owner.metadata.name,
+                "uid": owner.metadata.uid,
+            }
+            for owner in owners
+        ]  # fmt: skip
+        return body(CONFIG_MAP, name, ns, meta={"ownerReferences": references})
+
+    gone = await cluster.create(CONFIG_MAP, config(ns, "gone"))
+    await cluster.delete(CONFIG_MAP, "gone", namespace=ns)
+    one, two = [await cluster.create(CONFIG_MAP, config(ns, name)) for name in ("one", "two")]
+    async with watching(cluster, CONFIG_MAP, two.metadata.resource_version, namespace=ns) as events:
+        await cluster.create(CONFIG_MAP, owned("of-one", one))
+        await cluster.create(CONFIG_MAP, owned("of-both", one, two))
+        await cluster.create(CONFIG_MAP, owned("of-gone", gone))
+        await cluster.delete(CONFIG_MAP, "one", namespace=ns)
+        left = {"one", "of-one", "of-gone"}
+        while left:
+            event = await anext(events)
+            left -= {event.object.metadata.name} if event.type == "DELETED" else set()
+    assert {"two", "of-both"} <= set(await names(cluster, CONFIG_MAP, namespace=ns))
