@@ -29,7 +29,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "freeze": ("control_plane.cli.freeze", "Suspend configuration writes below a node."),
     "simulate": ("control_plane.cli.simulate", "Serve a site's devices on loopback."),
     "render": ("control_plane.cli.render", "Print a site's objects for a cluster."),
-    "lab": ("control_plane.cli.lab", "Run a real Kubernetes API on this machine."),
+    "controller": (
+        "control_plane.cli.controller",
+        "Serve a site from its cluster (observes only).",
+    ),
+    "lab": ("control_plane.cli.lab", "Run a real Kubernetes on this machine."),
     "demo": ("control_plane.cli.demo", "Converge a simulated 50 MW site and prove it."),
     "completion": ("control_plane.cli.completion", "Print the completion script of a shell."),
     "version": ("control_plane.cli.version", "Print the versions."),

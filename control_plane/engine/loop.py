@@ -80,8 +80,11 @@ class Engine:
         revisions: Revisions,
         mode: str = "run",
         pace: Pace | None = None,
+        acts: bool = True,
     ) -> None:
         """Take over a site: read what is in force, and what an earlier process left open.
+
+        With `acts` off no write is ever begun: it looks, judges and remembers.
 
         Raises:
             NothingAccepted: there is nothing to compare devices with.
@@ -111,6 +114,10 @@ class Engine:
             loads=Loads(declared),
             incident_of=self.incidents.of,
         )
+        if not acts:
+            # Twice over: nothing asks to pass the gate, and nothing would pass.
+            self.reconciler.draining = True
+            gate.close()
         self._sights = sights = self.reconciler.sights
         self._poller = Poller(
             clock=edges.clock,
