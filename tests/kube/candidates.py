@@ -180,7 +180,7 @@ class World:
         """Look all the time; stopped processes count."""
         while True:
             self.check()
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.25)
 
     async def until_live(self, *, within_s: float = 60.0) -> Process:
         end_s = self.loop.time() + within_s

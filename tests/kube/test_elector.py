@@ -25,7 +25,7 @@ TIGHT = (0.001, 0.006)
 """Wire seconds one way in a healthy cluster."""
 CRASHES = 1_000
 FAILOVER_P99_S = 15.0
-SEEDS = range(200) if PROFILE == "campaign" else range(8)
+SEEDS = range(200) if PROFILE == "campaign" else range(6)
 TROUBLES = 120
 """Of each seed."""
 ABLATION_SEEDS = 40
