@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from bench import help as help_bench
+from bench import kube as kube_bench
 from bench import lab as lab_bench
 from bench import plan as plan_bench
 from bench import poll as poll_bench
@@ -24,6 +25,7 @@ BENCHES = {
     "help": help_bench.measure,
     "plan": plan_bench.measure,
     "poll": poll_bench.measure,
+    "kube": kube_bench.measure,
     "lab": lab_bench.measure,
     "soak": soak_bench.measure,
 }
