@@ -183,7 +183,7 @@ class Cluster(Protocol):
         """What happens from a resource version on, bookmarks included; it ends when the server ends it.
 
         Close it (`contextlib.aclosing`): it holds a connection. From a version that is still to come (of
-        before a restore of etcd) it tells nothing and raises nothing.
+        before a restore of etcd) it tells nothing, not even bookmarks, and raises nothing.
 
         Raises:
             Gone: the resource version is too old.

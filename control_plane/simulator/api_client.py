@@ -137,11 +137,11 @@ class ApiClient:
                     event = watch.events.popleft()
                     if self.faults.loses is None or not self.faults.loses(event):
                         yield event
-                if is_idle:
+                if is_idle and self._server.version >= watch.since:
                     now = Metadata(resource_version=str(self._server.version))
                     yield Event(type="BOOKMARK", object=Object(metadata=now))
-                    if self._clock.wire_s() >= until_s:
-                        break
+                if is_idle and self._clock.wire_s() >= until_s:
+                    break
         finally:
             self._server.close(watch)
             error = self._watches.pop(watch)

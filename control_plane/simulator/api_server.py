@@ -88,13 +88,14 @@ class Watch:
 
     def __init__(self, kind: Kind, matches: Matches, since: int) -> None:
         self.kind = kind
-        self._matches, self._since = matches, since
+        self.since = since
+        self._matches = matches
         self.events: deque[Event] = deque()
         self.news = asyncio.Event()
 
     def see(self, change: Change) -> None:
         """Take down what the change is to this watcher."""
-        if change.kind != self.kind or change.version <= self._since:
+        if change.kind != self.kind or change.version <= self.since:
             return
         was = change.before is not None and self._matches(change.before)
         if change.after is not None and self._matches(change.after):
@@ -163,7 +164,8 @@ class ApiServer:
     def watch(self, kind: Kind, matches: Matches, *, resource_version: str) -> Watch:
         """A watch that knows already what has happened since; `close` it.
 
-        One from a version that is still to come (of before a restore) tells nothing until then.
+        One from a version that is still to come (of before a restore) tells nothing until then,
+        not even bookmarks.
 
         Raises:
             Gone: the history does not reach back so far.

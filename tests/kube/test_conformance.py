@@ -254,6 +254,21 @@ async def test_a_watch_ends_when_its_time_is_over(cluster: Cluster, ns: str) -> 
 
 
 @both
+async def test_a_watch_from_a_version_to_come_tells_nothing(cluster: Cluster, ns: str) -> None:
+    now = (await cluster.list_page(MINER, namespace=ns)).resource_version
+    ahead = str(int(now) + 100_000)
+    stream = cluster.watch(MINER, resource_version=ahead, namespace=ns, timeout_s=3)
+    seen = asyncio.ensure_future(_all(stream))
+    await asyncio.sleep(0.5)
+    await cluster.create(MINER, miner(ns))
+    assert await seen == [], "no bookmark either"
+
+
+async def _all(stream: AsyncIterator[Event]) -> list[Event]:
+    return [event async for event in stream]
+
+
+@both
 async def test_a_watch_with_labels_tells_who_comes_and_who_goes(cluster: Cluster, ns: str) -> None:
     start = (await cluster.list_page(MINER, namespace=ns)).resource_version
     async with watching(cluster, MINER, start, namespace=ns, selector="rack=r1") as events:
