@@ -98,6 +98,14 @@ _status = msgspec.json.Decoder(_Status)
 _told = msgspec.json.Decoder(_Told)
 
 
+def _drop(response: aiohttp.ClientResponse) -> None:
+    """End an answer that may not have been read to its end; its connection then goes at once."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
+
+
 def kubeconfig(path: Path, *, context: str | None = None) -> Credentials:
     """Credentials of a kubeconfig, of its current context where none is named."""
 
@@ -137,7 +145,16 @@ async def connect(
     try:
         yield Client(rest, credentials, deadline_s=deadline_s, refresh_s=refresh_s)
     finally:
-        await rest.close()
+        await _close(rest)
+
+
+async def _close(rest: RESTClientObject) -> None:
+    """Close every connection now: a handshake that says goodbye would outlive the loop."""
+    if rest.pool_manager is not None and rest.pool_manager.connector is not None:
+        await rest.pool_manager.connector.close(abort_ssl=True)
+    await rest.close()
+    # What was aborted is closed in the loop's next turn.
+    await asyncio.sleep(0)
 
 
 class Client:
@@ -278,7 +295,7 @@ class Client:
                 raise _refusal(response.status, await _whole(response.content), response.headers)
             yield response
         finally:
-            response.close()
+            _drop(response)
 
     async def _headers(self, method: str) -> dict[str, str]:
         configuration = self._rest.configuration
