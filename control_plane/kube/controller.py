@@ -139,7 +139,7 @@ class Controller:
     @property
     def is_fresh(self) -> bool:
         """Whether it knows what the API server has: what readiness tells."""
-        return all(reflector.is_fresh for reflector in self._reflectors)
+        return all(reflector.is_fresh() for reflector in self._reflectors)
 
     async def run(self) -> None:
         """Serve, for ever."""

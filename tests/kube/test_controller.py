@@ -280,6 +280,8 @@ def test_another_process_takes_over_when_the_leader_is_cut_off(tmp_path: Path) -
             return any(text.startswith("two: accepted revision") for text in playing.said)
 
         await playing.until(two_serves)
+        await asyncio.sleep(150)
+        assert (one.is_fresh, two.is_fresh) == (False, True)
         for task in serving:
             task.cancel()
 
