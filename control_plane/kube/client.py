@@ -140,7 +140,7 @@ async def connect(
     configuration = Configuration()
     await _load(credentials, configuration)
     # The environment's proxies and .netrc are for browsers: a kubeconfig has a proxy of its own.
-    configuration.client_session_kwargs = {"trust_env": False}
+    configuration.client_session_kwargs = {"trust_env": False, "middlewares": (_once,)}
     rest = RESTClientObject(configuration)
     try:
         yield Client(rest, credentials, deadline_s=deadline_s, refresh_s=refresh_s)
@@ -155,6 +155,16 @@ async def _close(rest: RESTClientObject) -> None:
     await rest.close()
     # What was aborted is closed in the loop's next turn.
     await asyncio.sleep(0)
+
+
+async def _once(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Send once: all but POST and PATCH aiohttp sends again when the line breaks, known by these errors."""
+    try:
+        return await send(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError(str(error)) from error
 
 
 class Client:

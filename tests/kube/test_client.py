@@ -183,6 +183,20 @@ def test_who_is_no_api_server_is_away(said: bytes) -> None:
         run(Server(said), get)
 
 
+@pytest.mark.parametrize("verb", ["get", "replace", "delete"])
+def test_a_line_that_breaks_unanswered_is_not_tried_again(verb: str) -> None:
+    """The library beneath would send it twice, and a renewal of a Lease would meet its own first."""
+    ask: dict[str, Callable[[Client], Awaitable[Any]]] = {
+        "get": get,
+        "replace": lambda client: client.replace(MINER, body(MINER, "m1", "one")),
+        "delete": lambda client: client.delete(MINER, "m1", namespace="one"),
+    }
+    server = Server(b"")
+    with pytest.raises(ClusterAway):
+        run(server, ask[verb])
+    assert len(server.requests) == 1
+
+
 def test_nobody_there_is_away() -> None:
     async def nobody(configuration: Configuration) -> None:
         configuration.host = "http://127.0.0.1:1"
