@@ -34,8 +34,8 @@ from control_plane.simulator.serve import MAP
 from control_plane.views.plan import render_plan
 
 SITE = "ga-macon"
-SCALE = 600.0
-"""Device and policy seconds per second. Below it, six soaks of twenty minutes would not fit a minute."""
+SCALE = 800.0
+"""Device and policy seconds per second. Below it, eight soaks of twenty minutes would not fit a minute."""
 SECRETS = {"GRIDPLANE_ANTMINER_PASSWORD": "root", "GRIDPLANE_WHATSMINER_PASSWORD": "admin"}
 """The simulated machines' factory passwords."""
 
