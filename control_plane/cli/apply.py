@@ -50,14 +50,7 @@ _FOLLOW_EVERY_S = 0.5
     is_flag=True,
     help="Where another process acts on the site: leave the revision to it, do not follow.",
 )
-@click.option(
-    "--interval",
-    "interval_s",
-    type=click.FloatRange(1.0, 60.0),
-    default=10.0,
-    show_default=True,
-    help="Seconds between looks at a device.",
-)
+@options.interval
 def command(
     *,
     digest: str | None,

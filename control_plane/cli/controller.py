@@ -35,14 +35,7 @@ _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
     help="Folder that it works in; nothing in it has to survive.",
 )
 @options.network_map
-@click.option(
-    "--interval",
-    "interval_s",
-    type=click.FloatRange(1.0, 60.0),
-    default=10.0,
-    show_default=True,
-    help="Seconds between looks at a device.",
-)
+@options.interval
 def command(
     *,
     site: str,

@@ -57,6 +57,14 @@ network_map = click.option(
     envvar="GRIDPLANE_NETWORK_MAP",
     help="Where declared addresses answer in a simulation (gridplane simulate writes one).",
 )
+interval = click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(1.0, 60.0),
+    default=10.0,
+    show_default=True,
+    help="Seconds between looks at a device.",
+)
 output = click.option(
     "-o",
     "--output",

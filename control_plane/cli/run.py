@@ -16,14 +16,7 @@ from control_plane.engine.loop import NothingAccepted, Pace
 @click.command("run")
 @options.of_site
 @click.option("--take-over", is_flag=True, help="Act although the site declares a cluster.")
-@click.option(
-    "--interval",
-    "interval_s",
-    type=click.FloatRange(1.0, 60.0),
-    default=10.0,
-    show_default=True,
-    help="Seconds between looks at a device.",
-)
+@options.interval
 def command(
     *,
     inventory: Path,

@@ -50,12 +50,7 @@ class ApiLab:
         Raises:
             LabError: it cannot be read, or is of another form.
         """
-        record = records.read(self.folder)
-        if record is not None and not isinstance(record, ApiRecord):
-            raise LabError(
-                f"{self.folder} holds a lab of another form: `gridplane lab down` ends it"
-            )
-        return record
+        return records.read_as(self.folder, ApiRecord)
 
     def programs(self) -> tuple[str, ...]:
         """What runs when the lab is up, as `running` names it."""

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from control_plane.lab.images import REGISTRY
 from control_plane.lab.network import GATEWAY
 from control_plane.lab.records import HostRecord
 
-PAUSE_IMAGE = "lab.gridplane.dev/pause:3.10.2"
+PAUSE_IMAGE = f"{REGISTRY}/pause:3.10.2"
 
 _SEEN = {
     "vm/overcommit_memory": "1",

@@ -15,11 +15,10 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from control_plane.lab.images import REGISTRY
 from control_plane.lab.programs import KUBERNETES_VERSION
 from control_plane.lab.records import HostRecord
 
-REPOSITORY = "lab.gridplane.dev"
-"""Nobody answers there: every image is on the hosts beforehand."""
 PODS = "10.244.0.0/16"
 SERVICES = "10.96.0.0/16"
 API_PORT = 6443
@@ -75,11 +74,11 @@ def init_config(server: HostRecord, *, token: str, names: Sequence[str]) -> str:
             "kind": "ClusterConfiguration",
             "clusterName": "lab",
             "kubernetesVersion": f"v{KUBERNETES_VERSION}",
-            "imageRepository": REPOSITORY,
-            "dns": {"imageRepository": REPOSITORY},
+            "imageRepository": REGISTRY,
+            "dns": {"imageRepository": REGISTRY},
             "etcd": {
                 "local": {
-                    "imageRepository": REPOSITORY,
+                    "imageRepository": REGISTRY,
                     # A lab is not kept through a power cut; without it every write waits for the disk.
                     "extraArgs": [{"name": "unsafe-no-fsync", "value": "true"}],
                 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -69,6 +70,7 @@ class ClusterRecord(msgspec.Struct, frozen=True, kw_only=True, tag="cluster", ta
 
 
 Record = ApiRecord | ClusterRecord
+Form = TypeVar("Form", ApiRecord, ClusterRecord)
 _DECODER: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
@@ -87,6 +89,18 @@ def read(folder: Path) -> Record | None:
         raise LabError(
             f"{path} cannot be read ({error}): `gridplane lab down` clears the folder, then `up` again"
         ) from error
+
+
+def read_as(folder: Path, form: type[Form]) -> Form | None:
+    """What stands in the folder; `None` where nothing was set up to its end.
+
+    Raises:
+        LabError: it cannot be read, or is of another form.
+    """
+    record = read(folder)
+    if record is None or isinstance(record, form):
+        return record
+    raise LabError(f"{folder} holds a lab of another form: `gridplane lab down` ends it")
 
 
 def write(folder: Path, record: Record) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from control_plane.lab.programs import find
 
+_numbers = itertools.count(1)
 _QUOTED = 2_000
 """Characters of a refusal that are shown: it may repeat the whole object."""
 
@@ -54,6 +57,15 @@ class Cluster:
             stdin=json.dumps(thing),
         )  # fmt: skip
         return json.loads(said)
+
+
+@contextmanager
+def a_namespace(kubeconfig: Path) -> Iterator[Cluster]:
+    """kubectl, in a namespace that nobody else uses."""
+    name = f"test-{next(_numbers)}"
+    Cluster(kubeconfig).run("create", "namespace", name)
+    yield Cluster(kubeconfig, name)
+    Cluster(kubeconfig).run("delete", "namespace", name, "--wait=false")
 
 
 def thing(kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -22,14 +21,13 @@ from control_plane.lab.commands import which
 from control_plane.lab.hosts import NODE_PROGRAMS
 from control_plane.lab.programs import ProgramMissing, find_all
 from tests.conftest import NOT_RUN
-from tests.lab.cluster import Cluster
+from tests.lab.cluster import Cluster, a_namespace
 from tests.lab.engine import Engine
 
 IMAGE_PROGRAMS = (
     "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "pause",
 )  # fmt: skip
 CRDS = Path(__file__).resolve().parents[2] / "manifests" / "crds"
-_numbers = itertools.count(1)
 
 
 def missing_programs(find_them: Callable[[], object]) -> str | None:
@@ -108,10 +106,8 @@ def api_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiLab]:
 @pytest.fixture
 def cluster(api_lab: ApiLab) -> Iterator[Cluster]:
     """kubectl, in a namespace that nobody else uses."""
-    namespace = f"test-{next(_numbers)}"
-    Cluster(api_lab.kubeconfig).run("create", "namespace", namespace)
-    yield Cluster(api_lab.kubeconfig, namespace)
-    Cluster(api_lab.kubeconfig).run("delete", "namespace", namespace, "--wait=false")
+    with a_namespace(api_lab.kubeconfig) as made:
+        yield made
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from control_plane.lab.cluster import ClusterLab
 from control_plane.lab.commands import CommandFailed, run
 from control_plane.lab.network import Network
 from control_plane.lab.records import LabError
-from tests.lab.cluster import Cluster
+from tests.lab.cluster import Cluster, a_namespace
 from tests.lab.machines import (
     INVENTORY,
     SITE,
@@ -39,12 +39,10 @@ MINER = "10.90.0.11"
 
 
 @pytest.fixture
-def pods(cluster_lab: ClusterLab, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+def pods(cluster_lab: ClusterLab) -> Iterator[Cluster]:
     """kubectl on the cluster, through loopback, in a namespace of the test's own."""
-    name = f"test-{abs(hash(request.node.name)) % 10**8}"
-    Cluster(cluster_lab.kubeconfig).run("create", "namespace", name)
-    yield Cluster(cluster_lab.kubeconfig, name)
-    Cluster(cluster_lab.kubeconfig).run("delete", "namespace", name, "--wait=false")
+    with a_namespace(cluster_lab.kubeconfig) as made:
+        yield made
 
 
 @pytest.fixture

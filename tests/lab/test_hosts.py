@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from control_plane.cli.workplace import load_declared
 from control_plane.core.fleet import DeviceKind, Site
-from control_plane.lab import guest, kubeadm, pki, probe, records
+from control_plane.lab import guest, images, kubeadm, pki, probe, records
 from control_plane.lab.cluster import MOST_HOSTS, declared_hosts, device_networks
 from control_plane.lab.network import collapsed
 from control_plane.lab.records import ApiRecord, ClusterRecord, HostRecord, LabError, Ports
@@ -120,8 +120,8 @@ def test_no_image_is_ever_pulled() -> None:
         cluster["dns"]["imageRepository"],
         cluster["etcd"]["local"]["imageRepository"],
     }
-    assert repositories == {kubeadm.REPOSITORY}
-    assert guest.PAUSE_IMAGE.startswith(f"{kubeadm.REPOSITORY}/pause:")
+    assert repositories == {images.REGISTRY}
+    assert guest.PAUSE_IMAGE.startswith(f"{images.REGISTRY}/pause:")
 
 
 def test_an_agent_pins_the_authority_that_it_joins(tmp_path: Path) -> None:
