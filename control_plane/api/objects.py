@@ -163,9 +163,15 @@ class AcknowledgementsPart(Part, frozen=True, kw_only=True):
 
 
 class SiteSpec(Part, frozen=True, kw_only=True):
-    """Which revision is in force: the only knob."""
+    """Which revision is in force, and whether devices are written to: the only knob."""
 
     revision: Annotated[Digest, _said("Name of the `FleetRevision` to converge to.")]
+    mode: Annotated[
+        Literal["observe", "enforce"],
+        _said(
+            "`observe` writes to no device and shows what enforcing would change; adoption begins with it."
+        ),
+    ] = "observe"
     commit: Annotated[
         Annotated[str, Meta(max_length=64)] | None, _said("Commit that it comes from, for people.")
     ] = None
@@ -490,6 +496,100 @@ class PowerEventStatus(Status, frozen=True, kw_only=True):
     confirmed_w: Annotated[Watts | None, _said("Seen at the meter, watts.")] = None
 
 
+# --- Overlay, Order: what people say -----------------------------------------------------------------
+
+
+class OverlaySpec(Part, frozen=True, kw_only=True):
+    """A hold or a freeze. To delete the object releases nothing: an `Order` does."""
+
+    site: Annotated[Name, _said("Its site.")]
+    kind: Annotated[
+        Literal["safety", "maintenance", "freeze"],
+        _said("A safety hold is released by its owner alone; a freeze lets lowering go on."),
+    ]
+    node: Annotated[Name, _said("Device, rack, switch, feed node or site: with all below it.")]
+    owner: Annotated[Text, _said("Who says it.")]
+    reason: Annotated[Text, _said("Why, for people.")]
+    since: Annotated[Time, _said("From when.")]
+    expires: Annotated[
+        Time | None, _said("When a freeze ends, and when a maintenance hold begins to page.")
+    ] = None
+    assets: Annotated[
+        tuple[Name, ...],
+        _said(
+            "What it covered when it was said, and covers from then on.",
+            max_length=15_000, x_kubernetes_list_type="atomic",
+        ),
+    ] = ()  # fmt: skip
+
+
+class OverlayStatus(Status, frozen=True, kw_only=True):
+    """`Ready` once whoever acts on the site goes by it."""
+
+
+class OrderSpec(Part, frozen=True, kw_only=True):
+    """A person's word to whoever acts on the site; obeyed once."""
+
+    site: Annotated[Name, _said("Its site.")]
+    kind: Annotated[
+        Literal[
+            "release", "trust", "override", "contested", "stuck", "rollout", "incident", "unplugged"
+        ],
+        _said("What is to be ended or taken for granted."),
+    ]
+    target: Annotated[
+        str,
+        _said(
+            "Id of an overlay, a device, a rollout or an incident.", min_length=1, max_length=253
+        ),
+    ]
+    by: Annotated[Text, _said("Who says it.")]
+    at: Annotated[Time, _said("When.")]
+    pin: Annotated[
+        PinPart | None, _said("With `trust`: the machine that is the asset from now on.")
+    ] = None
+
+
+class OrderStatus(Status, frozen=True, kw_only=True):
+    """`Ready` once it was obeyed and that is durable; `Stalled` where it was refused."""
+
+
+# --- StateShard: the controller's memory -----------------------------------------------------------------
+
+
+class StateShardSpec(Part, frozen=True, kw_only=True):
+    """One part of the durable state of a site, under the fence of whoever wrote it last."""
+
+    site: Annotated[Name, _said("Its site.", x_kubernetes_validations=IMMUTABLE)]
+    fence: Annotated[
+        int,
+        _said(
+            "Lease transition of the leader that wrote it.",
+            ge=0,
+            x_kubernetes_validations=_rules(
+                ("self >= oldSelf", "an older leader may not take it back")
+            ),
+        ),
+    ]
+    sequence: Annotated[
+        int,
+        _said(
+            "Grows with each write.",
+            ge=0,
+            x_kubernetes_validations=_rules(("self >= oldSelf", "it only grows")),
+        ),
+    ]
+    version: Annotated[int, _said("Of the records in `data`; a release reads older ones.", ge=1)]
+    data: Annotated[
+        bytes,
+        _said("zlib over JSON: table, then key, then record.", max_length=1_400_000),
+    ]
+
+
+class StateShardStatus(Status, frozen=True, kw_only=True):
+    """Nothing: it is read by the controller alone."""
+
+
 # --- what the API server is told of each ---------------------------------------------------------------
 
 
@@ -539,6 +639,7 @@ KINDS: tuple[Kind, ...] = (
         name="Site", plural="sites", short=(), spec=SiteSpec, status=SiteStatus,
         columns=(
             _READY,
+            Column("Mode", ".spec.mode"),
             Column("Converged", ".status.progress"),
             Column("To do", ".status.devices.actionable", "integer"),
             Column("Rollout", ".status.rollout"),
@@ -608,6 +709,41 @@ KINDS: tuple[Kind, ...] = (
             _MESSAGE,
         ),
         selectable=("site", "kind"),
+    ),
+    Kind(
+        name="Overlay", plural="overlays", short=("ov",), spec=OverlaySpec, status=OverlayStatus,
+        spec_rules=(("self == oldSelf", "what was said stays as it was said: say another one"),),
+        columns=(
+            Column("Kind", ".spec.kind"),
+            Column("Node", ".spec.node"),
+            Column("Owner", ".spec.owner"),
+            Column("In force", _condition("Ready")),
+            Column("Expires", ".spec.expires", "date"),
+            Column("Reason", ".spec.reason", wide=True),
+        ),
+        selectable=("site", "node"),
+    ),
+    Kind(
+        name="Order", plural="orders", short=(), spec=OrderSpec, status=OrderStatus,
+        spec_rules=(("self == oldSelf", "what was said stays as it was said: say another one"),),
+        columns=(
+            Column("Kind", ".spec.kind"),
+            Column("Target", ".spec.target"),
+            Column("By", ".spec.by"),
+            Column("Done", _condition("Ready")),
+            _MESSAGE,
+        ),
+        selectable=("site",),
+    ),
+    Kind(
+        name="StateShard", plural="stateshards", short=(),
+        spec=StateShardSpec, status=StateShardStatus,
+        columns=(
+            Column("Site", ".spec.site"),
+            Column("Fence", ".spec.fence", "integer"),
+            Column("Sequence", ".spec.sequence", "integer"),
+        ),
+        selectable=("site",),
     ),
     Kind(
         name="PowerEvent", plural="powerevents", short=("pev",),
