@@ -29,7 +29,7 @@ MINER, SITE, REVISION, OPERATION = (
     OURS[name] for name in ("Miner", "Site", "FleetRevision", "DeviceOperation")
 )
 MINER_SPEC = {"site": "t", "rack": "r1", "slot": 1}
-SITE_SPEC = {"revision": "a" * 64}
+SITE_SPEC = {"revision": "a" * 64, "mode": "observe"}
 OPERATION_SPEC = {
     "site": "t", "kind": "install_firmware", "digest": "a" * 64, "fence": 3, "budget": 10,
     "deadline": "2026-11-01T10:00:00Z", "entries": [{"asset": "m1"}, {"asset": "m2"}],

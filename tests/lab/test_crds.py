@@ -20,6 +20,7 @@ GOOD: Mapping[str, dict[str, Any]] = {
     "FleetRevision": {"site": "t", "format": "msgpack+zlib", "data": "eNo="},
     "Site": {
         "revision": DIGEST,
+        "mode": "enforce",
         "commit": "abc",
         "approvals": [{"owner": "own", "field": "pools", "by": "ann"}],
         "acknowledgements": {"removals": 3},
@@ -41,6 +42,15 @@ GOOD: Mapping[str, dict[str, Any]] = {
         "site": "t", "kind": "install_firmware", "digest": DIGEST, "fence": 3, "budget": 10,
         "deadline": TIME, "entries": [ENTRY, {"asset": "m2", "step": "done"}],
     },
+    "Overlay": {
+        "site": "t", "kind": "safety", "node": "r1", "owner": "ann", "reason": "hands in it",
+        "since": TIME, "expires": "2026-11-01T12:00:00Z", "assets": ["m1", "m2"],
+    },
+    "Order": {
+        "site": "t", "kind": "trust", "target": "m1", "by": "ann", "at": TIME,
+        "pin": {"serial": "SN1", "source": "ann"},
+    },
+    "StateShard": {"site": "t", "fence": 3, "sequence": 7, "version": 1, "data": "eNo="},
     "PowerEvent": {
         "site": "t", "node": "grid", "kind": "curtailment", "start": TIME,
         "end": "2026-11-01T12:00:00Z", "targetW": 10_000_000, "reason": "4CP",
@@ -72,6 +82,7 @@ def test_a_good_object_is_taken_as_it_is_and_a_second_apply_changes_nothing(
         ("Site", {"approvals": [{"owner": "own", "field": "colour", "by": "ann"}]}, "field"),
         ("Site", {"acknowledgements": {"removals": -1}}, "removals"),
         ("Site", {"revison": DIGEST}, "revison"),
+        ("Site", {"mode": "act"}, "spec.mode"),
         ("Rack", {"slots": -1}, "spec.slots"),
         ("Miner", {"slot": 0}, "spec.slot"),
         ("Miner", {"slotState": "lost"}, "spec.slotState"),
@@ -84,6 +95,9 @@ def test_a_good_object_is_taken_as_it_is_and_a_second_apply_changes_nothing(
         ("DeviceOperation", {"entries": []}, "spec.entries"),
         ("DeviceOperation", {"entries": [ENTRY, ENTRY]}, "uplicate"),
         ("DeviceOperation", {"deadline": "tomorrow"}, "spec.deadline"),
+        ("Overlay", {"kind": "guard"}, "spec.kind"),
+        ("Order", {"kind": "start"}, "spec.kind"),
+        ("StateShard", {"version": 0}, "spec.version"),
         ("PowerEvent", {"end": "2026-11-01T09:00:00Z"}, "it ends after it starts"),
         ("PowerEvent", {"targetW": -5}, "spec.targetW"),
     ],
@@ -115,6 +129,11 @@ def test_a_bad_object_is_refused_by_name(
             {"entries": [ENTRY, {"asset": "m2", "step": "pending"}]},
             "stays as it ended",
         ),
+        ("Overlay", {"node": "r2"}, "what was said stays as it was said"),
+        ("Order", {"target": "m2"}, "what was said stays as it was said"),
+        ("StateShard", {"fence": 2}, "an older leader may not take it back"),
+        ("StateShard", {"sequence": 6}, "it only grows"),
+        ("StateShard", {"site": "u"}, "it never changes"),
         ("PowerEvent", {"kind": "pivot"}, "it never changes"),
     ],
 )
@@ -129,7 +148,8 @@ def test_what_must_not_change_does_not(
 @pytest.mark.parametrize(
     ("kind", "change"),
     [
-        ("Site", {"revision": OTHER}),
+        ("Site", {"revision": OTHER, "mode": "observe"}),
+        ("StateShard", {"fence": 4, "sequence": 8, "data": "eNs="}),
         ("Miner", {"slotState": "in_repair", "pin": {"serial": "SN2", "source": "ann"}}),
         ("Rollout", {"wave": 2, "state": "soaking"}),
         ("Rollout", {"waves": [1, 2, 12, 20]}),
