@@ -162,21 +162,25 @@ HOLD_EFFECT_S: Final = _limit(
 )
 LEASE_DURATION_S: Final = _limit(
     "LEASE_DURATION_S",
-    15.0,
+    12.0,
     "wire s",
-    "Kubernetes' own; the last write of a holder ends within REPLY_DEADLINE_S of LEASE_RENEW_S",
+    "failover within 15 s leaves 3 for the take-over; LEASE_RENEW_S and then REPLY_DEADLINE_S, in which"
+    " the last write of a holder ends",
 )
 LEASE_RENEW_S: Final = _limit(
-    "LEASE_RENEW_S", 10.0, "wire s", "Kubernetes' own; a holder writes nothing beyond it"
+    "LEASE_RENEW_S",
+    7.0,
+    "wire s",
+    "a holder writes nothing beyond it; an API server may be away for 4 s, as at a restart",
 )
 LEASE_RETRY_S: Final = _limit(
-    "LEASE_RETRY_S", 2.0, "wire s", "Kubernetes' own; five chances to renew before the deadline"
+    "LEASE_RETRY_S",
+    2.0,
+    "wire s",
+    "Kubernetes' own; half of it after a try that failed: five before the deadline",
 )
 LEASE_CALL_S: Final = _limit(
-    "LEASE_CALL_S",
-    3.0,
-    "wire s",
-    "a call that hangs leaves time for two others before the deadline",
+    "LEASE_CALL_S", 2.0, "wire s", "a call that hangs leaves time for another before the deadline"
 )
 WATCH_SILENT_S: Final = _limit(
     "WATCH_SILENT_S",

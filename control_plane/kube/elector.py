@@ -134,9 +134,10 @@ class Elector:
     async def _stand(self) -> None:
         while True:
             self._tell()
+            failed = True
             try:
                 await within(self._clock, limits.LEASE_CALL_S, self._turn())
-                self.trouble = ""
+                failed, self.trouble = False, ""
             except (ClusterError, TimeoutError) as error:
                 self.errors += 1
                 # What it asks for (Retry-After) is not obeyed: five requests are all that it may cost.
@@ -146,7 +147,7 @@ class Elector:
                 self.trouble = in_words(bug)
                 self._bug(f"lease {self._name}", self.trouble)
             self._tell()
-            await self._rest()
+            await self._rest(limits.LEASE_RETRY_S / (2 if failed else 1))
 
     async def _turn(self) -> None:
         """One attempt to renew, or to claim what may be claimed."""
@@ -163,11 +164,14 @@ class Elector:
             self._forget()
         except Conflict:
             await self._read()
+            if self._fence is not None:
+                # Somebody wrote a note on it, or our own renewal did arrive: its reply was lost.
+                await self._renew()
 
-    async def _rest(self) -> None:
+    async def _rest(self, wait_s: float) -> None:
         """Until the next attempt, or until there is something to do or to tell before."""
         now_s = self._clock.wire_s()
-        wait_s = limits.LEASE_RETRY_S * self._rng.uniform(0.8, 1.2)
+        wait_s *= self._rng.uniform(0.8, 1.2)
         is_standing = self._fence is None
         moments = [self._seen.claimable_s] if is_standing else [self._from_s, self._until_s]
         wait_s = min([wait_s, *(max(at - now_s, _INSTANT_S) for at in moments if at > now_s)])
