@@ -47,7 +47,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     stdout: str
 
 
-def run_python(arguments: Sequence[str], *, python: str = sys.executable) -> Usage:
+def run_python(
+    arguments: Sequence[str], *, python: str = sys.executable, **environment: str
+) -> Usage:
     """Run Python in a process of its own and say what it took.
 
     The child prints its own peak memory last, as the parent's figure is a maximum over all children.
@@ -60,7 +62,7 @@ def run_python(arguments: Sequence[str], *, python: str = sys.executable) -> Usa
         check=True,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     )
     wall_s = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -41,6 +41,7 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
 
 def child(root: str) -> None:
     """Load every site and plan each against a floor where every device has other pools."""
+    from control_plane.core.observation import PoolSetting
     from control_plane.core.plan import make_plan
     from control_plane.core.world import World
     from control_plane.drivers.registry import all_capabilities
@@ -49,11 +50,12 @@ def child(root: str) -> None:
     loaded = load(Path(root))
     assert loaded.fleet is not None, loaded.findings[:3]
     loaded_at = time.process_time()
+    past = (PoolSetting(url="stratum+tcp://old.example.com:3333", worker="past"),)
     steps = devices = 0
     planning = 0.0
     for site in loaded.fleet.sites.values():
         devices += len(site.devices)
-        sightings = _sightings(site)
+        sightings = seen(site, pools=past)
         start = time.process_time()
         world = World(
             now_s=1_000.0, sightings=sightings, memories={}, capabilities=all_capabilities()
@@ -72,31 +74,22 @@ def child(root: str) -> None:
     sys.stdout.write(msgspec.json.encode(report).decode())
 
 
-def _sightings(site: Site) -> dict[str, Observation | Unseen]:
-    """What each device would say, with pools of its past."""
-    from control_plane.core.observation import (
-        Depth,
-        Field,
-        Identity,
-        Observation,
-        PoolSetting,
-        Telemetry,
-    )
+def seen(site: Site, **otherwise: Any) -> dict[str, Observation | Unseen]:
+    """What each device would say that stands as declared, but for some settings."""
+    from control_plane.core.observation import Depth, Field, Identity, Observation, Telemetry
 
-    past = (PoolSetting(url="stratum+tcp://old.example.com:3333", worker="past"),)
     asked = frozenset({Field.POOLS, Field.MINING, Field.POWER_MODE})
     found: dict[str, Observation | Unseen] = {}
     for device in site.devices:
         if not device.is_managed:
             continue
-        settings = msgspec.structs.replace(device.desired(), pools=past)
         found[device.asset] = Observation(
             asset=device.asset,
             at_s=999.0,
             depth=Depth.FULL,
             source="bench",
             identity=Identity(mac=device.mac, serial=device.serial),
-            settings=settings,
+            settings=msgspec.structs.replace(device.desired(), **otherwise),
             asked=asked,
             telemetry=Telemetry(hashrate_ths=device.hashrate_at(None)),
         )

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from bench.figures import ROOT, run_python
 from control_plane.drivers.net import NetworkMap
+from control_plane.lab.api import ApiLab
+from control_plane.lab.programs import find
 from control_plane.simulator.control import SOCKET, ControlClient
 from control_plane.simulator.serve import MAP
 
@@ -80,6 +82,25 @@ def serving(inventory: Path, site: str) -> Iterator[Serving]:
         finally:
             process.terminate()
             process.wait()
+
+
+@contextlib.contextmanager
+def api_server(*, namespace: str) -> Iterator[Path]:
+    """A real API server that knows our kinds and a namespace; its kubeconfig."""
+    with tempfile.TemporaryDirectory(prefix="gridplane-bench-") as name:
+        lab = ApiLab(Path(name) / "api")
+        try:
+            lab.up()
+            for arguments in (
+                ["apply", "--server-side", "-f", str(ROOT / "manifests" / "crds")],
+                ["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"],
+                ["create", "namespace", namespace],
+            ):
+                kubectl = [str(find("kubectl")), f"--kubeconfig={lab.kubeconfig}"]
+                subprocess.run([*kubectl, *arguments], check=True, stdout=subprocess.DEVNULL)
+            yield lab.kubeconfig
+        finally:
+            lab.down()
 
 
 def peer_us(peer: str, address: str) -> float | None:
