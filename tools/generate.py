@@ -17,7 +17,7 @@ import yaml
 from control_plane.api.crd import definitions
 from control_plane.api.schema import file_name, schema_of
 from control_plane.api.v1alpha1 import DOCUMENTS, PLACEMENT_COLUMNS
-from control_plane.core import limits
+from control_plane.core import limits, metrics
 from control_plane.core.decision import PENDING, Reason
 from control_plane.inventory import errors
 from control_plane.views.explain import NEXT
@@ -58,6 +58,7 @@ def files() -> Iterator[tuple[str, str]]:
     yield "docs/reference/schema.md", _schema_page()
     yield "docs/reference/errors.md", _errors_page()
     yield "docs/reference/limits.md", _limits_page()
+    yield "docs/reference/metrics.md", _metrics_page()
     yield "docs/reference/cli.md", cli_page(MADE)
     yield "docs/reference/drivers.md", drivers_page(MADE)
     yield "docs/reference/reasons.md", _reasons_page()
@@ -189,6 +190,28 @@ def _limits_page() -> str:
                 "What a site may choose is in its declaration; these cannot be switched off. Sources\n"
                 "such as `asic-devices §5`, `control S2` and `design §3` are the project's collected facts\n"
                 "and its design, which are kept outside this repository.\n"
+            ),
+            *head,
+            *rows,
+            "",
+        ]
+    )
+
+
+def _metrics_page() -> str:
+    rows = [
+        f"| `{one.name}` | {one.type} | {', '.join(f'`{name}`' for name in one.labels)} | {one.help} |"
+        for one in metrics.REGISTER
+    ]
+    head = ["| metric | type | labels | |", "| --- | --- | --- | --- |"]
+    return "\n".join(
+        [
+            "# Metrics\n",
+            MADE,
+            (
+                "What `gridplane controller` serves at `/metrics`. Everything of ours has the label `site`\n"
+                "too. What is about devices is told by the process that leads, and by no other; its\n"
+                "counters begin anew with a tenure.\n"
             ),
             *head,
             *rows,

@@ -84,7 +84,7 @@ def _devices(request: _Request) -> _Listing:
         if request.node is not None and request.node not in nodes_above(request.site, device):
             continue
         decision, seen = decisions[device.asset], world.sightings.get(device.asset)
-        state = _state(decision)
+        state = decision.state
         if request.reason is not None and request.reason not in {state, *_reasons(decision)}:
             continue
         telemetry = seen.telemetry if isinstance(seen, Observation) else None
@@ -115,14 +115,6 @@ def _devices(request: _Request) -> _Listing:
 
 def _reasons(decision: Decision) -> list[str]:
     return sorted({held.reason.value for held in decision.held})
-
-
-def _state(decision: Decision) -> str:
-    if decision.steps:
-        return "to_do"
-    if decision.held:
-        return decision.held[0].reason.value
-    return "converged" if decision.converged else "unknown"
 
 
 def _racks(request: _Request) -> _Listing:

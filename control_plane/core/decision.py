@@ -144,6 +144,15 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Fields that drift and that policy enforces: counted towards `contested`."""
     overridden: bool = False
 
+    @property
+    def state(self) -> str:
+        """Where the device stands, in one word: `converged`, `to_do`, why it is left, or `unknown`."""
+        if self.steps:
+            return "to_do"
+        if self.held:
+            return self.held[0].reason.value
+        return "converged" if self.converged else "unknown"
+
 
 class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """All that a decision depends on."""

@@ -234,6 +234,22 @@ STATUS_SPACING_S: Final = _limit(
 STATUS_WRITERS: Final = _limit(
     "STATUS_WRITERS", 8, "requests at once", "at 50 ms each, enough for a burst of 100 in a second"
 )
+EVENTS_PER_S: Final = _limit(
+    "EVENTS_PER_S",
+    5,
+    "requests per wire s",
+    "a quarter of what statuses have: an Event costs the API server as much",
+)
+EVENT_BURST: Final = _limit("EVENT_BURST", 50, "requests", "as EVENTS_PER_S")
+EVENT_AGE_MAX_S: Final = _limit(
+    "EVENT_AGE_MAX_S", 120.0, "wire s", "client-go tries an Event for two minutes, then drops it"
+)
+EVENTS_WAITING_MAX: Final = _limit(
+    "EVENTS_WAITING_MAX", 600, "Events", "what EVENTS_PER_S writes within EVENT_AGE_MAX_S"
+)
+EVENT_GATHER_S: Final = _limit(
+    "EVENT_GATHER_S", 10.0, "wire s", "what a rack's devices do within that is one Event"
+)
 YAML_MAX_BYTES: Final = _limit(
     "YAML_MAX_BYTES",
     8 * 1024 * 1024,

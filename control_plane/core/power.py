@@ -79,6 +79,10 @@ class Loads:
         """Sum of counted watts below a node."""
         return self._sums[node]
 
+    def usable_w(self, node: str) -> float:
+        """What a node can bear."""
+        return self._usable[node]
+
     def headroom_w(self, node: str) -> float:
         """Usable minus counted watts of a node; negative where it is over."""
         return self._usable[node] - self._sums[node]

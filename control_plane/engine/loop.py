@@ -17,6 +17,7 @@ from itertools import cycle, islice
 from control_plane.core import limits
 from control_plane.core.errors import ControlPlaneError, StoreBusy
 from control_plane.core.fleet import Site
+from control_plane.core.metrics import Sample
 from control_plane.core.power import Loads
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.edges import Edges
@@ -26,6 +27,7 @@ from control_plane.engine.inbox import Inbox
 from control_plane.engine.incidents import Incidents
 from control_plane.engine.journal import Journal
 from control_plane.engine.locator import Locator
+from control_plane.engine.measures import measures
 from control_plane.engine.poller import Poller
 from control_plane.engine.queue import Priority
 from control_plane.engine.reconciler import Reconciler
@@ -381,6 +383,12 @@ class Engine:
     def progress(self) -> Progress:
         """Where the engine stands now."""
         return self._standing.progress()
+
+    def samples(self) -> Iterator[Sample]:
+        """What is measured of it, now."""
+        return measures(
+            self.progress(), self.slots.values(), self.reconciler, self._poller, self._gate
+        )
 
     def is_quiet(self) -> bool:
         """Whether nothing is left to do: the end of `apply`."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable
 
-from control_plane.core import limits
+from control_plane.core import limits, metrics
 from control_plane.core.errors import (
     AuthRejected,
     ControlPlaneError,
@@ -39,6 +40,7 @@ _REASONS: tuple[tuple[type[ControlPlaneError], UnseenReason], ...] = (
 _TICK_S = 0.05
 _DETAIL_CHARS = 200
 _NO_SECRET = Secret("")
+_LOOK_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 def target_of(slot: Slot, address: str, secrets: Secrets) -> Target:
@@ -114,6 +116,9 @@ class Poller:
         interval_s: float = limits.POLL_INTERVAL_S,
         concurrency: int = limits.POLL_CONCURRENCY,
     ) -> None:
+        self.looks: Counter[str] = Counter()
+        """Looks so far: `seen`, or why not."""
+        self.durations = metrics.Histogram(_LOOK_BOUNDS_S)
         self._clock = clock
         self._rng = rng
         self._secrets = secrets
@@ -186,6 +191,8 @@ class Poller:
         )
         sighting = await look(slot, depth, secrets=self._secrets, clock=self._clock)
         slot.polls += 1
+        self.durations.add(self._clock.wire_s() - began)
+        self.looks["seen" if isinstance(sighting, Observation) else sighting.reason.value] += 1
         due = began + self._interval_s
         if isinstance(sighting, Observation):
             slot.failures = 0
