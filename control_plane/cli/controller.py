@@ -7,16 +7,36 @@ import contextlib
 import secrets
 import signal
 import socket
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import click
 
 from control_plane.cli import options
 from control_plane.cli.exits import Exit
-from control_plane.cli.workplace import Workplace, run_async
+from control_plane.cli.workplace import Workplace, keep_what_is, run_async
 from control_plane.engine.loop import Pace
+from control_plane.views.log import Form, LogWriter
 
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+PORT = 8080
+Address = tuple[str | None, int] | None
+"""Host (`None`: all of this one) and port; `None` for nowhere."""
+
+
+class _Listen(click.ParamType[Address]):
+    name = "ADDRESS:PORT"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Address:
+        text = str(value)
+        if text == "off":
+            return None
+        host, _, port = text.rpartition(":")
+        if not port.isascii() or not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004 - TCP's
+            self.fail(f"{text!r} is no ADDRESS:PORT, such as :8080 or 127.0.0.1:8080, nor 'off'")
+        return host.strip("[]") or None, int(port)
 
 
 @click.command("controller")
@@ -34,6 +54,20 @@ _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
     show_default=True,
     help="Folder that it works in; nothing in it has to survive.",
 )
+@click.option(
+    "--listen",
+    type=_Listen(),
+    default=lambda: f":{PORT}" if _is_pod() else "off",
+    show_default=f":{PORT} in a pod, elsewhere off",
+    help="Where /healthz, /readyz, /metrics and /store are served; `off` for nowhere.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default=lambda: "json" if _is_pod() else "text",
+    show_default="json in a pod, elsewhere text",
+    help="Form of the lines on stderr.",
+)
 @options.network_map
 @options.interval
 def command(
@@ -42,6 +76,8 @@ def command(
     namespace: str | None,
     kubeconfig: Path | None,
     state: Path,
+    listen: Address,
+    log_format: Form,
     network_map: Path | None,
     interval_s: float,
 ) -> int:
@@ -57,12 +93,21 @@ def command(
     from control_plane.kube.client import connect, in_cluster
     from control_plane.kube.client import kubeconfig as of_file
     from control_plane.kube.controller import Controller
+    from control_plane.kube.serving import serving
 
     place = Workplace(
         site=site, state=state, inventory=state, network_map=network_map, creates=True
     )
 
+    say = LogWriter(
+        log_format,
+        site=site,
+        write=lambda line: click.echo(line, err=True),
+        wall_s=place.clock.wall_s,
+    )
+
     async def main() -> None:
+        keep_what_is()
         credentials = of_file(kubeconfig) if kubeconfig else in_cluster()
         async with connect(credentials) as cluster:
             controller = Controller(
@@ -73,18 +118,31 @@ def command(
                 folder=state,
                 edges=place.edges(),
                 pace=Pace(interval_s=interval_s),
-                say=lambda text: click.echo(f"controller: {text}", err=True),
+                say=say,
             )
-            serving = asyncio.ensure_future(controller.run())
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, serving.cancel)
-            with contextlib.suppress(asyncio.CancelledError):
-                await serving
+            async with contextlib.AsyncExitStack() as stack:
+                if listen is not None:
+                    port = await stack.enter_async_context(serving(controller.facts, *listen))
+                    say(f"listens on {listen[0] or '*'}:{port}", kind="http", port=port)
+                await _until_told(controller.run)
             await controller.elector.release()
 
     run_async(main())
     return Exit.OK
+
+
+async def _until_told(run: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Run until somebody ends the process."""
+    running = asyncio.ensure_future(run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+def _is_pod() -> bool:
+    return _OWN_NAMESPACE.exists()
 
 
 def _namespace() -> str:

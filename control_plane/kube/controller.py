@@ -20,6 +20,7 @@ from control_plane.drivers.registry import all_capabilities
 from control_plane.engine.accept import NotAccepted, Proposal, accept
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.edges import Edges
+from control_plane.engine.log import Say, silent
 from control_plane.engine.loop import Engine, Pace
 from control_plane.engine.queue import Priority
 from control_plane.engine.records import RevisionRecord, ShownPlan
@@ -28,8 +29,12 @@ from control_plane.engine.store import Store
 from control_plane.engine.world import read_world
 from control_plane.kube.cache import Cache
 from control_plane.kube.conditions import Told, ready, reconciling, stalled
+from control_plane.kube.counting import Counted
 from control_plane.kube.declaration import Declared, approvals_in, read_revision, revision_status
 from control_plane.kube.elector import Elector
+from control_plane.kube.events import EventWriter
+from control_plane.kube.facts import Facts
+from control_plane.kube.herald import Herald
 from control_plane.kube.kinds import FLEET_REVISION, MINER, RACK, SITE
 from control_plane.kube.projector import MANAGER, Projector
 from control_plane.kube.reflector import Reflector
@@ -71,7 +76,7 @@ class Controller:
         folder: Path,
         edges: Edges,
         pace: Pace | None = None,
-        say: Callable[[str], None] = lambda _text: None,
+        say: Say = silent,
         read: Read = in_a_thread,
     ) -> None:
         """Nothing is asked before `run`.
@@ -84,10 +89,11 @@ class Controller:
             folder: for what it works with while it runs; nothing in it has to survive.
             edges: the way to the devices.
             pace: how often they are looked at.
-            say: told of what people want to know, once each.
+            say: told of what people want to know, once each: the log.
             read: understands a revision without holding up the loop.
         """
-        self._cluster, self._site, self._namespace = cluster, site, namespace
+        self._cluster = counted = Counted(cluster)
+        self._site, self._namespace, self._identity = site, namespace, identity
         self._edges, self._pace, self._say, self._reads = edges, pace, say, read
         self._store = Store(folder / "state.sqlite")
         self._audit = AuditFile(folder / "audit.jsonl", self._store)
@@ -97,22 +103,22 @@ class Controller:
             kind.plural: Cache(kind, bug=self._bug) for kind in (FLEET_REVISION, SITE, *_SHOWN)
         }
         self._reflectors = [
-            Reflector(cluster, cache, clock=clock, rng=rng, bug=self._bug, namespace=namespace)
+            Reflector(counted, cache, clock=clock, rng=rng, bug=self._bug, namespace=namespace)
             for cache in self._caches.values()
         ]
         self.elector = Elector(
-            cluster,
+            counted,
             namespace=namespace,
             name=LEASE.format(site=site),
             identity=identity,
             clock=clock,
             rng=rng,
             bug=self._bug,
-            gained=lambda fence: say(f"leads {site} under fence {fence}"),
-            lost=lambda why: say(f"leads {site} no more: {why}"),
+            gained=self._leads,
+            lost=lambda why: say(f"leads {site} no more: {why}", kind="leader", level="warning"),
         )
         self._writer = StatusWriter(
-            cluster,
+            counted,
             self._caches.values(),
             manager=MANAGER,
             clock=clock,
@@ -120,13 +126,35 @@ class Controller:
             bug=self._bug,
             may_write=self.elector.is_live,
         )
+        events = EventWriter(
+            counted, namespace=namespace, identity=identity, clock=clock, rng=rng, bug=self._bug
+        )
+        self._herald = Herald(
+            self._caches[RACK.plural],
+            self._caches[SITE.plural],
+            events,
+            clock=clock,
+            say=say,
+            store=lambda: self._store,
+        )
+        self.facts = Facts(
+            site=site,
+            cluster=counted,
+            reflectors=self._reflectors,
+            elector=self.elector,
+            writer=self._writer,
+            events=events,
+            engine=lambda: self._engine,
+            store=lambda: folder / "state.sqlite" if self._store.accepted() else None,
+        )
         self._projector = Projector(
-            cluster,
+            counted,
             self._caches,
             self._writer,
             namespace=namespace,
             clock=clock,
             may_write=self.elector.is_live,
+            saw=self._herald.saw,
         )
         self._read: dict[str, Declared] = {}
         self._in_force = ""
@@ -148,6 +176,7 @@ class Controller:
                 group.create_task(reflector.run())
             group.create_task(self.elector.run())
             group.create_task(self._writer.run())
+            group.create_task(self._herald.run())
             await asyncio.gather(*(reflector.synced.wait() for reflector in self._reflectors))
             group.create_task(self._declare())
             group.create_task(self._observe())
@@ -246,11 +275,15 @@ class Controller:
             acknowledged_removals=removals,
         )
         record = accept(self._store, self._audit, self._revisions, proposal, now_s)
-        self._say(f"accepted revision {record.digest[:12]} as number {record.seq}")
+        self._say(
+            f"accepted revision {record.digest[:12]} as number {record.seq}",
+            kind="revision",
+            revision=record.digest,
+        )
 
     def _refuse(self, why: str | None) -> None:
         if why is not None and self._refusal != why:
-            self._say(f"not accepted: {why}")
+            self._say(f"not accepted: {why}", kind="revision", level="warning")
         self._refusal = why
 
     def _about(self) -> Object | None:
@@ -302,7 +335,7 @@ class Controller:
         """What the API server has against our objects, once each."""
         trouble = self._projector.trouble
         if trouble and trouble != self._trouble:
-            self._say(f"cannot show the site: {trouble}")
+            self._say(f"cannot show the site: {trouble}", kind="projection", level="warning")
         self._trouble = trouble
 
     def _tell_refused(self, about: Object) -> None:
@@ -338,7 +371,11 @@ class Controller:
         )
 
     def _bug(self, who: str, what: str) -> None:
-        self._say(f"a bug of ours, at {who}: {what}")
+        self._say(f"a bug of ours, at {who}: {what}", kind="bug", level="error", at=who)
+
+    def _leads(self, fence: int) -> None:
+        self._say(f"leads {self._site} under fence {fence}", kind="leader", fence=fence)
+        self._herald.leads(f"{self._namespace}/{self._site}", fence, self._identity)
 
 
 def _accepted(about: Object) -> str | None:

@@ -13,7 +13,7 @@ import msgspec
 
 from control_plane.api.objects import Part, SiteStatus, Status
 from control_plane.core import limits
-from control_plane.core.cluster import Cluster, ClusterError, Conflict, NotFound, Object
+from control_plane.core.cluster import Cluster, ClusterError, Conflict, Kind, NotFound, Object
 from control_plane.core.ports import Clock
 from control_plane.engine.queue import Priority
 from control_plane.kube.cache import Cache
@@ -42,12 +42,14 @@ class Projector:
         namespace: str,
         clock: Clock,
         may_write: Callable[[], bool],
+        saw: Callable[[Kind, Object, Status, Sequence[Told]], None] = lambda *_: None,
     ) -> None:
-        """`caches` are by plural name of the kind."""
+        """`caches` are by plural name of the kind; `saw` is told what each status is going to say."""
         self.trouble = ""
         """Why the last pass did not end, in words."""
         self._cluster, self._caches, self._writer = cluster, caches, writer
         self._namespace, self._clock, self._may_write = namespace, clock, may_write
+        self._saw = saw
         self._bucket = Bucket(clock, per_s=limits.STATUS_BURST, burst=limits.STATUS_BURST)
 
     async def project(
@@ -85,11 +87,11 @@ class Projector:
         self.tell_site(about, site_status(snapshot, status), told)
         return all(stood)
 
-    def tell_site(self, about: Object, status: SiteStatus, told: Iterable[Told]) -> None:
+    def tell_site(self, about: Object, status: SiteStatus, told: Sequence[Told]) -> None:
         """The status of the `Site` itself, worked out for `about`."""
         self._tell(self._caches[SITE.plural], about, status, told)
 
-    def _tell(self, cache: Cache, about: Object, status: Status, told: Iterable[Told]) -> None:
+    def _tell(self, cache: Cache, about: Object, status: Status, told: Sequence[Told]) -> None:
         # A person waits for the answer of a `Site`; devices have a pace.
         priority = Priority.CHANGE if cache.kind is SITE else Priority.DRIFT
         before = msgspec.json.decode(about.status, type=Status | None) or Status()
@@ -101,6 +103,7 @@ class Projector:
             ),
             observed_generation=generation,
         )
+        self._saw(cache.kind, about, whole, told)
         self._writer.want(cache, about, msgspec.to_builtins(whole), priority)
 
     async def _all(self, plural: str, made: Iterable[_Made]) -> bool:

@@ -19,6 +19,7 @@ from control_plane.inventory.bundle import render
 from control_plane.inventory.load import load, load_files
 from control_plane.kube.controller import Controller
 from control_plane.kube.declaration import Declared, read_revision
+from control_plane.kube.events import EVENT
 from control_plane.kube.kinds import FLEET_REVISION, MINER, RACK, SITE
 from control_plane.simulator.api_client import ApiClient
 from control_plane.simulator.api_server import ApiServer
@@ -58,6 +59,10 @@ class Playing:
         line = ApiClient(self.server, self.stage.clock, manager="gridplane")
         folder = self.folder / name
         folder.mkdir()
+
+        def say(text: str, /, **_fields: object) -> None:
+            self.said.append(f"{name}: {text}")
+
         controller = Controller(
             line,
             site="lab",
@@ -71,7 +76,7 @@ class Playing:
                 drivers=make_drivers(self.stage.net, self.stage.clock),
                 capabilities=all_capabilities(),
             ),
-            say=lambda text: self.said.append(f"{name}: {text}"),
+            say=say,
             read=read,
         )
         return controller, line
@@ -315,5 +320,54 @@ def test_a_new_leader_keeps_what_was_accepted_whatever_is_pointed_to(tmp_path: P
         assert await has(good)
         assert await has("NotAccepted")
         serving.cancel()
+
+    play(tmp_path, act)
+
+
+def test_who_leads_measures_and_tells_who_follows_says_so(tmp_path: Path) -> None:
+    async def act(playing: Playing) -> None:
+        one, line = playing.controller("one")
+        told: list[tuple[str, str]] = []
+        create = line.create
+
+        async def record(kind: Kind, body: Any) -> Object:
+            if kind is EVENT:
+                told.append((f"{body['regarding']['kind']}/{body['reason']}", body["note"]))
+            return await create(kind, body)
+
+        line.create = record  # type: ignore[method-assign]
+        serving = [asyncio.ensure_future(one.run())]
+        assert b'gridplane_ready{site="lab"} 0\n' in one.facts.text()
+        await playing.declare(FILES)
+
+        async def is_seen() -> bool:
+            return b'state="untrusted"} 12\n' in one.facts.text()
+
+        await playing.until(is_seen)
+        two, _ = playing.controller("two")
+        serving.append(asyncio.ensure_future(two.run()))
+        await asyncio.sleep(60)
+        leads, follows = one.facts.text().decode(), two.facts.text().decode()
+        for line_ in (
+            'gridplane_ready{site="lab"} 1', 'gridplane_leader{site="lab"} 1',
+            'gridplane_gate_open{site="lab"} 0', 'gridplane_tenures_total{site="lab"} 1',
+            'gridplane_cache_objects{site="lab",kind="miners"} 12',
+            'gridplane_api_requests_total{site="lab",verb="apply",kind="racks",result="ok"}',
+            'gridplane_device_looks_total{site="lab",result="seen"}',
+            'gridplane_power_usable_watts{site="lab",feed="lab-hall-p1"}',
+            'gridplane_operations_open{site="lab",stage="sent"} 0',
+        ):  # fmt: skip
+            assert line_ in leads
+        assert 'gridplane_leader{site="lab"} 0' in follows
+        assert 'gridplane_ready{site="lab"} 1' in follows
+        assert "gridplane_devices" not in follows
+        assert (one.facts.store() is None, two.facts.store() is None) == (False, True)
+
+        kinds = [kind for kind, _ in told]
+        assert kinds.count("Site/RevisionAccepted") == 1
+        assert kinds.count("Rack/Untrusted") == 2
+        assert all(note.startswith("6 miners: ") for kind, note in told if kind == "Rack/Untrusted")
+        for task in serving:
+            task.cancel()
 
     play(tmp_path, act)
