@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
 
 import click
 
 from control_plane.cli import options
 from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
-from control_plane.cli.workplace import Workplace, load_declared, pick_site
+from control_plane.cli.reading import of_reading
+from control_plane.cli.workplace import Workplace, load_declared
 from control_plane.core.overlay import covering, nodes_above
 from control_plane.core.world import decide_all, pinned
 from control_plane.views.explain import Explanation, path_of, render_explanation
@@ -20,15 +20,12 @@ _LAST = 5
 
 @click.command("explain")
 @click.argument("device")
-@options.of_site
+@of_reading
 @options.output
 def command(
     *,
+    place: Workplace,
     device: str,
-    inventory: Path,
-    site: str | None,
-    state: Path | None,
-    network_map: Path | None,
     output: str,
 ) -> int:
     """Say why DEVICE is as it is: what declares each field, what was seen, done and held, what is next.
@@ -36,18 +33,18 @@ def command(
     \b
     gridplane explain m-000253 --site ga-macon
     """
-    name = pick_site(inventory, site)
-    place = Workplace(site=name, state=state, inventory=inventory, network_map=network_map)
     store = place.store
     record = store.accepted()
     declared = (
-        place.revisions().site(record.digest) if record else load_declared(inventory, name).site
+        place.revisions().site(record.digest)
+        if record
+        else load_declared(place.inventory, place.site).site
     )
     known = {d.asset: d for d in declared.devices}
     if device not in known:
         near = difflib.get_close_matches(device, known, n=3)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise Stop(f"{name} has no device '{device}'.{hint}", Exit.USAGE)
+        raise Stop(f"{place.site} has no device '{device}'.{hint}", Exit.USAGE)
     world = place.world(declared, record.digest if record else "")
     one = known[device]
     rollouts = store.rollouts()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
@@ -13,7 +12,8 @@ from control_plane.cli import options
 from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit
 from control_plane.cli.nodes import check_node, names_below
-from control_plane.cli.workplace import Workplace, load_declared, pick_site
+from control_plane.cli.reading import of_reading
+from control_plane.cli.workplace import Workplace, load_declared
 from control_plane.core.decision import Decision
 from control_plane.core.digest import short
 from control_plane.core.fleet import Site
@@ -40,12 +40,11 @@ class _Request:
         self,
         *,
         place: Workplace,
-        inventory: Path,
         node: str | None,
         reason: str | None,
         limit: int,
     ) -> None:
-        self.place, self._inventory = place, inventory
+        self.place = place
         self.node, self.reason, self.limit = node, reason, limit
         if node is not None:
             check_node(self.site, node)
@@ -58,7 +57,7 @@ class _Request:
     def site(self) -> Site:
         """As accepted; before that, as the inventory has it."""
         if self._accepted is None:
-            return load_declared(self._inventory, self.place.site).site
+            return load_declared(self.place.inventory, self.place.site).site
         return self.place.revisions().site(self._accepted.digest)
 
     @property
@@ -242,19 +241,16 @@ _KINDS: dict[str, Callable[[_Request], _Listing]] = {
 @click.command("get")
 @click.argument("kind", type=click.Choice(list(_KINDS)))
 @click.argument("node", required=False)
-@options.of_site
+@of_reading
 @options.output
 @click.option("--reason", help="Only devices in this state or held for this reason.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True,
               help="Most lines of histories.")  # fmt: skip
 def command(
     *,
+    place: Workplace,
     kind: str,
     node: str | None,
-    inventory: Path,
-    site: str | None,
-    state: Path | None,
-    network_map: Path | None,
     output: str,
     reason: str | None,
     limit: int,
@@ -266,9 +262,7 @@ def command(
     gridplane get devices ga-a1-r07 --site ga-macon
     gridplane get operations m-000253 --site ga-macon -o json
     """
-    name = pick_site(inventory, site)
-    place = Workplace(site=name, state=state, inventory=inventory, network_map=network_map)
-    request = _Request(place=place, inventory=inventory, node=node, reason=reason, limit=limit)
+    request = _Request(place=place, node=node, reason=reason, limit=limit)
     listing = _KINDS[kind](request)
     text = table(listing.header, listing.rows) if listing.rows else f"no {kind}"
     emit(output, listing.data, table=text, names=listing.names)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from control_plane.cli import options
 from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit
-from control_plane.cli.workplace import Workplace, pick_site
+from control_plane.cli.reading import of_reading
+from control_plane.cli.workplace import Workplace
 from control_plane.core.plan import make_plan
 from control_plane.views.status import SiteStatus, render_status
 
@@ -18,14 +17,11 @@ _EVENTS_SEARCHED = 2_000
 
 
 @click.command("status")
-@options.of_site
+@of_reading
 @options.output
 def command(
     *,
-    inventory: Path,
-    site: str | None,
-    state: Path | None,
-    network_map: Path | None,
+    place: Workplace,
     output: str,
 ) -> int:
     """Show where a site stands. Asks no device: reads what the engine keeps.
@@ -35,10 +31,8 @@ def command(
     watch -n 5 gridplane status --site ga-macon
     gridplane status --site ga-macon -o json | jq .plan.effect
     """
-    name = site or pick_site(inventory, None)
-    place = Workplace(site=name, state=state, inventory=inventory, network_map=network_map)
     status = read_status(place)
-    emit(output, status, table=render_status(status), names=[name])
+    emit(output, status, table=render_status(status), names=[place.site])
     return Exit.OK
 
 

@@ -72,7 +72,7 @@ class Workplace:
         self.site = site
         self.state = state or inventory.resolve().parent / ".gridplane" / site
         self.network_map = network_map
-        self._inventory = inventory
+        self.inventory = inventory
         self._creates = creates
         times = MapTimes() if network_map is None else _times_of(network_map)
         self.time_scale = times.time_scale
@@ -148,7 +148,7 @@ class Workplace:
     def revisions(self) -> Revisions:
         """The accepted revisions; each is loaded once."""
         if self._revisions is None:
-            self._revisions = Revisions(self.store, self.site, self._inventory)
+            self._revisions = Revisions(self.store, self.site, self.inventory)
         return self._revisions
 
     def edges(self) -> Edges:

@@ -19,6 +19,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import msgspec
+import yaml
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException
@@ -46,6 +47,8 @@ from control_plane.core.cluster import (
 DEADLINE_S = 30.0
 """Wire seconds for a request with its answer, and for the beginning of a watch."""
 CONNECT_S = 5.0
+POD_S = 120.0
+"""For what a pod answers, which may be large."""
 REFRESH_S = 60.0
 """Credentials are read anew after this long, and after a 401: a projected token lives an hour."""
 MAX_LINE = 8 * 2**20
@@ -113,6 +116,18 @@ def kubeconfig(path: Path, *, context: str | None = None) -> Credentials:
         await load_kube_config(str(path), context, configuration, persist_config=False)
 
     return load
+
+
+def namespace_in(path: Path, *, context: str | None = None) -> str:
+    """The namespace that a kubeconfig means, in its current context where none is named."""
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        name = context or said["current-context"]
+        found = next(one["context"] for one in said["contexts"] if one["name"] == name)
+        return str(found.get("namespace") or "default")
+    except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, StopIteration):
+        # What is wrong with it is said by who connects.
+        return "default"
 
 
 def in_cluster(
@@ -259,6 +274,21 @@ class Client:
             **({"preconditions": {"uid": uid}} if uid else {}),
         }  # fmt: skip
         await self._ask("DELETE", _path(kind, namespace, name), None, options)
+
+    async def of_pod(self, namespace: str, pod: str, path: str) -> tuple[bytes, Mapping[str, str]]:
+        """What the first port of a pod answers to a GET, with the headers: through the API server.
+
+        Raises:
+            NotFound: there is no such pod, or it has no such path.
+            ClusterAway: the pod does not answer, or has an error of its own; or the API server has.
+            Rejected: who asks may not get `pods/proxy`.
+        """
+        with _away(f"pod {pod}"):
+            place = (
+                f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}/proxy"
+            )
+            async with self._answer("GET", f"{place}{path}", {}, total_s=POD_S) as answer:
+                return await _whole(answer.content), answer.headers
 
     async def _ask(
         self,

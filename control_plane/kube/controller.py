@@ -36,12 +36,12 @@ from control_plane.kube.events import EventWriter
 from control_plane.kube.facts import Facts
 from control_plane.kube.herald import Herald
 from control_plane.kube.kinds import FLEET_REVISION, MINER, RACK, SITE
+from control_plane.kube.lease import lease_name
 from control_plane.kube.projector import MANAGER, Projector
 from control_plane.kube.reflector import Reflector
 from control_plane.kube.snapshot import Snapshot
 from control_plane.kube.writer import StatusWriter
 
-LEASE = "gridplane-{site}"
 _LOOK_S = 1.0
 """Who leads, and whether the declaration moved, is looked at that often."""
 _PROJECT_S = 5.0
@@ -109,7 +109,7 @@ class Controller:
         self.elector = Elector(
             counted,
             namespace=namespace,
-            name=LEASE.format(site=site),
+            name=lease_name(site),
             identity=identity,
             clock=clock,
             rng=rng,

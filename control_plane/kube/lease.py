@@ -77,6 +77,11 @@ class SeenLease:
         self.object, self.spec = None, LeaseSpec()
 
 
+def lease_name(site: str) -> str:
+    """The Lease for which the controllers of a site stand."""
+    return f"gridplane-{site}"
+
+
 def spec_of(lease: Object) -> LeaseSpec:
     """What a Lease says; nothing where somebody wrote what is none."""
     try:

@@ -51,13 +51,7 @@ async def serving(facts: Facts, host: str | None, port: int) -> AsyncIterator[in
     Raises:
         NotServed: somebody else listens there, or the address is not this host's.
     """
-    pages = _Pages(facts)
-    app = web.Application()
-    app.router.add_get("/healthz", pages.health)
-    app.router.add_get("/readyz", pages.readiness)
-    app.router.add_get("/metrics", pages.metrics)
-    app.router.add_get("/store", pages.store)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(application(facts), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)
@@ -68,6 +62,17 @@ async def serving(facts: Facts, host: str | None, port: int) -> AsyncIterator[in
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+def application(facts: Facts) -> web.Application:
+    """What is served, without a socket."""
+    pages = _Pages(facts)
+    app = web.Application()
+    app.router.add_get("/healthz", pages.health)
+    app.router.add_get("/readyz", pages.readiness)
+    app.router.add_get("/metrics", pages.metrics)
+    app.router.add_get("/store", pages.store)
+    return app
 
 
 class _Pages:
