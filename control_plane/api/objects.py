@@ -571,6 +571,7 @@ class StateShardSpec(Part, frozen=True, kw_only=True):
             ),
         ),
     ]
+    holder: Annotated[str, _said("The process that wrote it last.", max_length=253)]
     sequence: Annotated[
         int,
         _said(
@@ -741,6 +742,7 @@ KINDS: tuple[Kind, ...] = (
         columns=(
             Column("Site", ".spec.site"),
             Column("Fence", ".spec.fence", "integer"),
+            Column("Holder", ".spec.holder", wide=True),
             Column("Sequence", ".spec.sequence", "integer"),
         ),
         selectable=("site",),

@@ -249,6 +249,17 @@ EVENTS_WAITING_MAX: Final = _limit(
 )
 EVENT_GATHER_S: Final = _limit(
     "EVENT_GATHER_S", 10.0, "wire s", "what a rack's devices do within that is one Event"
+LEDGER_LAG_S: Final = _limit(
+    "LEDGER_LAG_S",
+    2.0,
+    "wire s",
+    "what was learned of devices is kept within that; intents are kept before anything is sent",
+)
+LEDGER_WRITES_PER_S: Final = _limit(
+    "LEDGER_WRITES_PER_S",
+    20,
+    "requests per wire s",
+    "as STATUS_WRITES_PER_S; 49 shards, so a site that is all in motion is kept within 3 s",
 )
 YAML_MAX_BYTES: Final = _limit(
     "YAML_MAX_BYTES",

@@ -38,6 +38,8 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     """Its approvals come into force with the revision."""
     by: str
     commit: str | None = None
+    source: str | None = None
+    """Name of the `FleetRevision` that it came in."""
     acknowledged_removals: int | None = None
 
 
@@ -111,6 +113,7 @@ def _record(current: RevisionRecord | None, proposal: Proposal, now_s: float) ->
         accepted_at_s=now_s,
         accepted_by=proposal.by,
         plan_digest=proposal.plan.digest,
+        source=proposal.source,
         approvals=_all_approvals(current if same else None, proposal.plan.approvals),
     )
 

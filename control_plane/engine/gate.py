@@ -7,7 +7,7 @@ before a byte leaves this machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -25,7 +25,7 @@ from control_plane.engine.audit import AuditFile
 from control_plane.engine.journal import Journal
 from control_plane.engine.records import Event
 from control_plane.engine.slots import Slot
-from control_plane.engine.store import Store
+from control_plane.engine.store import Store, operation_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +42,24 @@ class Gate:
     """One per engine process; closed once its fence is lost."""
 
     def __init__(
-        self, *, store: Store, audit: AuditFile | None, epoch: int, journal: Journal
+        self,
+        *,
+        store: Store,
+        audit: AuditFile | None,
+        epoch: int,
+        journal: Journal,
+        is_live: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`is_live` tells at each moment whether the fence is held: a lease runs out by itself."""
         self._store = store
         self._audit = audit
         self._epoch = epoch
         self._journal = journal
+        self._is_live = is_live
         self._pools: Mapping[str, frozenset[tuple[str, str]]] = {}
         self._host_actions: frozenset[Field] = frozenset()
         self._revision: str | None = None
-        self._sequence = 0
+        self._sequence = store.last_sequence(epoch)
         self.is_open = True
         self._busy = ""
         """Why nothing passes for now."""
@@ -89,8 +97,7 @@ class Gate:
             StoreBusy: another process has the Store; nothing passed, and the gate is shut for now.
             StoreError: nothing is durable, so nothing may be sent.
         """
-        if not self.is_open:
-            raise FenceLost("the gate is closed")
+        self._refuse_closed()
         if self._busy:
             raise StoreBusy(self._busy)
         try:
@@ -119,8 +126,10 @@ class Gate:
         Asked right before bytes leave, which may be half a minute after it passed: the fence, holds
         and freezes are read again. Without an answer from the Store nothing leaves.
         """
-        if not self.is_open:
-            return "the gate is closed"
+        try:
+            self._refuse_closed()
+        except FenceLost as error:
+            return str(error)
         if self._busy and not isinstance(intent.step.change, StopMining):
             return self._busy  # What is being written there may be a hold.
         try:
@@ -132,6 +141,12 @@ class Gate:
         except StoreError as error:
             return str(error)
         return _overlay_refusal(intent.step, covering(overlays, intent.slot.nodes), now_s)
+
+    def _refuse_closed(self) -> None:
+        if not self._is_live():
+            self.close()
+        if not self.is_open:
+            raise FenceLost("the gate is closed")
 
     def _outdated(self) -> str | None:
         """Why steps that were decided by another revision than the one in force do not pass."""
@@ -152,7 +167,7 @@ class Gate:
             return "the family cannot do that"
         self._sequence += 1
         return Operation(
-            id=f"{self._epoch:06d}-{self._sequence:09d}",
+            id=operation_id(self._epoch, self._sequence),
             asset=slot.asset,
             change=step.change,
             before=step.before,

@@ -6,7 +6,6 @@ While it is open nothing but lowering is written below its node.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import count
 
 import msgspec
 
@@ -36,8 +35,7 @@ class Incidents:
         self._storm_released = False
         """A person released the storm: it is repaired now, and no new one until it has abated."""
         self.open: dict[str, Incident] = {i.node: i for i in store.incidents()}
-        taken = store.incidents(open_only=False)
-        self._numbers = count(len(taken) + 1)
+        self._taken = {i.id for i in store.incidents(open_only=False)}
 
     def of(self, slot: Slot) -> str | None:
         """The open incident that covers a device, in words."""
@@ -134,7 +132,7 @@ class Incidents:
 
     def _open(self, node: str, cause: str, assets: int, detail: str) -> None:
         incident = Incident(
-            id=f"i{next(self._numbers):04d}",
+            id=self._next_id(),
             node=node,
             cause=cause,
             since_s=self._clock.wall_s(),
@@ -144,6 +142,11 @@ class Incidents:
         self.open[node] = incident
         self._store.put_incident(incident)
         self._journal.page(f"incident {incident.id} on {node}: {detail}", node=node)
+
+    def _next_id(self) -> str:
+        while (number := f"i{self._store.next_number('incident'):04d}") in self._taken:
+            pass  # of a Store that had no series yet
+        return number
 
     def _close(self, incident: Incident, why: str) -> None:
         del self.open[incident.node]

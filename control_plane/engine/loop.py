@@ -30,7 +30,7 @@ from control_plane.engine.locator import Locator
 from control_plane.engine.measures import measures
 from control_plane.engine.poller import Poller
 from control_plane.engine.queue import Priority
-from control_plane.engine.reconciler import Reconciler
+from control_plane.engine.reconciler import Keep, Reconciler
 from control_plane.engine.records import EngineStatus
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.roster import Roster
@@ -83,10 +83,23 @@ class Engine:
         mode: str = "run",
         pace: Pace | None = None,
         acts: bool = True,
+        is_live: Callable[[], bool] = lambda: True,
+        keep: Keep | None = None,
     ) -> None:
         """Take over a site: read what is in force, and what an earlier process left open.
 
-        With `acts` off no write is ever begun: it looks, judges and remembers.
+        Args:
+            site: its id.
+            store: its durable state.
+            audit: file of what was intended and came of it.
+            epoch: the fence that this process holds.
+            edges: the way to the devices.
+            revisions: the accepted ones.
+            mode: for people.
+            pace: how often devices are looked at.
+            acts: without it no write is ever begun: it looks, judges and remembers.
+            is_live: whether the fence is held at this moment; the gate closes for good once it is not.
+            keep: makes durable what has to be before anything is sent, where the Store alone is not.
 
         Raises:
             NothingAccepted: there is nothing to compare devices with.
@@ -104,7 +117,9 @@ class Engine:
         self._started_s = self._clock.wall_s()
         self._stop = asyncio.Event()
         self.journal = Journal(store=store, audit=audit, clock=edges.clock)
-        self._gate = gate = Gate(store=store, audit=audit, epoch=epoch, journal=self.journal)
+        self._gate = gate = Gate(
+            store=store, audit=audit, epoch=epoch, journal=self.journal, is_live=is_live
+        )
         self.incidents = Incidents(site=site, store=store, clock=edges.clock, journal=self.journal)
         declared = revisions.site(record.digest)
         self.reconciler = Reconciler(
@@ -115,6 +130,7 @@ class Engine:
             journal=self.journal,
             loads=Loads(declared),
             incident_of=self.incidents.of,
+            keep=keep,
         )
         if not acts:
             # Twice over: nothing asks to pass the gate, and nothing would pass.
@@ -162,6 +178,7 @@ class Engine:
             reconciler=self.reconciler,
             incidents=self.incidents,
             poller=self._poller,
+            acts=acts,
         )
         self._standing = Standing(
             roster=self._roster,

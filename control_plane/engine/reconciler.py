@@ -7,7 +7,7 @@ a fresh FULL look, passes the gate, is sent at most once and then followed by lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 
@@ -43,7 +43,7 @@ from control_plane.core.observation import (
 from control_plane.core.overlay import Overlay, covering
 from control_plane.core.ports import Clock, Secrets
 from control_plane.core.power import TOLERANCE_W, Loads, admit, counted_w
-from control_plane.core.verify import Operation
+from control_plane.core.verify import Operation, Stage
 from control_plane.core.world import later_raise, raise_wish
 from control_plane.engine.bugs import in_words
 from control_plane.engine.gate import Gate, Intent, WritePermit
@@ -55,6 +55,9 @@ from control_plane.engine.rollouts import waits
 from control_plane.engine.secrets import missing_secret
 from control_plane.engine.sights import Sights
 from control_plane.engine.slots import Slot
+
+Keep = Callable[[], Awaitable[None]]
+"""Makes all that the Store has committed durable beyond this process; raises what a Store would."""
 
 
 class Reconciler:
@@ -70,6 +73,7 @@ class Reconciler:
         journal: Journal,
         loads: Loads,
         incident_of: Callable[[Slot], str | None],
+        keep: Keep | None = None,
     ) -> None:
         self.site = site
         self._clock = clock
@@ -81,6 +85,7 @@ class Reconciler:
         self.overlays: tuple[Overlay, ...] = ()
         self.approved: frozenset[tuple[str, Field]] = frozenset()
         self._incident_of = incident_of
+        self._keep = keep
         self.wishes: dict[str, Slot] = {}
         self.retrying: dict[str, Slot] = {}
         """Devices whose next write waits for its back-off."""
@@ -92,7 +97,7 @@ class Reconciler:
         """Why it drains, if not by a person's wish."""
         self.acts: asyncio.TaskGroup | None = None
         """Where writes run; set before the first judgement."""
-        self._pending: list[tuple[Intent, asyncio.Future[Operation | str]]] = []
+        self._pending: list[_Pending] = []
 
     # --- what is to be done --------------------------------------------------------------------------
 
@@ -335,13 +340,30 @@ class Reconciler:
         try:
             answers = self._gate.intend([intent for intent, _ in pending], self._clock.wall_s())
         except Exception as error:  # noqa: BLE001 - each waiting write has to learn of it
-            for _, future in pending:
-                if not future.done():
-                    future.set_exception(error)
+            _tell([future for _, future in pending], error)
             return
-        for (_, future), answer in zip(pending, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
+        if self._keep is None:
+            _answer(pending, answers)
+        else:
+            assert self.acts is not None  # noqa: S101 - set before the first judgement
+            self.acts.create_task(self._keep_pending(pending, answers, self._keep))
+
+    async def _keep_pending(
+        self, pending: Sequence[_Pending], answers: Sequence[Operation | str], keep: Keep
+    ) -> None:
+        """Have the intents in the second place too before any of them is sent."""
+        try:
+            await keep()
+        except Exception as error:  # noqa: BLE001 - each waiting write has to learn of it
+            for answer in answers:
+                if isinstance(answer, Operation):
+                    never = "its intent could not be kept: it was never sent"
+                    self._journal.operation(
+                        msgspec.structs.replace(answer, stage=Stage.NOT_APPLIED, detail=never)
+                    )
+            _tell([future for _, future in pending], error)
+            return
+        _answer(pending, answers)
 
     def let_go(self, slot: Slot) -> None:
         """Stop managing a device: it is counted as released from now on."""
@@ -362,6 +384,21 @@ class Reconciler:
         self.sights.queue.unpark(
             2 * max(0, self.site.budgets.in_flight_per_site - self.operations.budgets.total)
         )
+
+
+_Pending = tuple[Intent, asyncio.Future[Operation | str]]
+
+
+def _answer(pending: Sequence[_Pending], answers: Sequence[Operation | str]) -> None:
+    for (_, future), answer in zip(pending, answers, strict=True):
+        if not future.done():
+            future.set_result(answer)
+
+
+def _tell(futures: Iterable[asyncio.Future[Operation | str]], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)
 
 
 _DOUBTS = frozenset({Reason.UNTRUSTED, Reason.WRONG_IDENTITY, Reason.WRONG_MODEL})

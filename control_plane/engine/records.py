@@ -29,6 +29,8 @@ class RevisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     accepted_by: str
     plan_digest: str
     approvals: tuple[Approval, ...] = ()
+    source: str | None = None
+    """Name of the `FleetRevision` that it came in; none of the command line."""
 
 
 class ShownPlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,6 +43,11 @@ _SIGHTING: Any = Observation | Unseen
 _encode = msgspec.json.Encoder().encode
 
 
+def operation_id(epoch: int, sequence: int) -> str:
+    """In the order of intents, also as text."""
+    return f"{epoch:06d}-{sequence:09d}"
+
+
 class Store(Database):
     """The state of one site. Not for use from several threads."""
 
@@ -59,10 +64,14 @@ class Store(Database):
         """The epoch of the last take-over; 0 before the first."""
         return self._number("epoch")
 
-    def take_over(self) -> int:
-        """Begin a new epoch and return it; every older holder is fenced off from now on."""
+    def take_over(self, epoch: int | None = None) -> int:
+        """Begin a new epoch and return it; every older holder is fenced off from now on.
+
+        Args:
+            epoch: given by an election that reaches further than this Store; else the next one.
+        """
         with self.transaction() as db:
-            epoch = self.epoch() + 1
+            epoch = epoch or self.epoch() + 1
             db.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', ?)", (epoch,))
         return epoch
 
@@ -249,6 +258,13 @@ class Store(Database):
     def open_operations(self) -> list[Operation]:
         """Operations whose end is not known, in the order of their ids."""
         return self._docs(Operation, "operation", "WHERE open = 1 ORDER BY id")
+
+    def last_sequence(self, epoch: int) -> int:
+        """The number of the last operation under an epoch; 0 before the first."""
+        between = (operation_id(epoch, 0), operation_id(epoch + 1, 0))
+        rows = self._rows("SELECT MAX(id) FROM operation WHERE id > ? AND id < ?", between)
+        last = rows[0][0]
+        return int(str(last).rpartition("-")[2]) if last else 0
 
     def operations(self, asset: str | None = None, limit: int = 50) -> list[Operation]:
         """The last operations, newest first."""

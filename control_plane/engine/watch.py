@@ -24,10 +24,13 @@ class Watch:
         reconciler: Reconciler,
         incidents: Incidents,
         poller: Poller,
+        acts: bool,
     ) -> None:
+        """Without `acts` no wave moves: one that passes because nobody writes says nothing."""
         self._clock, self._journal = clock, journal
         self._roster, self._reconciler = roster, reconciler
         self._incidents, self._poller = incidents, poller
+        self._acts = acts
         self._paged_holds: set[str] = set()
 
     def look(self) -> None:
@@ -38,7 +41,7 @@ class Watch:
         runner = self._roster.rollout
         interrupted = runner is not None and self.is_interrupted(runner)
         self._roster.push_below(self._incidents.watch(slots))
-        if runner is not None and self._reconciler.admits:
+        if runner is not None and self._reconciler.admits and self._acts:
             if interrupted or self.is_interrupted(runner):
                 changed = runner.interrupt()
             else:

@@ -50,7 +50,9 @@ GOOD: Mapping[str, dict[str, Any]] = {
         "site": "t", "kind": "trust", "target": "m1", "by": "ann", "at": TIME,
         "pin": {"serial": "SN1", "source": "ann"},
     },
-    "StateShard": {"site": "t", "fence": 3, "sequence": 7, "version": 1, "data": "eNo="},
+    "StateShard": {
+        "site": "t", "fence": 3, "holder": "a-1", "sequence": 7, "version": 1, "data": "eNo=",
+    },
     "PowerEvent": {
         "site": "t", "node": "grid", "kind": "curtailment", "start": TIME,
         "end": "2026-11-01T12:00:00Z", "targetW": 10_000_000, "reason": "4CP",

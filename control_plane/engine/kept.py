@@ -1,0 +1,134 @@
+"""A Store whose rows are kept in a second place as well, by whoever takes what has changed.
+
+In a cluster the SQLite file is gone with the pod. What must outlive it is named here, row by row; triggers
+of the database note each change inside the transaction that makes it, so nothing can be forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from control_plane.core.correlate import Incident
+from control_plane.core.errors import StoreError
+from control_plane.core.memory import Memory
+from control_plane.core.overlay import Overlay
+from control_plane.core.rollout import Rollout
+from control_plane.core.verify import Operation
+from control_plane.engine.records import Released, RevisionRecord
+from control_plane.engine.store import Store
+
+_KEYS: Mapping[str, str] = {
+    "revision": "digest",
+    "memory": "asset",
+    "overlay": "id",
+    "operation": "id",
+    "rollout": "id",
+    "incident": "id",
+    "released": "asset",
+    "meta": "key",
+}
+TABLES = frozenset(_KEYS)
+NUMBER = "number."
+"""Of `meta` only the series are kept: epoch, audit mark and heartbeat are this process's own."""
+Rows = Mapping[str, Mapping[str, bytes]]
+"""Table → key → record, as JSON."""
+
+T = TypeVar("T")
+
+
+class Row(NamedTuple):
+    """Names one row."""
+
+    table: str
+    key: str
+
+
+class KeptStore(Store):
+    """A Store that knows which of its rows have changed since somebody last asked."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Open or create.
+
+        Raises:
+            StoreError: as `Store`.
+        """
+        super().__init__(path)
+        with self.transaction() as db:
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS changed (tbl TEXT, id TEXT, PRIMARY KEY (tbl, id))"
+            )
+            for table, key in _KEYS.items():
+                for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
+                    note = f"INSERT OR IGNORE INTO changed VALUES ('{table}', {row}.{key})"  # noqa: S608 - names are ours
+                    db.execute(
+                        f"CREATE TRIGGER IF NOT EXISTS kept_{table}_{event} "
+                        f"AFTER {event} ON {table} BEGIN {note}; END"
+                    )
+
+    def take_changed(self) -> dict[Row, bytes | None]:
+        """The rows that changed since the last call, with their records; `None` where one is gone."""
+        with self.transaction() as db:
+            rows = [Row(*found) for found in db.execute("SELECT tbl, id FROM changed")]
+            if rows:
+                db.execute("DELETE FROM changed")
+            return {row: self._record(row) for row in rows if _is_kept(row)}
+
+    def _record(self, row: Row) -> bytes | None:
+        column = "value" if row.table == "meta" else "doc"
+        found: list[tuple[object, ...]] = self._rows(  # type: ignore[assignment]
+            f"SELECT {column} FROM {row.table} WHERE {_KEYS[row.table]} = ?",  # noqa: S608 - names are ours
+            (row.key,),
+        )
+        if not found:
+            return None
+        value = found[0][0]
+        return value if isinstance(value, bytes) else str(value).encode()
+
+    def restore(self, rows: Rows, files: Mapping[str, Mapping[str, bytes]]) -> None:
+        """Fill an empty Store with what was kept.
+
+        Args:
+            rows: all that was kept.
+            files: of the revisions, by digest; a revision without them is left out.
+
+        Raises:
+            StoreError: a record is damaged, or of a release that this one does not understand.
+        """
+        try:
+            with self.transaction() as db:
+                self._restore(rows, files)
+                # It stands in both places now.
+                db.execute("DELETE FROM changed")
+        except msgspec.DecodeError as error:
+            raise StoreError(f"what was kept of the site's state is damaged: {error}") from error
+
+    def _restore(self, rows: Rows, files: Mapping[str, Mapping[str, bytes]]) -> None:
+        def all_of(table: str, kind: type[T]) -> list[T]:
+            decoder = msgspec.json.Decoder(kind)
+            found = rows.get(table, {})
+            return [decoder.decode(found[key]) for key in sorted(found)]
+
+        for record in sorted(all_of("revision", RevisionRecord), key=lambda r: r.seq):
+            if record.digest in files:
+                self.put_revision(record, files[record.digest])
+        for rollout in all_of("rollout", Rollout):
+            self.put_rollout(rollout)
+        for incident in all_of("incident", Incident):
+            self.put_incident(incident)
+        for overlay in all_of("overlay", Overlay):
+            self.put_overlay(overlay)
+        self.put_released(all_of("released", Released))
+        self.put_operations(all_of("operation", Operation))
+        self.put_memories(all_of("memory", Memory))
+        with self.transaction() as db:
+            for key, value in rows.get("meta", {}).items():
+                number = msgspec.json.decode(value, type=int)
+                db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, number))
+
+
+def _is_kept(row: Row) -> bool:
+    return row.table != "meta" or row.key.startswith(NUMBER)
