@@ -249,6 +249,7 @@ EVENTS_WAITING_MAX: Final = _limit(
 )
 EVENT_GATHER_S: Final = _limit(
     "EVENT_GATHER_S", 10.0, "wire s", "what a rack's devices do within that is one Event"
+)
 LEDGER_LAG_S: Final = _limit(
     "LEDGER_LAG_S",
     2.0,

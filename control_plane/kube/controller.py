@@ -1,49 +1,48 @@
 """The controller of one site: declaration from the API server, engine, projections back into it.
 
-This release observes only. It accepts revisions, looks at devices and shows what enforcing would change; no
-write leaves for a device, because what must survive a failover (holds, what an open wave has written) is
-not kept in the cluster yet. `gridplane run` enforces.
+Any number of processes may run; one leads, by a Lease. What must outlive it stands in the cluster, where the
+API server itself refuses a former leader. While nobody can lead, because the API server is away, the last
+leader looks on and writes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from control_plane.api.objects import FleetRevisionSpec, FleetRevisionStatus, SiteSpec, SiteStatus
-from control_plane.core.cluster import Cluster, Object
-from control_plane.core.plan import make_plan
-from control_plane.drivers.registry import all_capabilities
-from control_plane.engine.accept import NotAccepted, Proposal, accept
-from control_plane.engine.audit import AuditFile
+from control_plane.api.objects import FleetRevisionStatus, SiteStatus
+from control_plane.core.cluster import Cluster, ClusterError, Object
+from control_plane.core.errors import FenceLost, StoreError
 from control_plane.engine.edges import Edges
 from control_plane.engine.log import Say, silent
-from control_plane.engine.loop import Engine, Pace
+from control_plane.engine.loop import Pace
 from control_plane.engine.queue import Priority
-from control_plane.engine.records import RevisionRecord, ShownPlan
-from control_plane.engine.revisions import Revisions
-from control_plane.engine.store import Store
-from control_plane.engine.world import read_world
 from control_plane.kube.cache import Cache
 from control_plane.kube.conditions import Told, ready, reconciling, stalled
 from control_plane.kube.counting import Counted
-from control_plane.kube.declaration import Declared, approvals_in, read_revision, revision_status
+from control_plane.kube.declaration import revision_status
 from control_plane.kube.elector import Elector
 from control_plane.kube.events import EventWriter
 from control_plane.kube.facts import Facts
 from control_plane.kube.herald import Herald
 from control_plane.kube.kinds import FLEET_REVISION, MINER, RACK, SITE
 from control_plane.kube.lease import lease_name
+from control_plane.kube.ledger import FenceTooLow
+from control_plane.kube.library import Library, Read, in_a_thread
 from control_plane.kube.projector import MANAGER, Projector
 from control_plane.kube.reflector import Reflector
-from control_plane.kube.snapshot import Snapshot
+from control_plane.kube.takeover import STORE, Whereabouts, take_over
+from control_plane.kube.tenure import READING, Surroundings, Tenure, first_of
+from control_plane.kube.waiting import api_backoff
 from control_plane.kube.writer import StatusWriter
 
 _LOOK_S = 1.0
-"""Who leads, and whether the declaration moved, is looked at that often."""
+"""Whether there are new revisions, and something to show, is looked at that often."""
+_WON_S = 0.2
+"""Whether the election is won is looked at that often: a site waits."""
 _PROJECT_S = 5.0
 """Between two passes over all objects, where the last one changed nothing."""
 _SHOWN = (RACK, MINER)
@@ -51,16 +50,9 @@ OBSERVES = Told(
     type="Enforcing",
     status="False",
     reason="ObserveOnly",
-    message="this release observes and plans; no write leaves for a device",
+    message="spec.mode is observe: no write leaves for a device",
 )
-
-
-Read = Callable[[str, FleetRevisionSpec], Awaitable[Declared]]
-
-
-async def in_a_thread(name: str, spec: FleetRevisionSpec) -> Declared:
-    """Understand a revision beside the loop: a large site takes a second."""
-    return await asyncio.to_thread(read_revision, name, spec)
+ENFORCES = Told(type="Enforcing", status="True", reason="Enforcing")
 
 
 class Controller:
@@ -94,10 +86,7 @@ class Controller:
         """
         self._cluster = counted = Counted(cluster)
         self._site, self._namespace, self._identity = site, namespace, identity
-        self._edges, self._pace, self._say, self._reads = edges, pace, say, read
-        self._store = Store(folder / "state.sqlite")
-        self._audit = AuditFile(folder / "audit.jsonl", self._store)
-        self._revisions = Revisions(self._store, site)
+        self._edges, self._say, self._folder = edges, say, folder
         clock, rng = edges.clock, edges.rng
         self._caches = {
             kind.plural: Cache(kind, bug=self._bug) for kind in (FLEET_REVISION, SITE, *_SHOWN)
@@ -116,6 +105,21 @@ class Controller:
             bug=self._bug,
             gained=self._leads,
             lost=lambda why: say(f"leads {site} no more: {why}", kind="leader", level="warning"),
+            floor=lambda: self._floor,
+        )
+        self._floor = 0
+        """The greatest fence that the state of the site was ever written under."""
+        self._library = Library(self._caches[FLEET_REVISION.plural], read=read, clock=clock)
+        self._around = Surroundings(
+            cluster=counted,
+            at=Whereabouts(site, namespace, identity),
+            folder=folder,
+            edges=edges,
+            pace=pace,
+            library=self._library,
+            about=self._about,
+            is_live=self.elector.is_live,
+            say=say,
         )
         self._writer = StatusWriter(
             counted,
@@ -135,7 +139,7 @@ class Controller:
             events,
             clock=clock,
             say=say,
-            store=lambda: self._store,
+            store=lambda: self.tenure.store if self.tenure else None,
         )
         self.facts = Facts(
             site=site,
@@ -144,8 +148,8 @@ class Controller:
             elector=self.elector,
             writer=self._writer,
             events=events,
-            engine=lambda: self._engine,
-            store=lambda: folder / "state.sqlite" if self._store.accepted() else None,
+            engine=lambda: self.tenure.engine if self.tenure else None,
+            store=lambda: folder / STORE if self.tenure and self.tenure.store.accepted() else None,
         )
         self._projector = Projector(
             counted,
@@ -156,13 +160,13 @@ class Controller:
             may_write=self.elector.is_live,
             saw=self._herald.saw,
         )
-        self._read: dict[str, Declared] = {}
-        self._in_force = ""
-        """Name of the `FleetRevision` that was accepted last."""
-        self._refusal: str | None = None
-        """Why it is not the one that the `Site` names."""
+        self._sequences: Mapping[str, int] = {}
+        """How often each part of the site's state had been written when this process last knew."""
+        self._state_trouble = ""
+        """Why the state of the site cannot be taken over."""
         self._trouble = ""
-        self._engine: Engine | None = None
+        self.tenure: Tenure | None = None
+        """The state of the site, from its take-over until another process leads."""
 
     @property
     def is_fresh(self) -> bool:
@@ -178,158 +182,141 @@ class Controller:
             group.create_task(self._writer.run())
             group.create_task(self._herald.run())
             await asyncio.gather(*(reflector.synced.wait() for reflector in self._reflectors))
-            group.create_task(self._declare())
-            group.create_task(self._observe())
+            group.create_task(self._library.run())
+            group.create_task(self._judge_revisions())
+            group.create_task(self._lead())
             group.create_task(self._project())
 
-    # --- declaration ---------------------------------------------------------------------------------
+    # --- leading -------------------------------------------------------------------------------------
 
-    async def _declare(self) -> None:
+    async def _lead(self) -> None:
+        """Take over whenever the election is won; look on while nobody leads."""
+        backoff = api_backoff(self._edges.rng)
         while True:
-            if self.elector.is_live():
-                await self._judge_revisions()
-                await self._follow_pointer()
-            await self._edges.clock.wire_sleep(_LOOK_S)
+            fence = self.elector.fence
+            if fence is None:
+                await self._edges.clock.wire_sleep(_WON_S)
+                continue
+            try:
+                tenure = await self._begin(fence)
+            except (ClusterError, StoreError, FenceLost) as error:
+                await self._not_begun(error, backoff.next_s(error))
+                continue
+            backoff.reset()
+            self._state_trouble, self.tenure = "", tenure
+            try:
+                await self._serve(tenure)
+                await self._look_on(tenure)
+            finally:
+                self._sequences = {**self._sequences, **tenure.ledger.sequences}
+                self.tenure = None
+                tenure.close()
 
-    async def _judge_revisions(self) -> None:
-        """Say of every revision of the site whether it is understood."""
-        cache = self._caches[FLEET_REVISION.plural]
-        for each in list(cache):
-            declared = await self._declared(each)
-            before = msgspec.json.decode(each.status, type=FleetRevisionStatus | None)
-            status = revision_status(
-                declared,
-                before.conditions if before else (),
-                generation=each.metadata.generation,
-                now_s=self._edges.clock.wall_s(),
-            )
-            if not cache.is_behind(each.key):
-                self._writer.want(cache, each, msgspec.to_builtins(status), Priority.CHANGE)
-
-    async def _declared(self, revision: Object) -> Declared:
-        """What a revision says; immutable, so it is read once."""
-        name = revision.metadata.name
-        if name not in self._read:
-            spec = msgspec.json.decode(revision.spec, type=FleetRevisionSpec)
-            self._read[name] = await self._reads(name, spec)
-        return self._read[name]
-
-    async def _follow_pointer(self) -> None:
-        """Accept what the `Site` names, or know why not; the last accepted revision stays in force."""
+    async def _begin(self, fence: int) -> Tenure:
         about = self._about()
-        if about is None:
-            self._refuse(f"there is no Site {self._site} in {self._namespace}")
-            return
-        spec = msgspec.json.decode(about.spec, type=SiteSpec)
-        if not self._in_force:
-            # What another process accepted is in force still, whatever is pointed to by now.
-            last = _accepted(about)
-            if last is not None and last != spec.revision:
-                await self._try(last, spec)
-        self._refuse(await self._try(spec.revision, spec))
+        taken = await take_over(
+            self._cluster,
+            self._around.at,
+            fence=fence,
+            folder=self._folder,
+            library=self._library,
+            clock=self._edges.clock,
+            was_served=about is not None and _accepted(about) is not None,
+            known=self._sequences,
+        )
+        if taken.lost:
+            self._say(f"the whole site is held: {taken.lost}", kind="state", level="error")
+        record = taken.store.accepted()
+        if record is not None:
+            self._say(
+                f"goes on with revision {record.digest[:12]}, number {record.seq}; "
+                f"{len(taken.store.open_operations()):,} writes are open",
+                kind="state",
+            )
+        return Tenure(self._around, taken, fence)
 
-    async def _try(self, name: str, spec: SiteSpec) -> str | None:
-        """Put a revision in force; why that cannot be."""
-        named = self._caches[FLEET_REVISION.plural].get(f"{self._namespace}/{name}")
-        if named is None:
-            return f"there is no FleetRevision {name[:12]}"
-        declared = await self._declared(named)
-        if declared.site is None:
-            return f"revision {name[:12]}: {declared.errors[0].headline()}"
-        if declared.site.id != self._site:
-            return f"revision {name[:12]} is of site {declared.site.id}"
+    async def _not_begun(self, error: Exception, wait_s: float) -> None:
+        if isinstance(error, FenceTooLow):
+            self._floor = max(self._floor, error.highest)
+            await self.elector.release()
+        if self._state_trouble != str(error):
+            self._say(f"cannot take over: {error}", kind="state", level="error")
+        self._state_trouble = str(error)
+        await self._edges.clock.wire_sleep(wait_s)
+
+    async def _serve(self, tenure: Tenure) -> None:
         try:
-            self._accept(declared, spec)
-        except NotAccepted as error:
-            return str(error)
-        self._in_force = name
-        return None
+            await first_of(
+                asyncio.ensure_future(tenure.serve()),
+                asyncio.ensure_future(tenure.follow()),
+                asyncio.ensure_future(tenure.ledger.run()),
+            )
+        except FenceLost as error:
+            self._say(f"writes no more: {error}", kind="leader", level="warning")
 
-    def _accept(self, declared: Declared, spec: SiteSpec) -> None:
-        assert declared.site is not None  # noqa: S101 - the caller looked
-        approvals = approvals_in(spec)
-        current = self._store.accepted()
-        if (
-            current is not None
-            and current.digest == declared.digest
-            and set(approvals) <= set(current.approvals)
-        ):
+    async def _look_on(self, tenure: Tenure) -> None:
+        """Read on what is in force, until somebody leads again; perhaps this very process, anew."""
+        if self._is_led():
             return
-        now_s = self._edges.clock.wall_s()
-        self._revisions.learn(declared.digest, declared.site)
-        removals = spec.acknowledgements.removals if spec.acknowledgements else None
-        proposal = Proposal(
-            site=declared.site,
-            digest=declared.digest,
-            files=declared.files,
-            # Nobody was shown anything: no device is expected to stand as it stood then.
-            plan=ShownPlan(
-                digest=declared.digest,
-                revision=declared.digest,
-                at_s=now_s,
-                expected={},
-                approvals=approvals,
-            ),
-            by=f"Site {self._namespace}/{self._site}",
-            commit=spec.commit,
-            acknowledged_removals=removals,
-        )
-        record = accept(self._store, self._audit, self._revisions, proposal, now_s)
-        self._say(
-            f"accepted revision {record.digest[:12]} as number {record.seq}",
-            kind="revision",
-            revision=record.digest,
-        )
+        looking = asyncio.ensure_future(tenure.read_on(self._is_led))
+        await first_of(looking, asyncio.ensure_future(self._led()))
 
-    def _refuse(self, why: str | None) -> None:
-        if why is not None and self._refusal != why:
-            self._say(f"not accepted: {why}", kind="revision", level="warning")
-        self._refusal = why
+    async def _led(self) -> None:
+        while not self._is_led():
+            await self._edges.clock.wire_sleep(_WON_S)
+
+    def _is_led(self) -> bool:
+        own = self._around.at.holder
+        return self.elector.is_live() or self.elector.holder not in {"", own}
 
     def _about(self) -> Object | None:
         return self._caches[SITE.plural].get(f"{self._namespace}/{self._site}")
 
-    # --- engine -------------------------------------------------------------------------------------
+    # --- revisions -----------------------------------------------------------------------------------
 
-    async def _observe(self) -> None:
-        """Look at devices while this process leads and something is in force."""
+    async def _judge_revisions(self) -> None:
+        """Say of every revision of the site whether it is understood."""
+        cache = self._caches[FLEET_REVISION.plural]
         while True:
-            if self.elector.is_live() and self._store.accepted() is not None:
-                self._engine = Engine(
-                    site=self._site,
-                    store=self._store,
-                    audit=self._audit,
-                    epoch=self._store.take_over(),
-                    edges=self._edges,
-                    revisions=self._revisions,
-                    mode="observe",
-                    pace=self._pace,
-                    acts=False,
+            for each in list(cache) if self.elector.is_live() else ():
+                declared = await self._library.declared(each)
+                before = msgspec.json.decode(each.status, type=FleetRevisionStatus | None)
+                status = revision_status(
+                    declared,
+                    before.conditions if before else (),
+                    generation=each.metadata.generation,
+                    now_s=self._edges.clock.wall_s(),
                 )
-                await self._engine.run(until=lambda _engine: not self.elector.is_live())
-                self._engine = None
+                if not cache.is_behind(each.key):
+                    self._writer.want(cache, each, msgspec.to_builtins(status), Priority.CHANGE)
             await self._edges.clock.wire_sleep(_LOOK_S)
 
     # --- projections --------------------------------------------------------------------------------
 
     async def _project(self) -> None:
         while True:
-            about = self._about()
-            record = self._store.accepted()
+            about, tenure = self._about(), self.tenure
             is_settled = False
             if self.elector.is_live() and about is not None:
-                if record is None:
-                    self._tell_refused(about)
-                elif self._engine is not None:
-                    is_settled = await self._projector.project(
-                        self._snapshot(record),
-                        about,
-                        self._in_force,
-                        self._refusal,
-                        also=(OBSERVES,),
-                    )
-                    self._tell_trouble()
+                if tenure is None or not tenure.in_force:
+                    self._tell_refused(about, tenure)
+                elif tenure.engine is not None:
+                    is_settled = await self._tell_site(about, tenure)
             await self._edges.clock.wire_sleep(_PROJECT_S if is_settled else _LOOK_S)
+
+    async def _tell_site(self, about: Object, tenure: Tenure) -> bool:
+        record = tenure.store.accepted()
+        if record is None:
+            return False
+        is_settled = await self._projector.project(
+            tenure.snapshot(record),
+            about,
+            tenure.in_force,
+            tenure.refusal,
+            also=(ENFORCES if tenure.mode() == "enforce" else OBSERVES,),
+        )
+        self._tell_trouble()
+        return is_settled
 
     def _tell_trouble(self) -> None:
         """What the API server has against our objects, once each."""
@@ -338,37 +325,20 @@ class Controller:
             self._say(f"cannot show the site: {trouble}", kind="projection", level="warning")
         self._trouble = trouble
 
-    def _tell_refused(self, about: Object) -> None:
-        """Nothing was ever accepted: there is nothing to show but why."""
-        why = self._refusal
-        if why is None:
+    def _tell_refused(self, about: Object, tenure: Tenure | None) -> None:
+        """Nothing is in force: there is nothing to show but why."""
+        why = self._state_trouble if tenure is None else tenure.refusal
+        reason = "StateNotTaken" if tenure is None else "NotAccepted"
+        if not why or why == READING:
             told = [
                 reconciling("Reading", "the revision is being read"),
                 ready("Unknown", "Reading"),
             ]
         else:
-            told = [stalled("NotAccepted", why), ready("Unknown", "NotAccepted", why)]
+            told = [stalled(reason, why), ready("Unknown", reason, why)]
         # What another process had accepted stays named until it is read, or cannot be.
         kept = SiteStatus(accepted_revision=_accepted(about))
         self._projector.tell_site(about, kept, [OBSERVES, *told])
-
-    def _snapshot(self, record: RevisionRecord) -> Snapshot:
-        site = self._revisions.site(record.digest)
-        world = read_world(
-            self._store,
-            site,
-            record.digest,
-            site_of=self._revisions.site,
-            capabilities=all_capabilities(),
-            now_s=self._edges.clock.wall_s(),
-        )
-        return Snapshot(
-            site=site,
-            plan=make_plan(site, record.digest, world),
-            world=world,
-            # Waves that pass because nobody writes say nothing; an object of them would be believed later.
-            rollout=None,
-        )
 
     def _bug(self, who: str, what: str) -> None:
         self._say(f"a bug of ours, at {who}: {what}", kind="bug", level="error", at=who)

@@ -61,7 +61,7 @@ class Herald:
         *,
         clock: Clock,
         say: Say,
-        store: Callable[[], Store],
+        store: Callable[[], Store | None],
     ) -> None:
         self._racks, self._sites, self._writer = racks, sites, writer
         self._clock, self._say, self._store = clock, say, store
@@ -180,6 +180,8 @@ class Herald:
     def follow(self) -> None:
         """Write to the log what the engine noted since the last time."""
         store = self._store()
+        if store is None:
+            return
         if store is not self._followed:
             self._followed, self._last = store, 0
         for number, event in reversed(store.events(limit=_LINES, after=self._last)):

@@ -113,11 +113,11 @@ class Playing:
             await asyncio.sleep(0.5)
 
 
-def play(tmp_path: Path, act: Callable[[Playing], Awaitable[None]]) -> None:
+def play(tmp_path: Path, act: Callable[[Playing], Awaitable[None]], *, scale: float = 1.0) -> None:
     async def main(loop: VirtualLoop) -> None:
         found = load_files(FILES, sites={"lab"}).fleet
         assert found is not None
-        stage = set_stage(found.sites["lab"], loop, seed=5, passwords=PASSWORDS)
+        stage = set_stage(found.sites["lab"], loop, seed=5, scale=scale, passwords=PASSWORDS)
         await act(Playing(loop, stage, ApiServer(stage.clock), tmp_path))
 
     run_virtual(main, horizon_s=20_000.0)
@@ -282,7 +282,7 @@ def test_another_process_takes_over_when_the_leader_is_cut_off(tmp_path: Path) -
         await playing.until(two_leads, within_s=30.0)
 
         async def two_serves() -> bool:
-            return any(text.startswith("two: accepted revision") for text in playing.said)
+            return any(text.startswith("two: goes on with revision") for text in playing.said)
 
         await playing.until(two_serves)
         await asyncio.sleep(150)
@@ -313,7 +313,7 @@ def test_a_new_leader_keeps_what_was_accepted_whatever_is_pointed_to(tmp_path: P
         serving = asyncio.ensure_future(two.run())
 
         async def two_has_it() -> bool:
-            return any(text.startswith("two: accepted revision") for text in playing.said)
+            return any(text.startswith("two: goes on with revision") for text in playing.said)
 
         await playing.until(two_has_it)
         await asyncio.sleep(60)
