@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
+from control_plane.core import limits
 from control_plane.core.cluster import Cluster, ClusterError, Object
 from control_plane.engine.queue import Priority
 from control_plane.kube.cache import Cache
@@ -83,7 +84,7 @@ async def test_a_lease_goes_from_hand_to_hand(cluster: Cluster, namespace: str) 
             await asyncio.sleep(3)
             spec = await stands()
             assert (spec.holder_identity, spec.lease_transitions) == (holder.holder, 7)
-            assert spec.lease_duration_seconds == 15
+            assert spec.lease_duration_seconds == limits.LEASE_DURATION_S
             assert (spec.renew_time or "") > (spec.acquire_time or "") > ""
             assert (holder.errors, other.errors) == (0, 0)
         if holder is second:
