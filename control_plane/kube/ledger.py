@@ -317,11 +317,11 @@ class Ledger:
         self._forget()
 
     async def _put_all(self, shards: Iterable[Shard]) -> None:
-        tasks = [asyncio.ensure_future(self._put(shard)) for shard in shards]
-        if tasks:
-            await asyncio.wait(tasks)
-        for task in tasks:
-            task.result()
+        ends = await asyncio.gather(*map(self._put, shards), return_exceptions=True)
+        troubles = [end for end in ends if end is not None]
+        # That another leader is there is the one thing that must not be missed.
+        for trouble in sorted(troubles, key=lambda t: not isinstance(t, FenceLost)):
+            raise trouble
 
     # --- rows ----------------------------------------------------------------------------------------
 
