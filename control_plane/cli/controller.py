@@ -83,8 +83,9 @@ def command(
 ) -> int:
     """Serve a site from its cluster: the revision that `Site` names, shown in its objects.
 
-    This release observes only: it accepts revisions, looks at devices, and shows in `Site`, `Rack` and
-    `Miner` what enforcing would change. Any number of processes may run; one leads, by a Lease.
+    It accepts revisions, looks at devices, and shows in `Site`, `Rack` and `Miner` where they stand. With
+    `Site.spec.mode: enforce` it brings them to their declaration, wave by wave; with `observe`, the
+    default, it shows what enforcing would change. Any number of processes may run; one leads, by a Lease.
 
     \b
     gridplane controller --site ga-macon

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 import yaml
@@ -20,7 +21,18 @@ from control_plane.inventory.git import commit_of
 @click.option(
     "--namespace", default="gridplane", show_default=True, help="Namespace of the two objects."
 )
-def command(*, site: str | None, inventory: Path, namespace: str) -> int:
+@click.option(
+    "--mode",
+    type=click.Choice(["observe", "enforce"]),
+    help="Whether devices are written to.  [default: not said, what stands in the Site stays]",
+)
+def command(
+    *,
+    site: str | None,
+    inventory: Path,
+    namespace: str,
+    mode: Literal["observe", "enforce"] | None,
+) -> int:
     """Print a site's FleetRevision and Site as YAML, for `kubectl apply --server-side` or a GitOps tool.
 
     The FleetRevision holds the site's files as written and is named by the SHA-256 of its bytes; it
@@ -28,11 +40,13 @@ def command(*, site: str | None, inventory: Path, namespace: str) -> int:
 
     \b
     gridplane render ga-macon | kubectl apply --server-side -f -
-    gridplane render lab > deploy/lab.yaml
+    gridplane render lab --mode enforce > deploy/lab.yaml
     """
     name = pick_site(inventory, site)
     declared = load_declared(inventory, name)
-    objects = render(name, declared.files, namespace=namespace, commit=commit_of(inventory))
+    objects = render(
+        name, declared.files, namespace=namespace, commit=commit_of(inventory), mode=mode
+    )
     click.echo(
         yaml.dump_all(
             objects, Dumper=yaml.CSafeDumper, sort_keys=False, explicit_start=True, width=4096

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -52,11 +52,22 @@ def unpack(data: bytes) -> dict[str, bytes]:
 
 
 def render(
-    site: str, files: Mapping[str, bytes], *, namespace: str, commit: str | None
+    site: str,
+    files: Mapping[str, bytes],
+    *,
+    namespace: str,
+    commit: str | None,
+    mode: Literal["observe", "enforce"] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The site's `FleetRevision` and the `Site` that points to it, as plain values."""
+    """The site's `FleetRevision` and the `Site` that points to it, as plain values.
+
+    Without `mode` nothing is said of it: what stands in the `Site` stays.
+    """
     data = pack(files)
     name = hashlib.sha256(data).hexdigest()
+    about = _object("Site", site, namespace, SiteSpec(revision=name, commit=commit))
+    if mode is not None:
+        about["spec"]["mode"] = mode
     return (
         _object(
             "FleetRevision",
@@ -64,7 +75,7 @@ def render(
             namespace,
             FleetRevisionSpec(site=site, format="msgpack+zlib", data=data),
         ),
-        _object("Site", site, namespace, SiteSpec(revision=name, commit=commit)),
+        about,
     )
 
 
