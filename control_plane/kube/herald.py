@@ -86,8 +86,10 @@ class Herald:
         if kind not in (SITE, MINER, ROLLOUT):
             return
         key = f"{kind.plural}/{about.key}"
-        new = _state(about, status, told, kind)
         old = self._known.get(key) or _stood(about, kind)
+        new = _state(about, status, told, kind)
+        if kind is SITE:
+            new = _unless_unknown(new, old)
         self._known[key] = new
         if new == old:
             return
@@ -218,6 +220,16 @@ def _stood(about: Object, kind: Kind) -> _State:
         for one in status.conditions
     ]
     return _state(about, status, told, kind)
+
+
+def _unless_unknown(new: _State, old: _State) -> _State:
+    """A take-over knows nothing for a moment, and that is no news."""
+    if new.ready[0] != "Unknown":
+        return new
+    kept = msgspec.structs.replace(new, ready=old.ready)
+    if new.ready[1] != "NotSeen":
+        kept = msgspec.structs.replace(kept, enforcing=old.enforcing)
+    return kept
 
 
 def _stalled(told: Told | None) -> str:

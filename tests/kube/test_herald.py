@@ -164,6 +164,25 @@ def test_a_site_tells_of_its_revision_its_mode_and_what_stands_in_the_way() -> N
     ]
 
 
+def test_a_take_over_is_not_told_as_if_the_site_had_changed() -> None:
+    observes = Told(type="Enforcing", status="False", reason="ObserveOnly", message="observes")
+    enforces = Told(type="Enforcing", status="True", reason="Enforcing", message="enforces")
+    accepted = SiteStatus(accepted_revision="a" * 64)
+    tell, events = herald()
+    stood = thing(SITE, "lab", told=[enforces, ready("True", "AsDeclared")])
+    status = msgspec.json.decode(stood.status) | {"acceptedRevision": "a" * 64}
+    stood = msgspec.structs.replace(stood, status=msgspec.Raw(msgspec.json.encode(status)))
+    for told in (
+        (observes, ready("Unknown", "Reading")),
+        (enforces, ready("Unknown", "NotSeen", "none of 12")),
+        (enforces, ready("True", "AsDeclared", "12 of 12")),
+    ):
+        tell.saw(SITE, stood, accepted, told)
+    assert events.all == []
+    tell.saw(SITE, stood, accepted, (observes, ready("Unknown", "NotSeen", "none of 12")))
+    assert [reason for _, reason, _, _ in events.all] == ["ModeChanged"]
+
+
 def rollout(wave: int, state: str, *, detail: str = "") -> Object:
     gates = (
         [{"wave": wave + 1, "at": moment(NOW_S), "passed": False, "detail": detail}]
