@@ -31,8 +31,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "render": ("control_plane.cli.render", "Print a site's objects for a cluster."),
     "controller": (
         "control_plane.cli.controller",
-        "Serve a site from its cluster (observes only).",
+        "Serve a site from its cluster.",
     ),
+    "backup": ("control_plane.cli.backup", "Write what must not be lost of a site to a file."),
+    "restore": ("control_plane.cli.restore", "Begin a site anew from a backup; it is held."),
     "lab": ("control_plane.cli.lab", "Run a real Kubernetes on this machine."),
     "demo": ("control_plane.cli.demo", "Converge a simulated 50 MW site and prove it."),
     "completion": ("control_plane.cli.completion", "Print the completion script of a shell."),

@@ -89,6 +89,21 @@ approve = click.option(
 yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
+kubeconfig = click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Of the site's cluster, where a controller serves it.",
+)
+namespace = click.option(
+    "--namespace", help="Of the site in its cluster.  [default: the kubeconfig's, or default]"
+)
+
+
+def cluster(command: F) -> F:
+    """The options of verbs that work with a site's cluster as well as with a state folder."""
+    return kubeconfig(namespace(command))
+
+
 def of_site(command: F) -> F:
     """The options of every verb that works on one site."""
     for option in (network_map, state, site, inventory):

@@ -6,7 +6,7 @@ of the database note each change inside the transaction that makes it, so nothin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -36,8 +36,42 @@ NUMBER = "number."
 """Of `meta` only the series are kept: epoch, audit mark and heartbeat are this process's own."""
 Rows = Mapping[str, Mapping[str, bytes]]
 """Table → key → record, as JSON."""
+Files = Mapping[str, Mapping[str, bytes]]
+"""Digest of a revision → its files, as written."""
 
+ROWS_VERSION = 1
+"""Of the form of the rows; older ones are read for ever."""
+MIGRATIONS: Mapping[int, Callable[[Rows], Rows]] = {}
+"""From version → to the next; forward only."""
 T = TypeVar("T")
+
+
+def refuse_newer(version: int) -> None:
+    """Nothing, where this release understands rows of a version.
+
+    Raises:
+        StoreError: they are of a newer one.
+    """
+    if version > ROWS_VERSION:
+        raise StoreError(
+            f"the site's state has version {version}, this release knows {ROWS_VERSION}: use the release "
+            "that wrote it, or a newer one"
+        )
+
+
+def brought_forward(version: int, rows: Rows) -> dict[str, dict[str, bytes]]:
+    """Rows of an older release as this one writes them.
+
+    Raises:
+        StoreError: they are of a newer one, or of none.
+    """
+    refuse_newer(version)
+    for older in range(version, ROWS_VERSION):
+        rows = MIGRATIONS[older](rows)
+    unknown = rows.keys() - TABLES
+    if unknown:
+        raise StoreError(f"the site's state has {', '.join(sorted(unknown))}: unknown here")
+    return {table: dict(records) for table, records in rows.items()}
 
 
 class Row(NamedTuple):
@@ -63,7 +97,11 @@ class KeptStore(Store):
             )
             for table, key in _KEYS.items():
                 for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
-                    note = f"INSERT OR IGNORE INTO changed VALUES ('{table}', {row}.{key})"  # noqa: S608 - names are ours
+                    # `OR IGNORE` would give way to what the statement outside says of conflicts.
+                    note = (
+                        f"INSERT INTO changed SELECT '{table}', {row}.{key} WHERE NOT EXISTS "  # noqa: S608 - names are ours
+                        f"(SELECT 1 FROM changed WHERE tbl = '{table}' AND id = {row}.{key})"
+                    )
                     db.execute(
                         f"CREATE TRIGGER IF NOT EXISTS kept_{table}_{event} "
                         f"AFTER {event} ON {table} BEGIN {note}; END"
@@ -88,46 +126,52 @@ class KeptStore(Store):
         value = found[0][0]
         return value if isinstance(value, bytes) else str(value).encode()
 
-    def restore(self, rows: Rows, files: Mapping[str, Mapping[str, bytes]]) -> None:
-        """Fill an empty Store with what was kept.
-
-        Args:
-            rows: all that was kept.
-            files: of the revisions, by digest; a revision without them is left out.
+    def fill(self, rows: Rows, files: Files) -> None:
+        """Fill an empty Store with what was kept; what stands in both places has not changed.
 
         Raises:
-            StoreError: a record is damaged, or of a release that this one does not understand.
+            StoreError: as `fill`.
         """
+        with self.transaction() as db:
+            fill(self, rows, files)
+            db.execute("DELETE FROM changed")
+
+
+def fill(store: Store, rows: Rows, files: Files) -> None:
+    """Fill an empty Store with what was kept.
+
+    Args:
+        store: to be filled.
+        rows: all that was kept.
+        files: of the revisions; one without them is left out.
+
+    Raises:
+        StoreError: a record is damaged, or of a release that this one does not understand.
+    """
+
+    def all_of(table: str, kind: type[T]) -> list[T]:
+        decoder = msgspec.json.Decoder(kind)
+        found = rows.get(table, {})
         try:
-            with self.transaction() as db:
-                self._restore(rows, files)
-                # It stands in both places now.
-                db.execute("DELETE FROM changed")
+            return [decoder.decode(found[key]) for key in sorted(found)]
         except msgspec.DecodeError as error:
             raise StoreError(f"what was kept of the site's state is damaged: {error}") from error
 
-    def _restore(self, rows: Rows, files: Mapping[str, Mapping[str, bytes]]) -> None:
-        def all_of(table: str, kind: type[T]) -> list[T]:
-            decoder = msgspec.json.Decoder(kind)
-            found = rows.get(table, {})
-            return [decoder.decode(found[key]) for key in sorted(found)]
-
+    with store.transaction():
         for record in sorted(all_of("revision", RevisionRecord), key=lambda r: r.seq):
             if record.digest in files:
-                self.put_revision(record, files[record.digest])
+                store.put_revision(record, files[record.digest])
         for rollout in all_of("rollout", Rollout):
-            self.put_rollout(rollout)
+            store.put_rollout(rollout)
         for incident in all_of("incident", Incident):
-            self.put_incident(incident)
+            store.put_incident(incident)
         for overlay in all_of("overlay", Overlay):
-            self.put_overlay(overlay)
-        self.put_released(all_of("released", Released))
-        self.put_operations(all_of("operation", Operation))
-        self.put_memories(all_of("memory", Memory))
-        with self.transaction() as db:
-            for key, value in rows.get("meta", {}).items():
-                number = msgspec.json.decode(value, type=int)
-                db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, number))
+            store.put_overlay(overlay)
+        store.put_released(all_of("released", Released))
+        store.put_operations(all_of("operation", Operation))
+        store.put_memories(all_of("memory", Memory))
+        for key, number in zip(sorted(rows.get("meta", {})), all_of("meta", int), strict=True):
+            store.put_number(key.removeprefix(NUMBER), number)
 
 
 def _is_kept(row: Row) -> bool:

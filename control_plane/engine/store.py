@@ -60,6 +60,16 @@ class Store(Database):
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"number.{name}", number))
         return number
 
+    def put_number(self, name: str, number: int) -> None:
+        """Go on with a series after the number that was given last in another Store."""
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"number.{name}", number))
+
+    def numbers(self) -> dict[str, int]:
+        """The last number of every series, by name."""
+        rows = self._rows("SELECT key, value FROM meta WHERE key LIKE 'number.%'")
+        return {str(key).removeprefix("number."): int(value) for key, value in rows}
+
     def epoch(self) -> int:
         """The epoch of the last take-over; 0 before the first."""
         return self._number("epoch")

@@ -194,7 +194,8 @@ class Controller:
         backoff = api_backoff(self._edges.rng)
         while True:
             fence = self.elector.fence
-            if fence is None:
+            # Before there is a Site nothing is begun: it may be restored just now, the Site last.
+            if fence is None or self._about() is None:
                 await self._edges.clock.wire_sleep(_WON_S)
                 continue
             try:

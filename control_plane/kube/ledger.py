@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from control_plane.api.objects import StateShardSpec
 from control_plane.core import limits
 from control_plane.core.cluster import (
-    Body,
     Cluster,
     ClusterError,
     Conflict,
@@ -32,7 +32,7 @@ from control_plane.core.rollout import RolloutState
 from control_plane.core.verify import OPEN_STAGES, Operation
 from control_plane.engine.kept import KeptStore, Row
 from control_plane.kube.kinds import STATE_SHARD
-from control_plane.kube.shards import HEAD, PARTS, VERSION, WORK, name_of, packed, part_of, unpacked
+from control_plane.kube.shards import HEAD, PARTS, WORK, name_of, object_of, part_of, unpacked
 from control_plane.kube.waiting import Bucket
 
 _CLAIMS_AT_ONCE = 8
@@ -84,24 +84,17 @@ class _Place(msgspec.Struct, frozen=True):
     fence: int
     holder: str
 
-    def body(self, shard: Shard, resource_version: str) -> Body:
-        spec = StateShardSpec(
-            site=self.site,
+    def body(self, shard: Shard) -> dict[str, Any]:
+        """The shard as it should be."""
+        return object_of(
+            self.site,
+            shard.part,
+            self.namespace,
+            shard.rows,
             fence=self.fence,
             holder=self.holder,
             sequence=shard.sequence + 1,
-            version=VERSION,
-            data=packed(shard.rows),
         )
-        metadata = {"name": name_of(self.site, shard.part), "namespace": self.namespace}
-        if resource_version:
-            metadata["resourceVersion"] = resource_version
-        return {
-            "apiVersion": STATE_SHARD.api_version,
-            "kind": STATE_SHARD.kind,
-            "metadata": metadata,
-            "spec": msgspec.to_builtins(spec),
-        }
 
     async def put(self, shard: Shard) -> None:
         """Write it, or make it where it is not there.
@@ -113,12 +106,13 @@ class _Place(msgspec.Struct, frozen=True):
         sent = shard.changes
         try:
             if shard.resource_version:
-                body = self.body(shard, shard.resource_version)
+                body = self.body(shard)
+                body["metadata"]["resourceVersion"] = shard.resource_version
                 made = await self.cluster.replace(STATE_SHARD, body)
             else:
-                made = await self.cluster.create(STATE_SHARD, self.body(shard, ""))
+                made = await self.cluster.create(STATE_SHARD, self.body(shard))
         except NotFound:
-            made = await self.cluster.create(STATE_SHARD, self.body(shard, ""))
+            made = await self.cluster.create(STATE_SHARD, self.body(shard))
         shard.resource_version = made.metadata.resource_version
         shard.sequence += 1
         shard.kept, shard.is_unsure = sent, False

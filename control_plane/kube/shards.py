@@ -1,22 +1,21 @@
 """How the durable state of a site lies in `StateShard` objects: which row where, and as what bytes. Pure.
 
 A fixed number of objects per site, all written anew at each take-over: that is what fences an older leader
-off. Rows are the Store's own records; `VERSION` counts their form, and older ones are read for ever.
+off. Rows are the Store's own records; `engine/kept.py` counts their form and brings older ones forward.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
+from control_plane.api.objects import StateShardSpec
 from control_plane.core.errors import StoreError
-from control_plane.engine.kept import TABLES, Rows
+from control_plane.engine.kept import ROWS_VERSION, Rows, brought_forward, refuse_newer
+from control_plane.kube.kinds import STATE_SHARD
 
-VERSION = 1
-MIGRATIONS: Mapping[int, Callable[[Rows], Rows]] = {}
-"""From version → to the next; forward only."""
 HEAD = "head"
 """Everything but what there is one of per device."""
 _WORK, _MEMORY = 16, 32
@@ -40,6 +39,26 @@ def part_of(table: str, key: str) -> str:
     return HEAD
 
 
+def object_of(
+    site: str, part: str, namespace: str, rows: Rows, *, fence: int, holder: str, sequence: int
+) -> dict[str, Any]:
+    """A shard as it is sent."""
+    spec = StateShardSpec(
+        site=site,
+        fence=fence,
+        holder=holder,
+        sequence=sequence,
+        version=ROWS_VERSION,
+        data=packed(rows),
+    )
+    return {
+        "apiVersion": STATE_SHARD.api_version,
+        "kind": STATE_SHARD.kind,
+        "metadata": {"name": name_of(site, part), "namespace": namespace},
+        "spec": msgspec.to_builtins(spec),
+    }
+
+
 def packed(rows: Rows) -> bytes:
     """Rows as bytes."""
     plain = {
@@ -56,11 +75,7 @@ def unpacked(version: int, data: bytes) -> dict[str, dict[str, bytes]]:
     Raises:
         StoreError: it is damaged, or of a newer release.
     """
-    if version > VERSION:
-        raise StoreError(
-            f"the site's state has version {version}, this release knows {VERSION}: use the release that "
-            "wrote it, or a newer one"
-        )
+    refuse_newer(version)
     inflater = zlib.decompressobj()
     try:
         plain = inflater.decompress(data, _MAX_BYTES)
@@ -69,13 +84,10 @@ def unpacked(version: int, data: bytes) -> dict[str, dict[str, bytes]]:
         found = msgspec.json.decode(plain, type=dict[str, dict[str, msgspec.Raw]])
     except (zlib.error, msgspec.MsgspecError) as error:
         raise StoreError(f"what was kept of the site's state is damaged: {error}") from error
-    rows: Rows = {
-        table: {key: bytes(record) for key, record in records.items()}
-        for table, records in found.items()
-    }
-    for older in range(version, VERSION):
-        rows = MIGRATIONS[older](rows)
-    unknown = rows.keys() - TABLES
-    if unknown:
-        raise StoreError(f"the site's state has {', '.join(sorted(unknown))}: unknown here")
-    return {table: dict(records) for table, records in rows.items()}
+    return brought_forward(
+        version,
+        {
+            table: {key: bytes(record) for key, record in records.items()}
+            for table, records in found.items()
+        },
+    )

@@ -95,7 +95,7 @@ async def take_over(
             sites[record.digest] = declared.site
     _refuse_missing(rows, records, frozenset(files))
     store = _fresh(folder)
-    store.restore(rows, files)
+    store.fill(rows, files)
     store.take_over(fence)
     revisions = Revisions(store, at.site)
     for digest, site in sites.items():

@@ -19,8 +19,8 @@ from control_plane.core.observation import Settings
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import Rollout
 from control_plane.core.verify import Operation, Stage
+from control_plane.engine import kept
 from control_plane.engine.kept import KeptStore
-from control_plane.kube import shards
 from control_plane.kube.kinds import STATE_SHARD
 from control_plane.kube.ledger import Claimed, FenceTooLow, Ledger, claim
 from control_plane.kube.shards import HEAD, PARTS, packed, unpacked
@@ -64,7 +64,7 @@ class Leader:
         line = ApiClient(site.server, site.clock)
         claimed = await claim(line, site="lab", namespace=PLACE, fence=fence, holder=holder)
         store = KeptStore(None)
-        store.restore(claimed.rows, {})
+        store.fill(claimed.rows, {})
         leader: Leader
 
         ledger = Ledger(
@@ -307,9 +307,9 @@ def test_rows_of_an_older_release_are_brought_forward_and_those_of_a_newer_one_r
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     old = packed({"overlay": {"h1": msgspec.json.encode({"was": 1})}})
-    monkeypatch.setattr(shards, "VERSION", 3)
+    monkeypatch.setattr(kept, "ROWS_VERSION", 3)
     monkeypatch.setattr(
-        shards,
+        kept,
         "MIGRATIONS",
         {
             1: lambda rows: {"overlay": dict.fromkeys(rows["overlay"], b"2")},
@@ -336,7 +336,7 @@ def test_damaged_rows_are_refused_and_never_read_as_few(data: bytes, words: str)
 
 def test_a_damaged_record_is_refused_when_the_store_is_filled() -> None:
     with pytest.raises(StoreError, match="damaged"):
-        KeptStore(None).restore({"overlay": {"h1": b"{}"}}, {})
+        KeptStore(None).fill({"overlay": {"h1": b"{}"}}, {})
 
 
 def test_the_memories_of_one_shard_of_a_large_site_fit_into_an_object() -> None:
