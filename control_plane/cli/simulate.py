@@ -131,8 +131,8 @@ def serve_command(
             keep_what_is()
             env = running.map_path.with_name(ENV)
             map_path = shlex.quote(str(running.map_path.resolve()))
-            exports = [] if declared else [f"export GRIDPLANE_NETWORK_MAP={map_path}"]
-            env.write_text("".join(f"{line}\n" for line in (*exports, *hints)), encoding="utf-8")
+            exports = (f"export GRIDPLANE_NETWORK_MAP={map_path}", *hints)
+            env.write_text("".join(f"{line}\n" for line in exports), encoding="utf-8")
             _say(running, env)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -44,23 +44,31 @@ class _MapFile(msgspec.Struct, frozen=True):
     rules: tuple[_Rule, ...]
     ports: dict[str, int]
     version: int = 1
+    is_declared: bool = False
 
 
 class NetworkMap:
     """Where a simulation's declared addresses and ports are on loopback.
 
-    What is not in the map does not exist: nothing falls through to the real network.
+    What is not in the map does not exist: nothing falls through to the real network. Only where a
+    simulation stands at the declared addresses themselves does each lead to itself.
     """
 
-    __slots__ = ("_by_mask", "_ports")
+    __slots__ = ("_by_mask", "_is_declared", "_ports")
 
-    def __init__(self, rules: Iterable[tuple[str, str]], ports: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        rules: Iterable[tuple[str, str]],
+        ports: Mapping[int, int],
+        *,
+        is_declared: bool = False,
+    ) -> None:
         """`rules` are pairs of IPv4 networks of the same size, declared and actual.
 
         Raises:
             ValueError: not a network, sizes differ, or the actual one is not on loopback.
         """
-        self._ports = dict(ports)
+        self._ports, self._is_declared = dict(ports), is_declared
         self._by_mask: dict[int, dict[int, int]] = {}
         for declared_text, actual_text in rules:
             declared = ipaddress.IPv4Network(declared_text)
@@ -85,7 +93,8 @@ class NetworkMap:
                     f"{path}: network map of version {told.version}; this reads version 1"
                 )
             ports = {int(true): actual for true, actual in told.ports.items()}
-            return cls([(rule.declared, rule.actual) for rule in told.rules], ports)
+            rules = [(rule.declared, rule.actual) for rule in told.rules]
+            return cls(rules, ports, is_declared=told.is_declared)
         except OSError as error:
             raise MapError(
                 f"{path}: {error.strerror or error}; is the simulation running?"
@@ -99,6 +108,8 @@ class NetworkMap:
         Raises:
             Unreachable: the map knows no such address or port.
         """
+        if self._is_declared:
+            return address, port
         actual_port = self._ports.get(port)
         try:
             number = int.from_bytes(socket.inet_pton(socket.AF_INET, address), "big")

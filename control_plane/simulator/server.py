@@ -52,6 +52,8 @@ class NetworkMap(msgspec.Struct, frozen=True, kw_only=True):
     time_scale: float = 1.0
     epoch_s: float = 0.0
     """Real time at which device time and real time were the same."""
+    is_declared: bool = False
+    """Devices answer at their declared addresses and ports: only the times are of interest."""
 
 
 class AddressMap:
@@ -155,16 +157,15 @@ class Server:
         return None if prefix is None else self._network.at(f"{prefix}.{rest}")
 
     def write_map(self, path: Path, *, time_scale: float, epoch_s: float) -> NetworkMap:
-        """Write the network map, whole or not at all; where `declared` addresses answer there is none."""
-        rules = () if self._addresses is None else self._addresses.rules
+        """Write the network map, whole or not at all."""
+        rules = () if self._declared or self._addresses is None else self._addresses.rules
         told = NetworkMap(
             rules=rules,
             ports={str(true): port for true, port in self.ports.items()},
             time_scale=time_scale,
             epoch_s=epoch_s,
+            is_declared=self._declared,
         )
-        if self._declared:
-            return told
         draft = path.with_suffix(".new")
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
         draft.replace(path)

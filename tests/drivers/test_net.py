@@ -80,6 +80,12 @@ def test_a_map_is_loaded_as_simulations_write_it(tmp_path: Path) -> None:
     assert NetworkMap.load(path).actual("10.8.0.9", 80) == ("127.1.0.9", 18080)
 
 
+def test_a_simulation_at_the_declared_addresses_leads_to_themselves(tmp_path: Path) -> None:
+    path = tmp_path / "network-map.json"
+    path.write_text('{"rules": [], "ports": {}, "is_declared": true, "time_scale": 60.0}')
+    assert NetworkMap.load(path).actual("10.8.0.9", 80) == ("10.8.0.9", 80)
+
+
 @pytest.mark.parametrize(
     "text",
     [

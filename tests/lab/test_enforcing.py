@@ -1,0 +1,132 @@
+"""The controller as a Deployment brings simulated machines at their declared addresses to a new revision."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control_plane.cli.workplace import load_declared
+from control_plane.inventory.bundle import render
+from control_plane.inventory.load import load
+from control_plane.lab.cluster import ClusterLab
+from control_plane.simulator.control import SOCKET, ControlClient
+from control_plane.simulator.serve import MAP
+from tests.lab.cluster import Cluster
+from tests.lab.machines import GRIDPLANE, INVENTORY, ROOT, SITE, truth, until
+from tests.lab.test_controller import served
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+__all__ = ["served"]
+SCALE = 120
+"""A soak of half an hour in a quarter of a minute."""
+MINERS = [f"lab-r{rack}-s{slot}" for rack in (1, 2) for slot in range(1, 7)]
+OLD, NEW = b"stratum.pool-one.example.com", b"new.pool-one.example.com"
+
+
+@pytest.fixture
+def fast(cluster_lab: ClusterLab, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """The lab's devices, living faster; where they answer, and at what pace."""
+    simulation = cluster_lab.folder / "simulation"
+    control, network_map = ControlClient(simulation / SOCKET), simulation / MAP
+    control.request({"do": "stop"})
+    until(lambda: not network_map.exists())
+    serve = cluster_lab.command(
+        [
+            str(GRIDPLANE), "simulate", "serve", "--declared", f"--time-scale={SCALE}",
+            f"--site={SITE}", f"--inventory={INVENTORY}", f"--simulation={simulation}",
+        ]
+    )  # fmt: skip
+    with (tmp_path / "simulate.log").open("w") as log:
+        serving = subprocess.Popen(serve, stdout=log)
+    try:
+        until(network_map.exists)
+        yield json.loads(network_map.read_bytes())
+    finally:
+        control.request({"do": "stop"})
+        serving.wait(timeout=30)
+        cluster_lab.up(load_declared(INVENTORY, SITE).site, INVENTORY, checkout=ROOT)
+
+
+def paced(power: Cluster, network_map: dict[str, Any]) -> None:
+    """Let the controllers go by the time of the devices."""
+    power.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "pace"},
+            "data": {"network-map.json": json.dumps(network_map)},
+        }
+    )
+    more = {
+        "spec": {
+            "containers": [
+                {
+                    "name": "controller",
+                    "env": [{"name": "GRIDPLANE_NETWORK_MAP", "value": "/pace/network-map.json"}],
+                    "volumeMounts": [{"name": "pace", "mountPath": "/pace"}],
+                }
+            ],
+            "volumes": [{"name": "pace", "configMap": {"name": "pace"}}],
+        }
+    }
+    patch = json.dumps({"spec": {"template": more}})
+    power.run("patch", "deployment", "gridplane-controller", "-p", patch)
+    power.run("rollout", "status", "deployment/gridplane-controller", "--timeout=90s")
+
+
+def pointed(power: Cluster, files: dict[str, bytes], mode: str) -> str:
+    revision, site = render(SITE, files, namespace="power", commit=None)
+    site["spec"]["mode"] = mode
+    for body in (revision, site):
+        power.apply(body)
+    return str(revision["metadata"]["name"])
+
+
+def leader(power: Cluster) -> str:
+    holder = power.json("get", "lease", f"gridplane-{SITE}")["spec"].get("holderIdentity") or ""
+    return str(holder).rpartition("-")[0]
+
+
+def test_a_new_revision_reaches_the_machines_wave_by_wave_whoever_leads(
+    served: Cluster, fast: dict[str, Any], cluster_lab: ClusterLab
+) -> None:
+    """Observed, trusted, enforced; the leader is killed in the middle, and nothing is written twice."""
+    paced(served, fast)
+    files = dict(load(INVENTORY, sites={SITE}).files[SITE])
+    pointed(served, files, "observe")
+    served.run("wait", "--for=jsonpath={.status.devices.seen}=12", f"site/{SITE}", "--timeout=90s")
+    state = ("--state", "/var/lib/gridplane/state", "--site", SITE)
+    served.run("exec", leader(served), "--", "gridplane", "trust", SITE, "--yes", *state)
+    served.run(
+        "wait", "--for=jsonpath={.status.devices.converged}=12", f"site/{SITE}", "--timeout=60s"
+    )
+
+    changed = {
+        name: text.replace(OLD, NEW) if name == "owners/house.yaml" else text
+        for name, text in files.items()
+    }
+    pointed(served, changed, "enforce")
+
+    def reached() -> set[str]:
+        return {m for m in MINERS if NEW.decode() in str(truth(cluster_lab, m)["pools"])}
+
+    until(reached)
+    assert len(reached()) == 1, "the canary goes first"
+    until(lambda: len(reached()) > 1, within_s=120.0)
+    before = served.json("get", "lease", f"gridplane-{SITE}")["spec"]
+    served.run("delete", "pod", leader(served), "--force", "--grace-period=0")
+    until(lambda: reached() == set(MINERS), within_s=180.0)
+    after = served.json("get", "lease", f"gridplane-{SITE}")["spec"]
+    assert after["leaseTransitions"] > before["leaseTransitions"]
+    served.run(
+        "wait", "--for=jsonpath={.status.devices.converged}=12", f"site/{SITE}", "--timeout=120s"
+    )
+    control = ControlClient(cluster_lab.folder / "simulation" / SOCKET)
+    for miner in MINERS:
+        told = control.request({"do": "ledger", "asset": miner})["writes"]
+        assert len(told) == 1, f"{miner} was written to once: {told}"
