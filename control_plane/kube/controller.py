@@ -28,15 +28,17 @@ from control_plane.kube.elector import Elector
 from control_plane.kube.events import EventWriter
 from control_plane.kube.facts import Facts
 from control_plane.kube.herald import Herald
-from control_plane.kube.kinds import FLEET_REVISION, MINER, RACK, SITE
+from control_plane.kube.kinds import FLEET_REVISION, MINER, ORDER, OVERLAY, RACK, SITE
 from control_plane.kube.lease import lease_name
 from control_plane.kube.ledger import FenceTooLow
 from control_plane.kube.library import Library, Read, in_a_thread
+from control_plane.kube.obeying import Obeying
 from control_plane.kube.projector import MANAGER, Projector
 from control_plane.kube.reflector import Reflector
 from control_plane.kube.takeover import STORE, Whereabouts, take_over
 from control_plane.kube.tenure import READING, Surroundings, Tenure, first_of
 from control_plane.kube.waiting import api_backoff
+from control_plane.kube.words import Desk, Sitting, Words
 from control_plane.kube.writer import StatusWriter
 
 _LOOK_S = 1.0
@@ -45,7 +47,7 @@ _WON_S = 0.2
 """Whether the election is won is looked at that often: a site waits."""
 _PROJECT_S = 5.0
 """Between two passes over all objects, where the last one changed nothing."""
-_SHOWN = (RACK, MINER)
+_KNOWN = (FLEET_REVISION, SITE, OVERLAY, ORDER, RACK, MINER)
 OBSERVES = Told(
     type="Enforcing",
     status="False",
@@ -88,9 +90,7 @@ class Controller:
         self._site, self._namespace, self._identity = site, namespace, identity
         self._edges, self._say, self._folder = edges, say, folder
         clock, rng = edges.clock, edges.rng
-        self._caches = {
-            kind.plural: Cache(kind, bug=self._bug) for kind in (FLEET_REVISION, SITE, *_SHOWN)
-        }
+        self._caches = {kind.plural: Cache(kind, bug=self._bug) for kind in _KNOWN}
         self._reflectors = [
             Reflector(counted, cache, clock=clock, rng=rng, bug=self._bug, namespace=namespace)
             for cache in self._caches.values()
@@ -160,6 +160,18 @@ class Controller:
             may_write=self.elector.is_live,
             saw=self._herald.saw,
         )
+        desk = Desk(
+            cluster=counted,
+            site=site,
+            namespace=namespace,
+            caches=self._caches,
+            writer=self._writer,
+            clock=clock,
+            say=say,
+            is_live=self.elector.is_live,
+        )
+        self._words = Words(desk)
+        self._obeying = Obeying(desk, self._words)
         self._sequences: Mapping[str, int] = {}
         """How often each part of the site's state had been written when this process last knew."""
         self._state_trouble = ""
@@ -225,6 +237,8 @@ class Controller:
             was_served=about is not None and _accepted(about) is not None,
             known=self._sequences,
         )
+        # What was said last may be in no shard yet.
+        await self._words.merge(taken.store)
         if taken.lost:
             self._say(f"the whole site is held: {taken.lost}", kind="state", level="error")
         record = taken.store.accepted()
@@ -246,11 +260,16 @@ class Controller:
         await self._edges.clock.wire_sleep(wait_s)
 
     async def _serve(self, tenure: Tenure) -> None:
+        sitting = Sitting(
+            store=tenure.said, durable=tenure.ledger.durable, declared=tenure.declared
+        )
         try:
             await first_of(
                 asyncio.ensure_future(tenure.serve()),
                 asyncio.ensure_future(tenure.follow()),
                 asyncio.ensure_future(tenure.ledger.run()),
+                asyncio.ensure_future(self._words.serve(sitting)),
+                asyncio.ensure_future(self._obeying.serve(sitting)),
             )
         except FenceLost as error:
             self._say(f"writes no more: {error}", kind="leader", level="warning")

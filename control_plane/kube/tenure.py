@@ -13,6 +13,7 @@ import msgspec
 from control_plane.api.objects import SiteSpec
 from control_plane.core.cluster import Cluster, Object
 from control_plane.core.errors import StoreBusy
+from control_plane.core.fleet import Site
 from control_plane.core.plan import make_plan
 from control_plane.drivers.registry import all_capabilities
 from control_plane.engine.accept import NotAccepted, Proposal, accept
@@ -218,6 +219,11 @@ class Tenure:
         if why is not None and self.refusal != why:
             self._around.say(f"not accepted: {why}", kind="revision", level="warning")
         self.refusal = why
+
+    def declared(self) -> Site | None:
+        """The site as the revision in force declares it."""
+        record = self.store.accepted()
+        return self._revisions.site(record.digest) if record else None
 
     # --- for people ------------------------------------------------------------------------------------
 

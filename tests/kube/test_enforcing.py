@@ -15,7 +15,7 @@ from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import RolloutState
 from control_plane.engine.records import Order, OrderKind
 from control_plane.kube.controller import Controller
-from control_plane.kube.kinds import FLEET_REVISION, SITE, STATE_SHARD
+from control_plane.kube.kinds import FLEET_REVISION, ORDER, OVERLAY, SITE, STATE_SHARD
 from control_plane.kube.takeover import LOST
 from control_plane.simulator.faults import Fault, FaultKind, inject
 from control_plane.simulator.site import Target
@@ -309,5 +309,68 @@ def test_a_revision_that_devices_stand_on_and_is_gone_is_asked_for(tmp_path: Pat
         await playing.until(goes_on)
         assert _hold_of(two) is None
         serving.cancel()
+
+    play(tmp_path, act, scale=SCALE)
+
+
+def test_a_hold_that_was_said_while_nobody_led_is_in_force_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    async def act(playing: Playing) -> None:
+        one, line = playing.controller("one")
+        serving = [asyncio.ensure_future(one.run())]
+        await _adopted(playing, one)
+        line.faults.away = "refused"
+        line.cut()
+        hold = {
+            "apiVersion": OVERLAY.api_version,
+            "kind": OVERLAY.kind,
+            "metadata": {"name": "h-1", "namespace": NAMESPACE},
+            "spec": {
+                "site": "lab", "kind": "safety", "node": "lab-r1", "owner": "ann",
+                "reason": "hands in it", "since": "2026-11-01T10:00:00Z",
+            },
+        }  # fmt: skip
+        await playing.kubectl.create(OVERLAY, hold)
+        await playing.declare(CHANGED, mode="enforce")
+        two, _ = playing.controller("two")
+        serving.append(asyncio.ensure_future(two.run()))
+
+        async def is_in_force() -> bool:
+            told = await playing.told(OVERLAY, "h-1")
+            return told.get("Ready", ("",))[0] == "True"
+
+        await playing.until(is_in_force)
+        # The object is no handle on the hold: it comes back.
+        await playing.kubectl.delete(OVERLAY, "h-1", namespace=NAMESPACE)
+        await asyncio.sleep(200)
+        assert await is_in_force()
+        written = _writes(playing)
+        assert written
+        assert not any(asset.startswith("lab-r1-") for asset in written)
+        order = {
+            "apiVersion": ORDER.api_version,
+            "kind": ORDER.kind,
+            "metadata": {"name": "o-1", "namespace": NAMESPACE},
+            "spec": {
+                "site": "lab", "kind": "release", "target": "h-1", "by": "ann",
+                "at": "2026-11-01T11:00:00Z",
+            },
+        }  # fmt: skip
+        await playing.kubectl.create(ORDER, order)
+
+        async def is_obeyed() -> bool:
+            return (await playing.told(ORDER, "o-1")).get("Ready", ("",))[0] == "True"
+
+        await playing.until(is_obeyed)
+        assert await playing.get(OVERLAY, "h-1") is None
+        await _enforced(playing, two)
+
+        async def is_written() -> bool:
+            return any(asset.startswith("lab-r1-") for asset in _writes(playing))
+
+        await playing.until(is_written)
+        for task in serving:
+            task.cancel()
 
     play(tmp_path, act, scale=SCALE)
