@@ -182,5 +182,10 @@ def unmanaged(op: Operation) -> Operation:
     return _failed(op, "the device is not managed any more")
 
 
+def followed(op: Operation, by: str) -> Operation:
+    """The end of an operation that another one on the same device followed: how it ended was not kept."""
+    return _failed(op, f"it had ended when {by} began; how was not kept")
+
+
 def _failed(op: Operation, reason: str) -> Operation:
     return msgspec.structs.replace(op, stage=Stage.NOT_APPLIED, detail=reason)

@@ -16,7 +16,7 @@ from control_plane.engine.assignment import standing
 from control_plane.engine.edges import Edges
 from control_plane.engine.gate import Gate
 from control_plane.engine.journal import Journal
-from control_plane.engine.operations import unmanaged
+from control_plane.engine.operations import followed, unmanaged
 from control_plane.engine.poller import Poller
 from control_plane.engine.queue import Priority
 from control_plane.engine.reconciler import Reconciler
@@ -165,10 +165,18 @@ class Roster:
         return old
 
     def adopt_operations(self) -> None:
-        """Take over what an earlier process left open: looked at, never sent again."""
-        for operation in self._store.open_operations():
+        """Take over what an earlier process left open: looked at, never sent again.
+
+        Of a device the last one: the gate let it pass once the one before had ended, which a process
+        that keeps its state in several places may have had no time to note.
+        """
+        found = sorted(self._store.open_operations(), key=lambda o: (o.sent_at_s, o.id))
+        last = {operation.asset: operation.id for operation in found}
+        for operation in found:
             slot = self.slots.get(operation.asset)
-            if slot is not None:
+            if operation.id != last[operation.asset]:
+                self._journal.operation(followed(operation, last[operation.asset]))
+            elif slot is not None:
                 self._reconciler.operations.adopt(slot, operation)
             else:
                 self._journal.operation(unmanaged(operation))

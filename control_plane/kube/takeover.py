@@ -22,6 +22,7 @@ from control_plane.engine.records import RevisionRecord
 from control_plane.engine.revisions import Revisions
 from control_plane.kube.ledger import Claimed, claim
 from control_plane.kube.library import Library
+from control_plane.kube.shards import HEAD
 
 LOST = "state-lost"
 """Id of the hold that is set where the state of a site is lost."""
@@ -141,6 +142,8 @@ def _refuse_missing(
 def _lost(claimed: Claimed, *, was_served: bool, known: Mapping[str, int]) -> str:
     """Why the state that was found is not the one that was left; empty where it is."""
     missing = claimed.missing
+    if HEAD in missing and not was_served and not any(claimed.rows.values()):
+        return ""  # The very first take-over was cut short: its head comes last.
     if missing and (was_served or len(missing) < len(claimed.shards)):
         return f"{len(missing)} of {len(claimed.shards)} parts of the site's state were gone"
     # Each was written once more since, by taking it over.

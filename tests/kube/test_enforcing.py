@@ -278,6 +278,39 @@ def test_a_site_whose_state_was_deleted_is_held_until_somebody_has_looked(tmp_pa
     play(tmp_path, act, scale=SCALE)
 
 
+def test_a_first_take_over_that_was_cut_short_is_no_lost_state(tmp_path: Path) -> None:
+    async def act(playing: Playing) -> None:
+        one, line = playing.controller("one")
+        left = 20
+
+        def fail(call: Any) -> None:
+            nonlocal left
+            if call.kind is STATE_SHARD and call.writes:
+                left -= 1
+                if left < 0:
+                    raise ClusterAway("it dies here")
+
+        line.faults.before = fail
+        serving = asyncio.ensure_future(one.run())
+        await playing.declare(FILES)
+        await asyncio.sleep(20)
+        serving.cancel()
+        await asyncio.wait([serving])
+        page = await playing.kubectl.list_page(STATE_SHARD, namespace=NAMESPACE)
+        assert len(page.items) == 20
+        two, _ = playing.controller("two")
+        serving = asyncio.ensure_future(two.run())
+
+        async def leads() -> bool:
+            return two.tenure is not None
+
+        await playing.until(leads)
+        assert _hold_of(two) is None
+        serving.cancel()
+
+    play(tmp_path, act, scale=SCALE)
+
+
 def test_a_revision_that_devices_stand_on_and_is_gone_is_asked_for(tmp_path: Path) -> None:
     async def act(playing: Playing) -> None:
         one, _ = playing.controller("one")
