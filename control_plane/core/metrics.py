@@ -71,6 +71,20 @@ GATE: Final = _metric(
     "gridplane_gate_open", "gauge", "1 while writes to devices may pass the actuator gate."
 )
 
+STATE_WRITES: Final = _metric(
+    "gridplane_state_writes_total", "counter", "Writes of the site's state, in this tenure."
+)
+STATE_BEHIND: Final = _metric(
+    "gridplane_state_parts_behind",
+    "gauge",
+    "Parts of the site's state that have changed and are not kept in the cluster yet.",
+)
+STATE_FAILING: Final = _metric(
+    "gridplane_state_failing",
+    "gauge",
+    "1 while the API server does not keep the site's state: nothing is sent to devices.",
+)
+
 # --- the API server -------------------------------------------------------------------------------
 
 SILENCE: Final = _metric(

@@ -76,6 +76,11 @@ class Gate:
             for owner in site.owners.values()
         }
 
+    @property
+    def passes(self) -> bool:
+        """Whether anything may pass at this moment, as far as is known without asking the Store."""
+        return self.is_open and not self._busy and self._is_live()
+
     def close(self) -> None:
         """Let nothing pass any more."""
         self.is_open = False

@@ -36,7 +36,7 @@ def measures(
     yield Sample(metrics.HALTED, progress.rollout == RolloutState.HALTED)
     yield Sample(metrics.INCIDENTS, progress.incidents)
     yield Sample(metrics.PAGES, progress.paged)
-    yield Sample(metrics.GATE, gate.is_open)
+    yield Sample(metrics.GATE, gate.passes)
     loads = reconciler.sights.loads
     for node in reconciler.site.feeds.values():
         yield Sample(metrics.PERMITTED, loads.at(node.id), (node.id,))

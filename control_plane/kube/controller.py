@@ -149,6 +149,7 @@ class Controller:
             writer=self._writer,
             events=events,
             engine=lambda: self.tenure.engine if self.tenure else None,
+            ledger=lambda: self.tenure.ledger if self.tenure else None,
             store=lambda: folder / STORE if self.tenure and self.tenure.store.accepted() else None,
         )
         self._projector = Projector(

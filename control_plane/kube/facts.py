@@ -15,6 +15,7 @@ from control_plane.engine.loop import Engine
 from control_plane.kube.counting import Counted
 from control_plane.kube.elector import Elector
 from control_plane.kube.events import EventWriter
+from control_plane.kube.ledger import Ledger
 from control_plane.kube.reflector import Reflector
 from control_plane.kube.writer import StatusWriter
 
@@ -35,6 +36,7 @@ class Facts:
         writer: StatusWriter,
         events: EventWriter,
         engine: Callable[[], Engine | None],
+        ledger: Callable[[], Ledger | None],
         store: Callable[[], Path | None],
     ) -> None:
         """`engine` is the one that runs now; `store` the file of the Store that it works on, or did."""
@@ -42,7 +44,8 @@ class Facts:
         self.elector = elector
         self.store = store
         self._cluster, self._reflectors = cluster, reflectors
-        self._writer, self._events, self._engine = writer, events, engine
+        self._writer, self._events = writer, events
+        self._engine, self._ledger = engine, ledger
 
     def trouble(self) -> str:
         """Why this process does not know what the API server has; empty while it does."""
@@ -78,6 +81,11 @@ class Facts:
             yield Sample(metrics.FENCE, fence)
         yield Sample(metrics.TENURES, self.elector.tenures)
         yield Sample(metrics.LEASE_ERRORS, self.elector.errors)
+        ledger = self._ledger()
+        if ledger is not None:
+            yield Sample(metrics.STATE_WRITES, ledger.requests)
+            yield Sample(metrics.STATE_BEHIND, ledger.behind)
+            yield Sample(metrics.STATE_FAILING, bool(ledger.trouble))
         if engine is not None:
             yield from engine.samples()
         else:

@@ -267,6 +267,11 @@ class Ledger:
         """How often each part was written: what a later leader may not find less of."""
         return {part: shard.sequence for part, shard in self._shards.items()}
 
+    @property
+    def behind(self) -> int:
+        """Parts that have changed and are not known to be kept."""
+        return sum(shard.kept < shard.changes for shard in self._shards.values())
+
     async def keep(self) -> None:
         """All that has to be durable before anything is sent: the port `Keep` of the engine.
 

@@ -351,6 +351,7 @@ def test_who_leads_measures_and_tells_who_follows_says_so(tmp_path: Path) -> Non
         for line_ in (
             'gridplane_ready{site="lab"} 1', 'gridplane_leader{site="lab"} 1',
             'gridplane_gate_open{site="lab"} 0', 'gridplane_tenures_total{site="lab"} 1',
+            'gridplane_state_failing{site="lab"} 0', 'gridplane_state_parts_behind{site="lab"} 0',
             'gridplane_cache_objects{site="lab",kind="miners"} 12',
             'gridplane_api_requests_total{site="lab",verb="apply",kind="racks",result="ok"}',
             'gridplane_device_looks_total{site="lab",result="seen"}',

@@ -85,6 +85,7 @@ def test_a_site_is_brought_to_its_declaration_wave_by_wave(tmp_path: Path) -> No
         assert len(gates) > 1
         assert all(gate.passed for gate in gates)
         assert len(_writes(playing)) > 1
+        assert b'gridplane_gate_open{site="lab"} 1\n' in controller.facts.text()
 
         async def is_shown() -> bool:
             told = await playing.told(SITE, "lab")
@@ -213,6 +214,11 @@ def test_without_the_api_server_it_looks_on_and_writes_nothing(tmp_path: Path) -
         sightings = [s.seen for s in one.tenure.engine.slots.values() if s.seen is not None]
         assert sightings
         assert all(seen.at_s > seen_s for seen in sightings)
+        measured = one.facts.text()
+        assert b'gridplane_leader{site="lab"} 0\n' in measured
+        assert b'gridplane_gate_open{site="lab"} 0\n' in measured
+        # What it knows can still be read: straight from the process.
+        assert one.facts.store() is not None
         line.faults.away = ""
         await _enforced(playing, one)
         assert one.elector.tenures == 2
@@ -238,6 +244,7 @@ def test_an_intent_that_the_cluster_does_not_take_is_never_sent(tmp_path: Path) 
         assert one.tenure is not None
         assert one.tenure.store.operations()
         assert not _writes(playing)
+        assert b'gridplane_state_failing{site="lab"} 1\n' in one.facts.text()
         line.faults.before = None
         await _enforced(playing, one)
         serving.cancel()
