@@ -24,14 +24,6 @@ _STORE_MAX = 4 * 2**30
 """Bytes of a Store, unpacked; 14,000 devices with 200,000 events take a tenth of a GiB."""
 _PIECE = 1024 * 1024
 
-_kubeconfig = click.option(
-    "--kubeconfig",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Read from the site's cluster instead: what the controller that leads has.",
-)
-_namespace = click.option(
-    "--namespace", help="Of the site in its cluster.  [default: the kubeconfig's, or default]"
-)
 _server = click.option(
     "--server",
     metavar="URL",
@@ -60,9 +52,7 @@ def of_reading(command: Callable[..., int]) -> Callable[..., int]:
         with reading(Source(**{name: given.pop(name) for name in names})) as place:
             return command(place=place, **given)
 
-    for option in (_server, _namespace, _kubeconfig):
-        wrapped = option(wrapped)
-    return options.of_site(wrapped)
+    return options.of_site(options.cluster(_server(wrapped)))
 
 
 @contextlib.contextmanager
