@@ -9,13 +9,15 @@ import click
 from control_plane.cli import options
 from control_plane.cli.durations import DURATION
 from control_plane.cli.exits import Exit, Stop
-from control_plane.cli.saying import Saying
+from control_plane.cli.saying_afar import Where, saying_at
 from control_plane.core.overlay import OverlayKind
 
 
 @click.command("hold")
 @click.argument("node")
 @options.of_site
+@options.cluster
+@options.journal
 @options.output
 @click.option(
     "--kind",
@@ -33,6 +35,9 @@ def command(
     site: str | None,
     state: Path | None,
     network_map: Path | None,
+    kubeconfig: Path | None,
+    namespace: str | None,
+    journal: Path | None,
     output: str,
     kind: str,
     by: str,
@@ -49,15 +54,27 @@ def command(
     \b
     gridplane hold ga-a1-r07 --kind safety --by j.ortiz --reason "PDU swap" --site ga-macon
     gridplane hold ga-a1 --kind maintenance --ttl 4h --reason "filter change" --site ga-macon
+    gridplane hold ga-a1-r07 --kind safety --reason "PDU swap" --site ga-macon --kubeconfig ga.kubeconfig
     """
     if kind == "maintenance" and ttl is None:
         raise Stop("a maintenance hold needs --ttl, such as --ttl 4h", Exit.USAGE)
     if kind == "safety" and ttl is not None:
         raise Stop("a safety hold has no --ttl: it ends when its owner releases it", Exit.USAGE)
-    saying = Saying(inventory, site, state, network_map)
-    saying.check(node)
-    overlay = saying.set_overlay(OverlayKind(kind), node=node, owner=by, reason=reason, ttl_s=ttl)
-    size = saying.size_of(overlay)
-    told = f"{overlay.id}: {kind} hold on {node} of {saying.site}{size}, in force now"
-    saying.tell_overlay(overlay, told, by=by, output=output)
+    where = Where(
+        inventory=inventory,
+        site=site,
+        state=state,
+        network_map=network_map,
+        kubeconfig=kubeconfig,
+        namespace=namespace,
+        journal=journal,
+    )
+    with saying_at(where) as saying:
+        saying.check(node)
+        overlay = saying.set_overlay(
+            OverlayKind(kind), node=node, owner=by, reason=reason, ttl_s=ttl
+        )
+        size = saying.size_of(overlay)
+        told = f"{overlay.id}: {kind} hold on {node} of {saying.site}{size}, {saying.in_force}"
+        saying.tell_overlay(overlay, told, by=by, output=output)
     return Exit.OK

@@ -99,6 +99,13 @@ namespace = click.option(
 )
 
 
+journal = click.option(
+    "--journal",
+    type=_DIRECTORY,
+    help="Write it into the journal of this management host instead, with the API server away.",
+)
+
+
 def cluster(command: F) -> F:
     """The options of verbs that work with a site's cluster as well as with a state folder."""
     return kubeconfig(namespace(command))

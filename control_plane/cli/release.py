@@ -13,6 +13,7 @@ from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.results import ReleaseResult
 from control_plane.cli.saying import Saying
+from control_plane.cli.saying_afar import Where, saying_at
 from control_plane.core.correlate import Incident
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay, OverlayKind
@@ -35,6 +36,7 @@ class _Thing(NamedTuple):
 @click.command("release")
 @click.argument("target")
 @options.of_site
+@options.cluster
 @options.output
 @options.by
 def command(
@@ -44,6 +46,8 @@ def command(
     site: str | None,
     state: Path | None,
     network_map: Path | None,
+    kubeconfig: Path | None,
+    namespace: str | None,
     output: str,
     by: str,
 ) -> int:
@@ -59,7 +63,28 @@ def command(
     gridplane release h0007 --by j.ortiz --site ga-macon
     gridplane release m-000253 --site ga-macon
     """
-    saying = Saying(inventory, site, state, network_map)
+    where = Where(
+        inventory=inventory,
+        site=site,
+        state=state,
+        network_map=network_map,
+        kubeconfig=kubeconfig,
+        namespace=namespace,
+    )
+    with saying_at(where, reads=True) as saying:
+        thing = _only(saying, target, by)
+        done = thing.release()
+        result = ReleaseResult(site=saying.site, target=target, done=done)
+        emit(output, result, table=done, names=[target])
+    return Exit.OK
+
+
+def _only(saying: Saying, target: str, by: str) -> _Thing:
+    """The one thing that is meant.
+
+    Raises:
+        Stop: there is none or more than one, or whoever asks may not release it.
+    """
     things = _things(saying, target, by)
     if not things:
         raise Stop(
@@ -77,10 +102,7 @@ def command(
     (thing,) = things
     if thing.refusal:
         raise Stop(thing.refusal, Exit.REFUSED)
-    done = thing.release()
-    result = ReleaseResult(site=saying.site, target=target, done=done)
-    emit(output, result, table=done, names=[target])
-    return Exit.OK
+    return thing
 
 
 def _things(saying: Saying, target: str, by: str) -> list[_Thing]:
@@ -171,4 +193,4 @@ def _latches(saying: Saying, memory: Memory, by: str) -> list[_Thing]:
 
 
 def _order(saying: Saying, kind: OrderKind, target: str, by: str) -> None:
-    saying.order(Order(kind=kind, target=target, by=by, at_s=saying.place.clock.wall_s()))
+    saying.orders([Order(kind=kind, target=target, by=by, at_s=saying.place.clock.wall_s())])

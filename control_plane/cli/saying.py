@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -30,6 +30,11 @@ _TELLS_EVERY = 5
 
 class Saying:
     """One word of one person about one site."""
+
+    in_force = "in force now"
+    """What is true of an overlay once `set_overlay` returns."""
+    to_release = ""
+    """Options by which `release` finds the same place."""
 
     def __init__(
         self,
@@ -111,7 +116,7 @@ class Saying:
     def tell_overlay(self, overlay: Overlay, told: str, *, by: str, output: str) -> None:
         """Say that an overlay is in force, what it came too late for, and how it ends."""
         under_way = self.under_way(overlay)
-        release = f"gridplane release {overlay.id} --site {self.site} --by {by}"
+        release = f"gridplane release {overlay.id} --site {self.site} --by {by}{self.to_release}"
         result = OverlayResult(
             site=self.site, overlay=overlay, under_way=under_way, release=release
         )
@@ -160,11 +165,12 @@ class Saying:
             self.store.drop_released([device.asset])
             self._note("release", device.asset, by, f"{device.asset} is unplugged, says {by}")
 
-    def order(self, order: Order) -> None:
-        """Leave an order for the engine."""
+    def orders(self, orders: Sequence[Order]) -> None:
+        """Leave orders for the engine."""
         with self._turn():
-            self.store.put_order(order)
-            self._note("order", order.target, order.by, f"{order.kind} by {order.by}")
+            for order in orders:
+                self.store.put_order(order)
+                self._note("order", order.target, order.by, f"{order.kind} by {order.by}")
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.looking import look_at
 from control_plane.cli.nodes import below, check_node
 from control_plane.cli.saying import Saying
+from control_plane.cli.saying_afar import Where, saying_at
 from control_plane.cli.workplace import confirm
 from control_plane.core.memory import Pin
 from control_plane.core.observation import Identity, Observation
@@ -25,6 +26,7 @@ _SHOWN = 20
 @click.command("trust")
 @click.argument("nodes", nargs=-1, required=True)
 @options.of_site
+@options.cluster
 @options.by
 @options.yes
 @options.output
@@ -36,6 +38,8 @@ def command(
     site: str | None,
     state: Path | None,
     network_map: Path | None,
+    kubeconfig: Path | None,
+    namespace: str | None,
     by: str,
     yes: bool,
     output: str,
@@ -50,7 +54,21 @@ def command(
     gridplane trust lab-r1 --site lab
     gridplane trust m-000253 --replace --by j.ortiz --site ga-macon
     """
-    saying = Saying(inventory, site, state, network_map, creates=True)
+    where = Where(
+        inventory=inventory,
+        site=site,
+        state=state,
+        network_map=network_map,
+        kubeconfig=kubeconfig,
+        namespace=namespace,
+    )
+    with saying_at(where, creates=True, reads=True) as saying:
+        return _trust(saying, nodes, by=by, yes=yes, output=output, replace=replace)
+
+
+def _trust(
+    saying: Saying, nodes: tuple[str, ...], *, by: str, yes: bool, output: str, replace: bool
+) -> int:
     if saying.declared is None:
         raise Stop("without a declaration there is nothing to pin", Exit.INVALID)
     declared = saying.declared
@@ -85,8 +103,15 @@ def command(
         click.echo(f"... and {len(rows) - _SHOWN:,} more", err=True)
     confirm(f"Pin these {len(answers):,} machines?", yes=yes)
     now_s = place.clock.wall_s()
-    for asset, identity in sorted(answers.items()):
-        pin = Pin(mac=identity.mac, serial=identity.serial, source=by)
-        saying.order(Order(kind=OrderKind.TRUST, target=asset, by=by, at_s=now_s, pin=pin))
+    pins = {
+        asset: Pin(mac=identity.mac, serial=identity.serial, source=by)
+        for asset, identity in sorted(answers.items())
+    }
+    saying.orders(
+        [
+            Order(kind=OrderKind.TRUST, target=asset, by=by, at_s=now_s, pin=pin)
+            for asset, pin in pins.items()
+        ]
+    )
     emit(output, sorted(answers), table=f"{len(answers):,} pinned", names=sorted(answers))
     return Exit.OK

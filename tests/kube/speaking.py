@@ -58,14 +58,14 @@ class Cluster:
             "site": LAB, "kind": "maintenance", "node": "lab-r1", "owner": "ann", "reason": "fans",
             "since": self.now(), **more,
         }  # fmt: skip
-        return await self.kubectl.create(OVERLAY, _body(OVERLAY, name, spec))
+        return await self.kubectl.create(OVERLAY, body(OVERLAY, name, spec))
 
     async def say_order(self, name: str, kind: str, target: str, **more: Any) -> Object:
         """`kubectl create` of an Order."""
         spec = {
             "site": LAB, "kind": kind, "target": target, "by": "ann", "at": self.now(), **more,
         }  # fmt: skip
-        return await self.kubectl.create(ORDER, _body(ORDER, name, spec))
+        return await self.kubectl.create(ORDER, body(ORDER, name, spec))
 
     async def drop(self, kind: Kind, name: str) -> None:
         """`kubectl delete`."""
@@ -104,7 +104,8 @@ class Cluster:
         return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _body(kind: Kind, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+def body(kind: Kind, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """An object as it is sent."""
     return {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
