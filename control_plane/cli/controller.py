@@ -68,6 +68,18 @@ class _Listen(click.ParamType[Address]):
     show_default="json in a pod, elsewhere text",
     help="Form of the lines on stderr.",
 )
+@click.option(
+    "--journal",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of this host where `gridplane hold --journal` writes with the API server away.",
+)
+@click.option(
+    "--node",
+    envvar="GRIDPLANE_NODE",
+    default=socket.gethostname,
+    show_default="the host name; in a pod, set it to spec.nodeName",
+    help="Name of this host, by which the others know its journal.",
+)
 @options.network_map
 @options.interval
 def command(
@@ -78,6 +90,8 @@ def command(
     state: Path,
     listen: Address,
     log_format: Form,
+    journal: Path | None,
+    node: str,
     network_map: Path | None,
     interval_s: float,
 ) -> int:
@@ -120,6 +134,8 @@ def command(
                 edges=place.edges(),
                 pace=Pace(interval_s=interval_s),
                 say=say,
+                journal=journal,
+                node=node,
             )
             async with contextlib.AsyncExitStack() as stack:
                 if listen is not None:

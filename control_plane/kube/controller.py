@@ -28,6 +28,7 @@ from control_plane.kube.elector import Elector
 from control_plane.kube.events import EventWriter
 from control_plane.kube.facts import Facts
 from control_plane.kube.herald import Herald
+from control_plane.kube.journal import Journals
 from control_plane.kube.kinds import FLEET_REVISION, MINER, ORDER, OVERLAY, RACK, SITE
 from control_plane.kube.lease import lease_name
 from control_plane.kube.ledger import FenceTooLow
@@ -72,6 +73,8 @@ class Controller:
         pace: Pace | None = None,
         say: Say = silent,
         read: Read = in_a_thread,
+        journal: Path | None = None,
+        node: str = "",
     ) -> None:
         """Nothing is asked before `run`.
 
@@ -85,6 +88,8 @@ class Controller:
             pace: how often they are looked at.
             say: told of what people want to know, once each: the log.
             read: understands a revision without holding up the loop.
+            journal: folder of what is said on this host with the API server away; `None` without.
+            node: this host, where it has a journal.
         """
         self._cluster = counted = Counted(cluster)
         self._site, self._namespace, self._identity = site, namespace, identity
@@ -173,6 +178,16 @@ class Controller:
         )
         self._words = Words(desk)
         self._obeying = Obeying(desk, self._words)
+        self._journals = Journals(
+            counted,
+            folder=journal,
+            site=site,
+            namespace=namespace,
+            node=node,
+            identity=identity,
+            clock=clock,
+            say=say,
+        )
         self._sequences: Mapping[str, int] = {}
         """How often each part of the site's state had been written when this process last knew."""
         self._state_trouble = ""
@@ -192,6 +207,7 @@ class Controller:
             for reflector in self._reflectors:
                 group.create_task(reflector.run())
             group.create_task(self.elector.run())
+            group.create_task(self._journals.run())
             group.create_task(self._writer.run())
             group.create_task(self._herald.run())
             await asyncio.gather(*(reflector.synced.wait() for reflector in self._reflectors))
@@ -238,7 +254,8 @@ class Controller:
             was_served=about is not None and _accepted(about) is not None,
             known=self._sequences,
         )
-        # What was said last may be in no shard yet.
+        # What was said last may be in no shard yet, and what was said at a host in no object.
+        await self._journals.merged(taken.store)
         await self._words.merge(taken.store)
         if taken.lost:
             self._say(f"the whole site is held: {taken.lost}", kind="state", level="error")
@@ -264,6 +281,7 @@ class Controller:
         sitting = Sitting(
             store=tenure.said, durable=tenure.ledger.durable, declared=tenure.declared
         )
+        self._journals.attach(tenure.said)
         try:
             await first_of(
                 asyncio.ensure_future(tenure.serve()),
@@ -274,6 +292,8 @@ class Controller:
             )
         except FenceLost as error:
             self._say(f"writes no more: {error}", kind="leader", level="warning")
+        finally:
+            self._journals.attach(None)
 
     async def _look_on(self, tenure: Tenure) -> None:
         """Read on what is in force, until somebody leads again; perhaps this very process, anew."""

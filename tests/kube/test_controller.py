@@ -51,6 +51,7 @@ class Playing:
     server: ApiServer
     folder: Path
     said: list[str] = field(default_factory=list)
+    journal: Path | None = None
 
     def __post_init__(self) -> None:
         self.kubectl = ApiClient(self.server, self.stage.clock, manager="kubectl")
@@ -78,6 +79,8 @@ class Playing:
             ),
             say=say,
             read=read,
+            journal=self.journal,
+            node=f"host-of-{name}",
         )
         return controller, line
 

@@ -13,6 +13,7 @@ from control_plane.core.cluster import ClusterAway
 from control_plane.core.memory import Pin
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import RolloutState
+from control_plane.engine import said
 from control_plane.engine.records import Order, OrderKind
 from control_plane.kube.controller import Controller
 from control_plane.kube.kinds import FLEET_REVISION, ORDER, OVERLAY, SITE, STATE_SHARD
@@ -412,5 +413,38 @@ def test_a_hold_that_was_said_while_nobody_led_is_in_force_before_anything_is_wr
         await playing.until(is_written)
         for task in serving:
             task.cancel()
+
+    play(tmp_path, act, scale=SCALE)
+
+
+def test_what_is_said_on_the_host_is_in_force_at_once_and_at_the_next_tenure(
+    tmp_path: Path,
+) -> None:
+    async def act(playing: Playing) -> None:
+        playing.journal = tmp_path / "journal"
+        playing.journal.mkdir()
+        one, line = playing.controller("one")
+        serving = asyncio.ensure_future(one.run())
+        await _adopted(playing, one)
+        line.faults.away = "silent"
+        line.cut()
+        hold = Overlay(
+            id="h-1", kind=OverlayKind.SAFETY_HOLD, node="lab", owner="ann", reason="smoke",
+            since_s=float(int(playing.stage.clock.wall_s())),
+        )  # fmt: skip
+        said.say(playing.journal, "lab", hold)
+        await asyncio.sleep(60)
+        await playing.declare(CHANGED, mode="enforce")
+        line.faults.away = ""
+
+        async def is_held() -> bool:
+            return (await playing.told(OVERLAY, "h-1")).get("Ready", ("",))[0] == "True"
+
+        await playing.until(is_held)
+        await asyncio.sleep(120)
+        assert one.tenure is not None
+        assert one.tenure.in_force
+        assert not _writes(playing)
+        serving.cancel()
 
     play(tmp_path, act, scale=SCALE)
