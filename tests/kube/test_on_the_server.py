@@ -11,16 +11,28 @@ from control_plane.api.objects import (
     GROUP,
     VERSION,
     FleetRevisionSpec,
+    OrderSpec,
+    PinPart,
     SiteSpec,
     SiteStatus,
     Status,
 )
+from control_plane.core.cluster import Object
+from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import Rollout, RolloutState
 from control_plane.inventory.bundle import render
 from control_plane.inventory.load import load
 from control_plane.kube import projections, rollouts
-from control_plane.kube.conditions import Told, conditions
+from control_plane.kube.conditions import Told, conditions, moment, ready
 from control_plane.kube.declaration import read_revision, revision_status
+from control_plane.kube.saying import (
+    is_same_word,
+    order_body,
+    order_told,
+    overlay_body,
+    overlay_in,
+    overlay_told,
+)
 from tests.kube.snapshots import REVISION, converged, lab, seeing, snapshot, unreachable
 from tests.lab.cluster import Cluster
 from tests.stock import ROOT
@@ -92,3 +104,37 @@ def test_a_rendered_revision_is_read_back_and_judged(cluster: Cluster) -> None:
     body = {**revision, "status": msgspec.to_builtins(status)}
     cluster.apply(body, "--subresource=status")
     cluster.run("wait", "--for=condition=Accepted", f"fleetrevision/{name}", "--timeout=5s")
+
+
+def test_what_people_say_is_taken_shown_and_waited_for(cluster: Cluster) -> None:
+    hold = Overlay(
+        id="lab-r1.hold", kind=OverlayKind.SAFETY_HOLD, node="lab-r1", owner="ann", reason="PDU swap",
+        since_s=1_800_000_000.5, expires_s=1_800_003_600.0, assets=frozenset({"lab-r1-s1"}),
+    )  # fmt: skip
+    order = OrderSpec(
+        site="lab", kind="trust", target="lab-r1-s1", by="ann", at=moment(1_800_000_000.0),
+        pin=PinPart(mac="02:00:00:00:00:01", source="ann"),
+    )  # fmt: skip
+    bodies = {
+        "overlay": overlay_body(hold, site="lab", namespace=cluster.namespace),
+        "order": order_body(order, name="trust-1", namespace=cluster.namespace),
+    }
+    tellers = {"overlay": overlay_told, "order": order_told}
+    for kind, body in bodies.items():
+        name = body["metadata"]["name"]
+        made = msgspec.convert(cluster.apply(dict(body)), dict[str, Any])
+        seen = msgspec.json.decode(msgspec.json.encode(made), type=Object)
+        told = tellers[kind](seen, [ready("True", "InForce", "covers 1 devices")], 1_800_000_000.0)
+        cluster.apply({**body, "status": told}, "--subresource=status")
+        cluster.run("wait", "--for=condition=Ready", f"{kind}/{name}", "--timeout=5s")
+    kept = msgspec.json.decode(
+        msgspec.json.encode(cluster.json("get", "overlay", hold.id)), type=Object
+    )
+    assert is_same_word(hold, overlay_in(kept))
+    rows = [
+        row.split() for row in cluster.run("get", "overlays,orders", "--no-headers").splitlines()
+    ]
+    assert [row[:5] for row in rows if row] == [
+        ["overlay.gridplane.dev/lab-r1.hold", "safety", "lab-r1", "ann", "True"],
+        ["order.gridplane.dev/trust-1", "trust", "lab-r1-s1", "ann", "True"],
+    ]
