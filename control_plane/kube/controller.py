@@ -254,9 +254,13 @@ class Controller:
             was_served=about is not None and _accepted(about) is not None,
             known=self._sequences,
         )
-        # What was said last may be in no shard yet, and what was said at a host in no object.
-        await self._journals.merged(taken.store)
-        await self._words.merge(taken.store)
+        try:
+            # What was said last may be in no shard yet, and what was said at a host in no object.
+            await self._journals.merged(taken.store)
+            await self._words.merge(taken.store)
+        except BaseException:
+            taken.store.close()
+            raise
         if taken.lost:
             self._say(f"the whole site is held: {taken.lost}", kind="state", level="error")
         record = taken.store.accepted()

@@ -34,7 +34,8 @@ def controller(folder: Path, image: str) -> Iterator[dict[str, Any]]:
             if document["kind"] == "Deployment":
                 [container] = document["spec"]["template"]["spec"]["containers"]
                 container["image"] = image
-                container["env"] = [{"name": "GRIDPLANE_SITE", "value": SITE}]
+                [about] = [v for v in container["env"] if v["name"] == "GRIDPLANE_SITE"]
+                about["value"] = SITE
             yield document
 
 
