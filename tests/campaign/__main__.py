@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from tests.campaign import controllers
 from tests.campaign.work import crash, timed, try_nth
 from tests.scenarios.ablations import ABLATIONS, DEPTH_SEEDS, Caught
 from tests.scenarios.crashes import Outcome, Point, points, run
@@ -42,6 +43,7 @@ class Result(NamedTuple):
     ablations: list[Caught]
     replayed: int
     replays_differ: list[str]
+    controllers: controllers.Controllers
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,12 +55,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--trace", action="store_true", help="with --seed: print its trace")
     parser.add_argument("--every", type=int, default=1, help="only each so-manieth crash point")
     parser.add_argument("--ablations", type=int, default=len(ABLATIONS), help="only so many")
+    parser.add_argument(
+        "--relays", type=int, default=controllers.RELAYS, help="runs of failovers of controllers"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--no-page", action="store_true", help=f"leave {PAGE.name} as it is")
     asked = parser.parse_args(arguments)
     if asked.seed is not None:
         return _one(asked.seed, trace=asked.trace)
-    result = _campaign(asked.first, asked.seeds, asked.every, asked.ablations, asked.jobs)
+    result = _campaign(asked)
     page = _page(result)
     if not asked.no_page:
         PAGE.write_text(page, encoding="utf-8")
@@ -77,17 +82,19 @@ def _one(seed: int, *, trace: bool) -> int:
     return 1 if report.violations else 0
 
 
-def _campaign(first: int, count: int, every: int, cuts: int, jobs: int) -> Result:
-    with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
+def _campaign(asked: argparse.Namespace) -> Result:
+    first, count = asked.first, asked.seeds
+    with ProcessPoolExecutor(max_workers=asked.jobs, mp_context=get_context("spawn")) as pool:
 
         def spread(what: str, work: Callable[[A], B], items: list[A]) -> list[B]:
             return list(_told(what, pool.map(work, items), len(items)))
 
         seeds = spread("seeds", timed, list(range(first, first + count)))
         reference = run(Point(0))
-        where = points(reference)[::every]
+        where = points(reference)[:: asked.every]
         crashes = spread("crash points", partial(crash, reference), where)
-        ablations = spread("ablations", try_nth, list(range(cuts)))
+        ablations = spread("ablations", try_nth, list(range(asked.ablations)))
+        clustered = controllers.campaign(spread, every=asked.every, relays=asked.relays)
     replayed = [report for report, _ in seeds[:REPLAYED]]
     differ = []
     for hash_seed in HASH_SEEDS:
@@ -106,6 +113,7 @@ def _campaign(first: int, count: int, every: int, cuts: int, jobs: int) -> Resul
         ablations=ablations_of(ablations),
         replayed=len(replayed),
         replays_differ=differ,
+        controllers=clustered,
     )
 
 
@@ -136,6 +144,7 @@ def _wrong(result: Result) -> list[str]:
         for caught in result.ablations
         if (caught.seed is None) == bool(caught.ablation.rules)
     ]
+    wrong += controllers.wrong(result.controllers)
     return wrong + [f"another trace: {text}" for text in result.replays_differ]
 
 
@@ -165,6 +174,18 @@ _TABLE = (
     "",
     "| safeguard | seed | noticed as |",
     "|---|---|---|",
+)
+
+
+_CONTROLLERS = (
+    "",
+    "## Controllers",
+    "",
+    "Processes that keep everything in the API server, one of which leads; the API server is the twin in",
+    "memory. One that dies leaves nothing but what stands there.",
+    "",
+    "| | |",
+    "|---|---|",
 )
 
 
@@ -208,6 +229,10 @@ def _page(result: Result) -> str:
                 else f"nobody can while the other layers stand ({DEPTH_SEEDS} seeds)"
             )
         lines.append(f"| {caught.ablation.name} | {_or_dash(caught.seed)} | {told} |")
+    lines += _CONTROLLERS
+    lines += [
+        f"| {name} | {value} |" for name, value in controllers.rows(result.controllers).items()
+    ]
     return "\n".join([*lines, ""])
 
 

@@ -17,7 +17,7 @@ from control_plane.simulator.site import pools_of
 from control_plane.simulator.virtual import PastHorizon, Stalled, VirtualLoop, run_virtual
 from tests.scenarios.declared import calm_revisions
 from tests.scenarios.play import judge_truth
-from tests.scenarios.process import Process
+from tests.scenarios.process import EngineProcess
 from tests.scenarios.stage import Stage, small_site_limits
 
 HORIZON_S = 2_000.0
@@ -63,9 +63,9 @@ async def _run(loop: VirtualLoop, state: Path, outcome: Outcome) -> None:
     stage = Stage(
         loop, state, declared, seed="crash", scale=SCALE, start="converged", found=found.site
     )
-    first: list[Process] = []
+    first: list[EngineProcess] = []
 
-    def configure(process: Process) -> None:
+    def configure(process: EngineProcess) -> None:
         if not first:
             first.append(process)
             process.kill_at = (outcome.point.number, outcome.point.after)

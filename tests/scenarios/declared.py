@@ -124,6 +124,17 @@ def calm_revisions(assets: tuple[str, ...]) -> tuple[Revision, Revision]:
     return before, after
 
 
+def turned(before: Revision) -> Revision:
+    """The same, with each machine's pools the other way round."""
+    devices = [
+        msgspec.structs.replace(
+            d, intent=msgspec.structs.replace(d.intent, pools=d.intent.pools[::-1])
+        )
+        for d in before.site.devices
+    ]
+    return revision_of(msgspec.structs.replace(before.site, devices=tuple(devices)))
+
+
 def next_revision(before: Revision, rng: random.Random) -> Revision:
     """Another declaration of the same site: modes, pools, sleep, and one device less."""
     site = before.site

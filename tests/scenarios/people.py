@@ -12,7 +12,7 @@ from control_plane.simulator.faults import Fault, FaultKind
 from control_plane.simulator.ledger import Write
 from control_plane.simulator.site import Target
 from tests.scenarios.declared import Revision, foreign_revision, is_foreign, next_revision
-from tests.scenarios.process import Process
+from tests.scenarios.process import EngineProcess
 from tests.scenarios.script import SAFETY_S, Script, hit
 from tests.scenarios.stage import Stage
 
@@ -24,7 +24,7 @@ def _crash(script: Script) -> None:
     rng, left = script.rng, script.rng.randint(1, 3)
     points = [(rng.randrange(1, 250), rng.random() < 0.5) for _ in range(left)]
 
-    def configure(process: Process) -> None:
+    def configure(process: EngineProcess) -> None:
         if points:
             process.kill_at = points.pop()
 

@@ -18,6 +18,7 @@ from tests.scenarios import facts
 from tests.scenarios.declared import first_revision
 from tests.scenarios.menu import draw
 from tests.scenarios.oracle import TOLERANCE_W
+from tests.scenarios.scene import Scene
 from tests.scenarios.script import SAFETY_S, Script
 from tests.scenarios.stage import PERSON_S, Stage, small_site_limits
 
@@ -127,12 +128,12 @@ async def _be_well(stage: Stage) -> None:
             )
             return
         decided = stage.help()
-        quiet = not decided and _is_as_declared(stage.engine)
+        quiet = not decided and is_as_declared(stage.engine)
         calm = calm + 1 if quiet else 0
     judge_truth(stage)
 
 
-def _is_as_declared(engine: Engine | None) -> bool:
+def is_as_declared(engine: Engine | None) -> bool:
     """Whether nothing is left to do, for nobody."""
     if engine is None or not engine.is_quiet():
         return False
@@ -154,9 +155,9 @@ def _left(stage: Stage) -> str:
     return f"{'; '.join(left)} ({stage.engine.progress()})"
 
 
-def judge_truth(stage: Stage) -> None:
+def judge_truth(stage: Scene) -> None:
     """The machines themselves, not what anybody was told of them."""
-    for operation in stage.store.open_operations():
+    for operation in stage.store.open_operations() if stage.store else ():
         stage.oracle.violate("open", f"{operation.id} on {operation.asset} is open for ever")
     site = stage.revision.site
     for device in site.devices:
@@ -177,7 +178,7 @@ def judge_truth(stage: Stage) -> None:
             )
 
 
-def _is_full(stage: Stage, asset: str, want_w: float) -> bool:
+def _is_full(stage: Scene, asset: str, want_w: float) -> bool:
     """Whether a device sleeps for lack of room above it."""
     site = stage.revision.site
     devices = {device.asset: device for device in site.devices}
@@ -187,8 +188,9 @@ def _is_full(stage: Stage, asset: str, want_w: float) -> bool:
         else facts.idle_w(device)
         for device in site.devices
     }
-    have_w |= {gone.asset: gone.power_w for gone in stage.store.released()}
-    feeds = {gone.asset: gone.feed for gone in stage.store.released()}
+    released = stage.store.released() if stage.store else []
+    have_w |= {gone.asset: gone.power_w for gone in released}
+    feeds = {gone.asset: gone.feed for gone in released}
     for node in facts.feed_path(site, devices[asset]):
         total_w = sum(
             watts

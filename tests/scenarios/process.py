@@ -67,9 +67,9 @@ class Watch(Protocol):
 
 
 class Process:
-    """Made for each start; what it leaves is in the Store."""
+    """Whoever acts on devices, made for each start."""
 
-    def __init__(self, name: str, *, store: Path, net: Net, clock: Clock, rng: Rng, watch: Watch):
+    def __init__(self, name: str, watch: Watch) -> None:
         self.name = name
         self.watch = watch
         self.alive = True
@@ -77,10 +77,22 @@ class Process:
         """What it has done to the world."""
         self.kill_at: tuple[int, bool] | None = None
         """(number of the side effect, whether it still happens)."""
-        self.failing: Callable[[], bool] = lambda: False
-        """Whether the disk is full at a commit."""
         self.task: asyncio.Task[Any] | None = None
         self.epoch = 0
+
+    def check(self) -> None:
+        """Nothing happens in a process that was killed."""
+        if not self.alive:
+            raise Killed(self.name)
+
+
+class EngineProcess(Process):
+    """`run` or `apply`; what it leaves is in the Store."""
+
+    def __init__(self, name: str, *, store: Path, net: Net, clock: Clock, rng: Rng, watch: Watch):
+        super().__init__(name, watch)
+        self.failing: Callable[[], bool] = lambda: False
+        """Whether the disk is full at a commit."""
         self.store = WatchedStore(store, self)
         self.audit = WatchedAudit(self)
         drivers = make_drivers(_WatchedNet(self, net), clock)
@@ -88,14 +100,9 @@ class Process:
             clock=clock,
             rng=rng,
             secrets=Secrets(),
-            drivers={family: _WatchedDriver(self, d) for family, d in drivers.items()},
+            drivers={family: WatchedDriver(self, d) for family, d in drivers.items()},
             capabilities=all_capabilities(),
         )
-
-    def check(self) -> None:
-        """Nothing happens in a process that was killed."""
-        if not self.alive:
-            raise Killed(self.name)
 
     def kill(self) -> None:
         """End it at once; what it had sent is on its way all the same."""
@@ -120,8 +127,8 @@ class Process:
 class WatchedStore(Store):
     """The real Store on a file of its own connection."""
 
-    def __init__(self, path: Path, process: Process) -> None:
-        self._process: Process | None = None
+    def __init__(self, path: Path, process: EngineProcess) -> None:
+        self._process: EngineProcess | None = None
         self._fresh: list[Operation] = []
         self._events: list[Event] = []
         self._known: set[str] = set()
@@ -189,7 +196,7 @@ class WatchedStore(Store):
 class WatchedAudit(AuditFile):
     """Keeps the records in memory: what it is for is tested elsewhere."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: EngineProcess) -> None:
         self._process = process
         self.kept: list[Mapping[str, object]] = []
 
@@ -206,7 +213,7 @@ class Secrets:
 
 
 class _WatchedNet:
-    def __init__(self, process: Process, net: Net) -> None:
+    def __init__(self, process: EngineProcess, net: Net) -> None:
         self._process, self._net = process, net
 
     async def connect(self, address: str, port: int, *, deadline_s: float) -> Connection:
@@ -217,7 +224,7 @@ class _WatchedNet:
 
 
 class _WatchedConnection:
-    def __init__(self, process: Process, connection: Connection) -> None:
+    def __init__(self, process: EngineProcess, connection: Connection) -> None:
         self._process, self._connection = process, connection
 
     async def request(
@@ -241,7 +248,9 @@ class _WatchedConnection:
         self._connection.close()
 
 
-class _WatchedDriver:
+class WatchedDriver:
+    """Tells the oracle what a driver is asked for and told."""
+
     def __init__(self, process: Process, driver: Driver) -> None:
         self._process, self._driver = process, driver
 

@@ -4,45 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from control_plane.cli.plan import shown
 from control_plane.core import limits
-from control_plane.core.change import Outcome
 from control_plane.core.decision import Reason
 from control_plane.core.fleet import Site
 from control_plane.core.observation import Settings
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.plan import Plan, make_plan
 from control_plane.core.rollout import RolloutState
-from control_plane.core.verify import Operation
 from control_plane.core.world import decide_all
 from control_plane.engine.accept import NotAccepted, Proposal, accept
 from control_plane.engine.edges import Edges
-from control_plane.engine.gate import Intent
 from control_plane.engine.loop import Engine, Pace
 from control_plane.engine.records import Order, OrderKind
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
 from control_plane.engine.sweep import slots_of, sweep
 from control_plane.engine.world import read_world, seen_from
-from control_plane.simulator.build import build_site
-from control_plane.simulator.clock import LoopSimClock
-from control_plane.simulator.faults import Fault, FaultKind, inject
-from control_plane.simulator.ledger import Write
-from control_plane.simulator.memory import MemoryNet
-from control_plane.simulator.site import Target
-from control_plane.simulator.virtual import VirtualClock, VirtualLoop, seeded
-from control_plane.simulator.whatsminer_unit import Unit as WhatsMinerUnit
-from control_plane.simulator.whatsminer_unit import WriteApi
+from control_plane.simulator.virtual import VirtualLoop, seeded
 from tests.scenarios.declared import SITE, Revision
-from tests.scenarios.line import Noise, NoisyStation
-from tests.scenarios.oracle import Oracle, WatchedLedger
-from tests.scenarios.process import Process, ended_well
+from tests.scenarios.process import EngineProcess, ended_well
+from tests.scenarios.scene import Scene
 
 RESTART_S = 2.0
 """Wire seconds after which a supervisor starts a process that ended."""
@@ -68,72 +55,28 @@ def small_site_limits() -> Iterator[None]:
         yield
 
 
-class Stage:
-    """One run. `found` is what the machines are set to, where that is not what is declared."""
+class Stage(Scene):
+    """The site under `gridplane run` and the commands beside it: one Store, on one disk."""
 
     def __init__(
-        self,
-        loop: VirtualLoop,
-        state: Path,
-        revision: Revision,
-        *,
-        seed: str,
-        scale: float,
-        start: Any = "stock",
-        found: Site | None = None,
-        poll_s: float = 5.0,
+        self, loop: VirtualLoop, state: Path, revision: Revision, *, seed: str, **more: Any
     ) -> None:
-        self.loop, self.seed, self.scale, self._poll_s = loop, seed, scale, poll_s
-        self.rng = seeded(f"{seed}/stage")
-        self.clock = VirtualClock(loop, scale=scale)
-        self.sim = build_site(
-            found or revision.site,
-            clock=LoopSimClock(loop, time_scale=scale),
-            seed=self.rng.getrandbits(32),
-            start=start,
-            epoch_s=self.clock.wall_s(),
-        )
-        self.noise = Noise(rng=seeded(f"{seed}/line"))
-        stations = {
-            asset: NoisyStation(asset, station.address, station.device, self.noise)
-            for asset, station in self.sim.stations.items()
-        }
-        self.sim.stations = stations
-        for station in stations.values():
-            self.sim.network.add(station)
-        self.net = MemoryNet(self.sim.network, seed=self.rng.getrandbits(32))
+        super().__init__(loop, revision, seed=seed, **more)
         self._path = state / "state.sqlite"
-        self._hash = hashlib.blake2b(digest_size=16)
-        self.lines: list[str] | None = None
-        self.oracle = Oracle(sim=self.sim, site=revision.site, loop=loop)
-        self.oracle.trace = self.trace
         self.oracle.reach = self.reach
-        self.oracle.about_to = self._about_to
-        self.after_write: list[Callable[[Write], None]] = []
-        """Told of each write that an asset got, once it has acted on it."""
-        self.before_sends: list[Callable[[str], None]] = []
-        """Told of an asset that a driver is told to write to."""
-        self.before_intents: list[Callable[[Sequence[Intent]], None]] = []
-        """Told of writes that are about to ask the gate."""
-        self.sim.world.ledger = WatchedLedger(self._wrote)
         self._sites: dict[str, Site] = {}
         """By digest; the real thing loads them from the bytes that the Store keeps."""
-        self.store = Store(self._path)
+        self.store: Store = Store(self._path)
         self.store._db.execute("PRAGMA synchronous = OFF")
         self.engine: Engine | None = None
-        self.process: Process | None = None
-        self.starts = 0
+        self.process: EngineProcess | None = None
         self.supervised = True
-        self.configure: Callable[[Process], None] = lambda _: None
+        self.configure: Callable[[EngineProcess], None] = lambda _: None
         """Called with each engine process before it starts."""
         self.disk_full = False
         self._ordered_s: dict[str, float] = {}
-        self.faults: list[asyncio.TimerHandle] = []
-        """What would still go wrong, or end, by itself."""
         self._ended: list[asyncio.Task[Any]] = []
-        self._processes: list[Process] = []
-        self.revision, self.accepted_s = revision, 0.0
-        loop.set_exception_handler(self._escaped)
+        self._processes: list[EngineProcess] = []
 
     def reach(self, asset: str | None = None) -> int | None:
         """How many devices the open wave may have reached; `None` where all, or not this one by a wave.
@@ -150,33 +93,6 @@ class Stage:
         """Whether the rollout in force brings a device something new, in a wave: the engine's own word."""
         runner = self.engine._roster.rollout if self.engine else None
         return runner is not None and asset in runner._order
-
-    def _about_to(self, asset: str) -> None:
-        for act in self.before_sends:
-            act(asset)
-
-    def _wrote(self, write: Write) -> None:
-        self.oracle.wrote(write)
-        for act in self.after_write:
-            self.loop.call_soon(act, write)
-
-    # --- trace ------------------------------------------------------------------------------------
-
-    def trace(self, text: str) -> None:
-        """Note an event: the same seed gives the same trace in every process."""
-        line = f"{self.loop.time():.6f} {text}"
-        self._hash.update(line.encode())
-        if self.lines is not None:
-            self.lines.append(line)
-
-    def digest(self) -> str:
-        """The hash of the trace so far."""
-        return self._hash.hexdigest()
-
-    def _escaped(self, _: object, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        if not ended_well(error):
-            self.oracle.violate("escape", f"{context.get('message')}: {error!r}")
 
     # --- what people do -----------------------------------------------------------------------------
 
@@ -302,37 +218,21 @@ class Stage:
 
     def faults_over(self) -> None:
         """Lines, machines and disk are well, and nobody keeps anything from its declaration."""
-        self.trace("faults are over")
-        for timer in self.faults:
-            timer.cancel()
-        self.noise.calm()
-        self.noise.dark.clear()
+        super().faults_over()
         self.disk_full = False
-        self.after_write.clear()
-        self.before_intents.clear()
-        self.before_sends.clear()
         self.configure = lambda _: None
         for process in self._processes:
             process.kill_at = None
-        for device in self.revision.site.devices:
-            if device.is_managed and device.asset in self.sim.stations:
-                machine, born = self.sim.machine(device.asset), self.sim.born[device.asset]
-                machine.is_off = machine.is_off or machine.mac != born.mac
-                inject(self.sim, Fault(kind=FaultKind.CLEAR, target=Target(asset=device.asset)))
-                unit = self.sim.device(device.asset).unit
-                if isinstance(unit, WhatsMinerUnit) and unit.write_api is WriteApi.DISABLED:
-                    unit.write_api = WriteApi.OPEN
-                    unit.reboot()
         for overlay, _ in list(self.oracle.overlays.values()):
             self.drop_overlay(overlay)
 
     # --- processes --------------------------------------------------------------------------------------
 
-    def _make(self, name: str) -> Process:
+    def _make(self, name: str) -> EngineProcess:
         known = next((p for p in self._processes if p.name == name == "cli"), None)
         if known is not None:
             return known
-        process = Process(
+        process = EngineProcess(
             name,
             store=self._path,
             net=self.net,
@@ -343,7 +243,7 @@ class Stage:
         self._processes.append(process)
         return process
 
-    def start(self, *, until: Any = None, mode: str = "run") -> Process:
+    def start(self, *, until: Any = None, mode: str = "run") -> EngineProcess:
         """Start an engine; one that still runs loses its fence and does not know it yet."""
         self.starts += 1
         process = self._make(f"engine{self.starts}")
@@ -354,7 +254,7 @@ class Stage:
         self._ended.append(process.task)
         return process
 
-    async def _run(self, process: Process, until: Any, mode: str) -> None:
+    async def _run(self, process: EngineProcess, until: Any, mode: str) -> None:
         error: BaseException | None = None
         try:
             process.epoch = process.store.take_over()
@@ -368,9 +268,9 @@ class Stage:
                 edges=process.edges,
                 revisions=self._revisions(process.store),
                 mode=mode,
-                pace=Pace(interval_s=self._poll_s, concurrency=16),
+                pace=Pace(interval_s=self.poll_s, concurrency=16),
             )
-            self._listen(process, engine)
+            self.listen(process, engine)
             if self.process is process:
                 self.engine = engine
             engine.remember(process.store.sightings())
@@ -387,33 +287,9 @@ class Stage:
             if self.supervised and until is None:
                 self.loop.call_later(RESTART_S, self._restart, process)
 
-    def _restart(self, process: Process) -> None:
+    def _restart(self, process: EngineProcess) -> None:
         if self.supervised and self.process is process:
             self.start()
-
-    def _listen(self, process: Process, engine: Engine) -> None:
-        journal, staged = engine.journal, self.oracle.staged
-        keep, answer = journal.operation, journal.outcome
-
-        def moved(operation: Operation) -> None:
-            staged(process, operation)
-            keep(operation)
-
-        def answered(operation: Operation, outcome: Outcome) -> None:
-            staged(process, operation)
-            answer(operation, outcome)
-
-        journal.operation = moved  # type: ignore[method-assign]
-        journal.outcome = answered  # type: ignore[method-assign]
-        gate = engine.reconciler._gate
-        intend = gate.intend
-
-        def asked(intents: Sequence[Intent], now_s: float) -> list[Any]:
-            for act in self.before_intents:
-                act(intents)
-            return intend(intents, now_s)
-
-        gate.intend = asked  # type: ignore[method-assign]
 
     async def ended(self) -> None:
         """Until every engine that was started has ended."""

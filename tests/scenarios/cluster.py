@@ -1,0 +1,414 @@
+"""The site under controllers: an API server in memory, processes that come and go, and who looks at both.
+
+Of what a controller says of itself the oracle believes nothing: a revision is accepted, an overlay is
+acknowledged and an intent is durable when it stands in the API server's own copy of the state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+from unittest import mock
+
+import msgspec
+
+from control_plane.api.objects import FleetRevisionSpec, OrderSpec, SiteSpec, StateShardSpec
+from control_plane.core.change import Change
+from control_plane.core.cluster import Body, Kind, Object
+from control_plane.core.observation import Observation
+from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.core.rollout import RolloutState
+from control_plane.core.verify import Operation, Stage
+from control_plane.engine.loop import Engine, Pace
+from control_plane.engine.records import Event, OrderKind, RevisionRecord
+from control_plane.engine.store import Store
+from control_plane.kube import tenure
+from control_plane.kube.conditions import moment
+from control_plane.kube.declaration import Declared, read_revision
+from control_plane.kube.kinds import FLEET_REVISION, ORDER, OVERLAY, SITE, STATE_SHARD
+from control_plane.kube.saying import is_ended, order_body, overlay_body
+from control_plane.kube.shards import HEAD, WORK, name_of, unpacked
+from control_plane.kube.takeover import LOST
+from control_plane.simulator.api_client import ApiClient
+from control_plane.simulator.api_server import ApiServer
+from control_plane.simulator.ledger import Write
+from control_plane.simulator.virtual import seeded
+from tests.scenarios.declared import SITE as NAME
+from tests.scenarios.declared import Revision
+from tests.scenarios.oracle import TRIP_S
+from tests.scenarios.pods import NAMESPACE, Pod
+from tests.scenarios.process import ACTING, Process
+from tests.scenarios.scene import Scene
+from tests.scenarios.stage import BY, PATIENCE_S, RELEASABLE, RESTART_S
+from tests.scenarios.suspending import SuspendingLoop
+
+Mode = Literal["observe", "enforce"]
+NOTICE_S = 5.0
+"""Wire seconds within which a leader that reaches the API server follows what a `Site` says."""
+LATENCY_S = (0.001, 0.006)
+
+
+class ClusterScene(Scene):
+    """One run."""
+
+    loop: SuspendingLoop
+
+    def __init__(
+        self, loop: SuspendingLoop, folder: Path, revision: Revision, *, seed: str, **more: Any
+    ) -> None:
+        super().__init__(loop, revision, seed=seed, **more)
+        self.server = ApiServer(self.clock)
+        self.pods: list[Pod] = []
+        self.configure: Callable[[Pod], None] = lambda _: None
+        """Called with each process before it starts."""
+        self.supervised = True
+        self.engine: Engine | None = None
+        """Of the newest leader."""
+        self.took_over: Callable[[Pod], None] = lambda _: None
+        self.looked: Callable[[Process], None] = lambda _: None
+        self.arrived: Callable[[Write, Process], None] = lambda _write, _by: None
+        self.mode: Mode = "observe"
+        self._mode_s = 0.0
+        self._folder = folder
+        self._revisions: dict[str, Revision] = {}
+        self._shards: dict[str, Shard] = {}
+        self._accepted = ""
+        self._known: set[str] = set()
+        """Operations that were durable once."""
+        self._fence, self._fence_s = 0, 0.0
+        self._ordered_s: dict[str, float] = {}
+        self._said = 0
+        self._dropped: set[str] = set()
+        self.oracle.reach = self.reach
+        tell = self.server._tell
+
+        def told(kind: Kind, before: Object | None, after: Object | None, last: Object) -> None:
+            tell(kind, before, after, last)
+            if kind is STATE_SHARD:
+                self._kept(last.metadata.name, after)
+
+        self.server._tell = told  # type: ignore[method-assign]
+
+    # --- processes ----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Engines of controllers tell the oracle what they take to be so."""
+        scene = self
+
+        class WatchedEngine(Engine):
+            def __init__(self, **more: Any) -> None:
+                pod: Pod = more["edges"].pod
+                pod.check()
+                more["store"]._db.execute("PRAGMA synchronous = OFF")
+                keep = more["keep"]
+
+                async def kept() -> None:
+                    await keep()
+                    pod.check()
+                    scene.may_send(pod)
+
+                super().__init__(**more | {"keep": kept})
+                if more["acts"] or pod.leads:
+                    scene.begins(pod, self, more["store"], more["epoch"])
+
+        with mock.patch.object(tenure, "Engine", WatchedEngine):
+            yield
+
+    def begins(self, pod: Pod, engine: Engine, store: Store, epoch: int) -> None:
+        """A leader has taken over, or changes its mode."""
+        if epoch > self.oracle.epoch:
+            pod.epoch = epoch
+            self.oracle.started(epoch)
+            self.trace(f"{pod.name} takes over under fence {epoch}")
+            self.took_over(pod)
+        self.listen(pod, engine)
+        self.engine, self.store = engine, store
+
+    def start(self) -> Pod:
+        """Another process, with an identity of its own."""
+        self.starts += 1
+        name = f"pod{self.starts}"
+        line = ApiClient(self.server, self.clock, seed=self.starts)
+        line.faults.latency_s = LATENCY_S
+        pod = Pod(
+            name,
+            loop=self.loop,
+            line=line,
+            net=self.net,
+            clock=self.clock,
+            rng=seeded(f"{self.seed}/{name}"),
+            watch=self,
+            folder=self._folder,
+            read=self._read,
+            pace=Pace(interval_s=self.poll_s, concurrency=16),
+        )
+        self.pods.append(pod)
+        self.configure(pod)
+        self.trace(f"{name} starts")
+        pod.start()
+        return pod
+
+    async def supervise(self) -> None:
+        """What a Deployment does: whoever ended is replaced, for ever."""
+        replaced: set[str] = set()
+        while True:
+            await asyncio.sleep(RESTART_S / 2)
+            for pod in [p for p in self.pods if not p.alive and p.name not in replaced]:
+                replaced.add(pod.name)
+                self.trace(f"{pod.name} is gone")
+                self.faults.append(self.loop.call_later(RESTART_S / 2, self.start))
+
+    @property
+    def leader(self) -> Pod | None:
+        """Who may act now."""
+        return next((pod for pod in reversed(self.pods) if pod.leads), None)
+
+    async def close(self) -> None:
+        """End everything."""
+        for timer in self.faults:
+            timer.cancel()
+        for pod in self.pods:
+            await pod.bury()
+
+    # --- what stands in the API server ----------------------------------------------------------------
+
+    def _kept(self, name: str, there: Object | None) -> None:
+        if there is None:
+            self._shards.pop(name, None)
+            return
+        shard = self._shards[name] = Shard(there)
+        if shard.fence > self._fence:
+            self._fence, self._fence_s = shard.fence, self.oracle.now()
+        if name == name_of(NAME, HEAD):
+            self._heard(shard)
+
+    def _heard(self, head: Shard) -> None:
+        """What is in force is what stands there."""
+        records = [
+            msgspec.json.decode(r, type=RevisionRecord) for r in head.rows("revision").values()
+        ]
+        if records:
+            newest = max(records, key=lambda record: record.seq)
+            if newest.digest != self._accepted:
+                self._accepted = newest.digest
+                self.accepted_s = self.oracle.now()
+                self.trace(f"{newest.digest[:12]} is accepted")
+                self.oracle.accepted(self._revisions[newest.source or ""].site)
+        overlays = {
+            key: msgspec.json.decode(record, type=Overlay)
+            for key, record in head.rows("overlay").items()
+        }
+        for key, overlay in overlays.items():
+            if key not in self.oracle.overlays and key not in self._dropped:
+                self.trace(f"{key} {overlay.kind} on {overlay.node} is acknowledged")
+                self.oracle.overlay_set(overlay)
+
+    def may_send(self, pod: Pod) -> None:
+        """A leader takes its intents to be durable: they are looked for."""
+        for part in WORK:
+            shard = self._shards.get(name_of(NAME, part))
+            for key, record in shard.rows("operation").items() if shard else ():
+                if key in self._known:
+                    continue
+                operation = msgspec.json.decode(record, type=Operation)
+                if operation.stage is not Stage.SENT or operation.epoch != pod.epoch:
+                    continue
+                self._known.add(key)
+                if self._is_observed():
+                    self.oracle.violate("observe", f"{key} on {operation.asset}")
+                self.oracle.intended(pod, operation)
+
+    def _is_observed(self) -> bool:
+        return self.mode == "observe" and self.oracle.now() - self._mode_s > NOTICE_S
+
+    def _wrote(self, write: Write) -> None:
+        acting = ACTING.get()
+        if acting is not None:
+            self.arrived(write, acting.process)
+            self._judge_durable(acting.process, write)
+        super()._wrote(write)
+
+    def _judge_durable(self, process: Process, write: Write) -> None:
+        """When bytes arrive the intent stands in the API server, under the fence of who sent them."""
+        what = f"{write.kind} at {write.asset} by {process.name}"
+        sent = self.oracle.sent.get(write.asset)
+        if sent is None:
+            return
+        shard = self._holding(sent.operation.id)
+        if shard is None:
+            self.oracle.violate("durable", f"{what}: the API server has no {sent.operation.id}")
+        late_s = self.oracle.now() - self._fence_s
+        if self._fence > process.epoch and late_s > TRIP_S:
+            self.oracle.violate(
+                "two leaders", f"{what} under {process.epoch}, {late_s:.1f} s after {self._fence}"
+            )
+
+    def _holding(self, key: str) -> Shard | None:
+        shards = (self._shards.get(name_of(NAME, part)) for part in WORK)
+        return next((s for s in shards if s is not None and key in s.rows("operation")), None)
+
+    def reach(self, asset: str | None = None) -> int | None:
+        """How many devices the open wave may have reached: as `Stage.reach`."""
+        if self.store is None or self.engine is None:
+            return None
+        runner = self.engine._roster.rollout
+        if asset is not None and (runner is None or asset not in runner._order):
+            return None
+        rollout = self.store.rollouts()[-1]
+        return None if rollout.state is RolloutState.DONE else rollout.waves[rollout.wave]
+
+    # --- what people do ---------------------------------------------------------------------------------
+
+    async def _read(self, name: str, spec: FleetRevisionSpec) -> Declared:
+        revision = self._revisions.get(name)
+        if revision is None:
+            return read_revision(name, spec)
+        return Declared(name=name, site=revision.site, digest=revision.digest)
+
+    def declare(self, revision: Revision, mode: Mode) -> None:
+        """As Git would: the revision, and the pointer to it."""
+        name = revision.digest
+        self._revisions[name] = self.revision = revision
+        spec = FleetRevisionSpec(site=NAME, format="msgpack+zlib", data=name.encode())
+        self._put(FLEET_REVISION, _body(FLEET_REVISION, name, spec))
+        self.point(name, mode)
+
+    def point(self, name: str, mode: Mode) -> None:
+        """`Site.spec` is the only knob."""
+        if mode != self.mode:
+            self.mode, self._mode_s = mode, self.oracle.now()
+        self.trace(f"person points to {name[:12]}, {mode}")
+        self._put(SITE, _body(SITE, NAME, SiteSpec(revision=name, mode=mode)))
+
+    def _put(self, kind: Kind, body: Body) -> None:
+        self.server.apply(kind, body, manager="kubectl", force=True, subresource="")
+
+    def set_overlay(self, kind: OverlayKind, node: str) -> Overlay:
+        """A hold or a freeze; it counts once a leader has acknowledged it."""
+        self._said += 1
+        overlay = Overlay(
+            id=f"{BY}-{self._said}",
+            kind=kind,
+            node=node,
+            owner=BY,
+            reason="a seed wants it",
+            since_s=self.clock.wall_s(),
+        )
+        self.trace(f"person sets {overlay.id} {kind} on {node}")
+        self._put(OVERLAY, overlay_body(overlay, site=NAME, namespace=NAMESPACE))
+        return overlay
+
+    def drop_overlay(self, key: str) -> None:
+        """A person takes it back."""
+        if key not in self._dropped:
+            self._dropped.add(key)
+            if key in self.oracle.overlays:
+                self.oracle.overlay_dropped(self.oracle.overlays[key][0])
+            self.order("release", key)
+
+    def order(self, kind: str, target: str) -> None:
+        """A person's word."""
+        self._said += 1
+        self.trace(f"person orders {kind} {target}")
+        spec = OrderSpec(
+            site=NAME,
+            kind=kind,  # type: ignore[arg-type]
+            target=target,
+            by=BY,
+            at=moment(self.clock.wall_s()),
+        )
+        self._put(ORDER, order_body(spec, name=f"order-{self._said}", namespace=NAMESPACE))
+
+    def _orders_wait(self) -> bool:
+        there = self.server.list_page(
+            ORDER, lambda each: not is_ended(each), limit=1, page="", says_remaining=False
+        )
+        return bool(there.items)
+
+    def help(self) -> list[str]:
+        """The person on duty reads what is held and decides; what there was to decide."""
+        pod = self.leader
+        running = pod.controller.tenure if pod is not None else None
+        if running is None or running.engine is None:
+            return ["nobody leads"]
+        if self._orders_wait() or running.store.orders():
+            return ["orders wait"]
+        done: list[str] = []
+        orders = [
+            (OrderKind.INCIDENT, i.id) for i in running.store.incidents() if i.cause == "pools"
+        ]
+        rollouts = running.store.rollouts()
+        if rollouts and rollouts[-1].state is RolloutState.HALTED:
+            orders.append((OrderKind.ROLLOUT, rollouts[-1].id))
+        for asset, slot in running.engine.slots.items():
+            reasons = {held.reason for held in slot.decision.held} if slot.decision else set()
+            if reasons & RELEASABLE and self._is_due(asset):
+                orders.append((OrderKind.OVERRIDE, asset))
+        for kind, target in orders:
+            self.oracle.ordered(kind, target)
+            self.order(kind, target)
+            done.append(f"{kind} {target}")
+        if any(overlay.id == LOST for overlay in running.store.overlays()) and self._is_due(LOST):
+            self._dropped.discard(LOST)
+            self.drop_overlay(LOST)
+            done.append(LOST)
+        return done
+
+    def _is_due(self, asset: str) -> bool:
+        now = self.oracle.now()
+        if now - self._ordered_s.get(asset, float("-inf")) < PATIENCE_S:
+            return False
+        self._ordered_s[asset] = now
+        return True
+
+    # --- what processes are told: the port `Watch` --------------------------------------------------------
+
+    def told(self, process: Process, seen: Observation, address: str) -> None:
+        """A look at an address came back."""
+        self.looked(process)
+        self.oracle.told(process, seen, address)
+
+    def silent(self, process: Process, asset: str) -> None:
+        """A look got no answer."""
+        self.oracle.silent(process, asset)
+
+    def intended(self, process: Process, operation: Operation) -> None:
+        """Not asked of controllers: `may_send` looks itself."""
+
+    def moved(self, process: Process, operation: Operation) -> None:
+        """Not asked of controllers either."""
+
+    def sending(self, process: Process, asset: str, change: Change) -> None:
+        """A driver was told to write."""
+        self.oracle.sending(process, asset, change)
+
+    def noted(self, process: Process, event: Event) -> None:
+        """Events of a controller are for people."""
+
+
+def _body(kind: Kind, name: str, spec: Any) -> Body:
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": msgspec.to_builtins(spec),
+    }
+
+
+class Shard:
+    """One object of the state, read when somebody asks."""
+
+    def __init__(self, there: Object) -> None:
+        self._spec = msgspec.json.decode(there.spec, type=StateShardSpec)
+        self._rows: dict[str, dict[str, bytes]] | None = None
+        self.fence = self._spec.fence
+
+    def rows(self, table: str) -> dict[str, bytes]:
+        """Key → record of a table."""
+        if self._rows is None:
+            self._rows = unpacked(self._spec.version, self._spec.data)
+        return self._rows.get(table, {})
