@@ -28,7 +28,7 @@ def command(
     """Begin a site anew from FILE, in an empty cluster or an empty state folder.
 
     Nothing is written to devices: the whole site is held, since nobody knows what happened after the
-    backup was made. Compare what devices do with what is declared, then release the hold `restored`.
+    backup was made. Compare what devices do with what is declared, then release the hold `restored-SITE`.
     In a cluster the Site observes until somebody sets its mode. What was cut off may be called again.
 
     \b
@@ -48,7 +48,9 @@ def command(
             )
         into_store(held(backup, place.clock.wall_s()), place.store)
         click.echo(f"{backup.site} is restored in {place.state}")
-    click.echo(f"the whole site is held: compare, then  gridplane release {RESTORED}")
+    click.echo(
+        f"the whole site is held: compare, then  gridplane release {RESTORED.format(site=backup.site)}"
+    )
     return Exit.OK
 
 

@@ -19,8 +19,8 @@ from control_plane.engine.store import Store
 from control_plane.inventory.bundle import DamagedBundle, pack, unpack
 
 MAGIC = b"gridplane-backup 1\n"
-RESTORED = "restored"
-"""Id of the hold that every restored site begins with."""
+RESTORED = "restored-{site}"
+"""Id of the hold that every restored site begins with: a namespace may have several sites."""
 OWNER = "gridplane"
 _UNDER_WAY = frozenset({RolloutState.RUNNING, RolloutState.SOAKING})
 _encode = msgspec.json.Encoder().encode
@@ -73,15 +73,16 @@ def rows_of(store: Store) -> tuple[dict[str, dict[str, bytes]], dict[str, bytes]
 
 def held(backup: Backup, now_s: float) -> Backup:
     """The backup with a hold on the whole site: what happened since it was made nobody knows."""
+    name = RESTORED.format(site=backup.site)
     hold = Overlay(
-        id=RESTORED,
+        id=name,
         kind=OverlayKind.MAINTENANCE_HOLD,
         node=backup.site,
         owner=OWNER,
         reason="restored from a backup; compare what devices do with what is declared, then release this",
         since_s=now_s,
     )
-    overlays = {**backup.rows.get("overlay", {}), RESTORED: _encode(hold)}
+    overlays = {**backup.rows.get("overlay", {}), name: _encode(hold)}
     return msgspec.structs.replace(backup, rows={**backup.rows, "overlay": overlays})
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from control_plane.api.objects import FleetRevisionStatus, SiteStatus
+from control_plane.api.objects import FleetRevisionStatus, SiteSpec, SiteStatus
 from control_plane.core.cluster import Cluster, ClusterError, Object
 from control_plane.core.errors import FenceLost, StoreError
 from control_plane.engine.edges import Edges
@@ -54,6 +54,12 @@ OBSERVES = Told(
     status="False",
     reason="ObserveOnly",
     message="spec.mode is observe: no write leaves for a device",
+)
+BEGINS = Told(
+    type="Enforcing",
+    status="Unknown",
+    reason="TakingOver",
+    message="nothing is written before the state of the site was taken over",
 )
 ENFORCES = Told(type="Enforcing", status="True", reason="Enforcing")
 
@@ -383,7 +389,8 @@ class Controller:
             told = [stalled(reason, why), ready("Unknown", reason, why)]
         # What another process had accepted stays named until it is read, or cannot be.
         kept = SiteStatus(accepted_revision=_accepted(about))
-        self._projector.tell_site(about, kept, [OBSERVES, *told])
+        enforces = msgspec.json.decode(about.spec, type=SiteSpec).mode == "enforce"
+        self._projector.tell_site(about, kept, [BEGINS if enforces else OBSERVES, *told])
 
     def _bug(self, who: str, what: str) -> None:
         self._say(f"a bug of ours, at {who}: {what}", kind="bug", level="error", at=who)

@@ -24,8 +24,8 @@ from control_plane.kube.ledger import Claimed, claim
 from control_plane.kube.library import Library
 from control_plane.kube.shards import HEAD
 
-LOST = "state-lost"
-"""Id of the hold that is set where the state of a site is lost."""
+LOST = "state-lost-{site}"
+"""Id of the hold that is set where the state of a site is lost: a namespace may have several sites."""
 OWNER = "gridplane"
 STORE = "state.sqlite"
 
@@ -154,7 +154,7 @@ def _lost(claimed: Claimed, *, was_served: bool, known: Mapping[str, int]) -> st
 
 def _hold(site: str, why: str, now_s: float) -> Overlay:
     return Overlay(
-        id=LOST,
+        id=LOST.format(site=site),
         kind=OverlayKind.MAINTENANCE_HOLD,
         node=site,
         owner=OWNER,

@@ -129,6 +129,7 @@ class Words:
         self.annotated = Annotated(desk.caches, desk.site)
         self._desk = desk
         self._overlays = desk.caches[OVERLAY.plural]
+        self._named: tuple[Site, frozenset[str]] | None = None
         self._ended: set[str] = set()
         """Uids of objects whose word was released; the cache may still have them."""
         self._told: dict[str, str] = {}
@@ -218,7 +219,7 @@ class Words:
     def hear(self, sitting: Sitting) -> set[str]:
         """Take every object into the Store; the names of those that are there."""
         declared, store = sitting.declared(), sitting.store
-        names = node_names(declared) if declared else None
+        names = self._names_of(declared) if declared else None
         kept = {overlay.id: overlay for overlay in store.overlays()}
         there: set[str] = set()
         uids = set()
@@ -246,6 +247,12 @@ class Words:
                 self._tell(each, [stalled("NameTaken", why), ready("False", "NameTaken", why)])
         self._ended &= uids
         return there
+
+    def _names_of(self, declared: Site) -> frozenset[str]:
+        """Worked out once per revision: a large site has fifteen thousand."""
+        if self._named is None or self._named[0] is not declared:
+            self._named = (declared, node_names(declared))
+        return self._named[1]
 
     async def _make(self, overlay: Overlay, store: Store, why: str) -> None:
         """Make the object of an overlay that is in the Store."""

@@ -11,6 +11,7 @@ from control_plane.cli.main import main
 from control_plane.engine.backup import RESTORED
 from control_plane.engine.store import Store
 
+RESTORED_FIRST = RESTORED.format(site="first-site")
 HOLD = ("hold", "r01", "--kind", "safety", "--by", "ann", "--reason", "hands in it")
 
 
@@ -23,11 +24,11 @@ def test_what_people_said_is_there_again_and_the_site_is_held(
     assert "1 holds" in capsys.readouterr().out
     assert [p.name for p in home.glob("*.backup*")] == ["one.backup"], "no draft is left"
     assert main(["restore", "one.backup", "--state", "new"]) == Exit.OK
-    assert f"gridplane release {RESTORED}" in capsys.readouterr().out
+    assert f"gridplane release {RESTORED_FIRST}" in capsys.readouterr().out
     said = {o.id: o for o in Store(home / "new" / "state.sqlite").overlays()}
-    assert said.keys() == {"h0001", RESTORED}
+    assert said.keys() == {"h0001", RESTORED_FIRST}
     assert (said["h0001"].owner, said["h0001"].node) == ("ann", "r01")
-    assert (said[RESTORED].owner, said[RESTORED].node) == ("gridplane", "first-site")
+    assert (said[RESTORED_FIRST].owner, said[RESTORED_FIRST].node) == ("gridplane", "first-site")
     # The next hold is no second h0001.
     assert main([*HOLD, "--state", "new"]) == Exit.OK
     assert "h0002" in capsys.readouterr().out

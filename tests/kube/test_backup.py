@@ -78,7 +78,7 @@ def test_an_empty_cluster_goes_on_from_it_held_and_without_a_write(tmp_path: Pat
         assert two.tenure is not None
         rollout = two.tenure.store.rollouts()[-1]
         assert rollout.wave == 1
-        assert {o.id for o in two.tenure.store.overlays()} == {RESTORED}
+        assert {o.id for o in two.tenure.store.overlays()} == {RESTORED.format(site="lab")}
         assert all(memory.pin is not None for memory in two.tenure.store.memories().values())
         await asyncio.sleep(60)
         assert two.tenure.in_force == name
@@ -94,7 +94,7 @@ def test_an_empty_cluster_goes_on_from_it_held_and_without_a_write(tmp_path: Pat
         )
         await asyncio.sleep(120)
         assert _writes(playing) == before, "held, whatever the mode"
-        two.tenure.said.drop_overlay(RESTORED)
+        two.tenure.said.drop_overlay(RESTORED.format(site="lab"))
 
         async def is_done() -> bool:
             return two.tenure is not None and two.tenure.store.rollouts()[-1].state == "done"

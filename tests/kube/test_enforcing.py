@@ -256,7 +256,7 @@ def test_an_intent_that_the_cluster_does_not_take_is_never_sent(tmp_path: Path) 
 def _hold_of(controller: Controller) -> Overlay | None:
     tenure = controller.tenure
     overlays = tenure.store.overlays() if tenure else ()
-    return next((o for o in overlays if o.id == LOST), None)
+    return next((o for o in overlays if o.id == LOST.format(site="lab")), None)
 
 
 def test_a_site_whose_state_was_deleted_is_held_until_somebody_has_looked(tmp_path: Path) -> None:
