@@ -56,8 +56,12 @@ _COLUMNS: Mapping[str, tuple[str, str]] = {
 class Database:
     """One open connection to the file. Not for use from several threads."""
 
-    def __init__(self, path: Path | None) -> None:
-        """Open or create; `None` keeps everything in memory, for simulations.
+    def __init__(self, path: Path | None, *, is_kept_elsewhere: bool = False) -> None:
+        """Open or create.
+
+        Args:
+            path: of the file; `None` keeps everything in memory, for simulations.
+            is_kept_elsewhere: a machine that loses its power may take the file with it.
 
         Raises:
             StoreError: the file is damaged, from a newer release, or cannot be written.
@@ -69,7 +73,7 @@ class Database:
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None)
             self.wait_at_most(_WAIT_S)
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute(f"PRAGMA synchronous = {'OFF' if is_kept_elsewhere else 'FULL'}")
             self._migrate()
         except (sqlite3.Error, OSError) as error:
             raise self._failure(error) from error

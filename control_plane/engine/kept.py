@@ -90,7 +90,7 @@ class KeptStore(Store):
         Raises:
             StoreError: as `Store`.
         """
-        super().__init__(path)
+        super().__init__(path, is_kept_elsewhere=True)
         with self.transaction() as db:
             db.execute(
                 "CREATE TABLE IF NOT EXISTS changed (tbl TEXT, id TEXT, PRIMARY KEY (tbl, id))"

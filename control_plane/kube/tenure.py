@@ -67,7 +67,7 @@ class Tenure:
         self._around = around
         self.store = taken.store
         # As another process of the host would: the engine hears of what others write.
-        self.said = Store(around.folder / STORE)
+        self.said = Store(around.folder / STORE, is_kept_elsewhere=True)
         self._audit = AuditFile(around.folder / "audit.jsonl", self.store)
         self._accept_audit = AuditFile(around.folder / "audit.jsonl", self.said)
         self._revisions = taken.revisions

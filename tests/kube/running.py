@@ -84,11 +84,11 @@ async def until(what: Callable[[], bool], *, within_s: float = 20.0) -> None:
         await asyncio.sleep(0.05)
 
 
-def around(case: Callable[[Around], Coroutine[Any, Any, None]]) -> None:
-    """Run a case in virtual time."""
+def around(case: Callable[[Around], Coroutine[Any, Any, None]], *, scale: float = 1.0) -> None:
+    """Run a case in virtual time; `scale` is policy seconds per second."""
 
     async def main(loop: VirtualLoop) -> None:
-        clock = VirtualClock(loop)
+        clock = VirtualClock(loop, scale=scale)
         server = ApiServer(clock)
         await case(Around(loop=loop, clock=clock, server=server, client=ApiClient(server, clock)))
 
