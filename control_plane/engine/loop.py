@@ -31,7 +31,7 @@ from control_plane.engine.measures import measures
 from control_plane.engine.poller import Poller
 from control_plane.engine.queue import Priority
 from control_plane.engine.reconciler import Keep, Reconciler
-from control_plane.engine.records import EngineStatus
+from control_plane.engine.records import EngineStatus, RevisionRecord
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.roster import Roster
 from control_plane.engine.slots import Slot
@@ -378,14 +378,20 @@ class Engine:
         """Another process changed the Store: a hold, an order, an accepted revision."""
         self._changed = self._store.changed()
         self._inbox.overlays()
-        self._inbox.orders()
         self._roster.count_released()
         record = self._store.accepted()
-        if record is None or self._roster.rollout is None:
-            return rotation
+        if record is not None and self._roster.rollout is not None:
+            rotation = self._hear_revision(record, self._roster.rollout.rollout.to, rotation)
+        # Last: what an order does to a device is not in the Store yet, from which all this is read.
+        self._inbox.orders()
+        return rotation
+
+    def _hear_revision(
+        self, record: RevisionRecord, in_force: str, rotation: Iterator[str]
+    ) -> Iterator[str]:
         again = record.accepted_at_s != self._heard_s
         self._heard_s = record.accepted_at_s
-        if record.digest == self._roster.rollout.rollout.to:
+        if record.digest == in_force:
             self.reconciler.approved = approvals_of(record.approvals)
             self._inbox.expectations()
             if again:
