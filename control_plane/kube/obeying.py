@@ -47,6 +47,8 @@ class _Done(msgspec.Struct, frozen=True):
     told: list[Told]
     goes: Object | None = None
     """The overlay that goes with it."""
+    released: str = ""
+    """Name of an overlay that goes as well where only the API server knows of its object."""
 
 
 class Obeying:
@@ -97,10 +99,15 @@ class Obeying:
         if done:
             await sitting.durable()
             for one in done:
-                if one.goes is not None:
+                goes = one.goes
+                if one.released:
+                    goes = await self._words.unheard(
+                        one.released, until=one.order.metadata.creation_timestamp
+                    )
+                if goes is not None:
                     if not self._desk.is_live():
                         raise StoreBusy("this process does not lead any more")
-                    await self._words.remove(one.goes)
+                    await self._words.remove(goes)
                 uid = one.order.metadata.uid
                 self._ended[uid] = one.told
                 left.pop(uid, None)
@@ -182,10 +189,12 @@ class Obeying:
             if self._is_later(overlay, spec, each):
                 raise Refused(f"{overlay.id} was said after this order: release it anew")
         goes = self._words.drop(spec.target, store)
+        released = spec.target if self._words.object_named(spec.target) is None else ""
         if overlay is None and goes is None:
-            return _Done(each, [_nothing(f"nothing named {spec.target} is in force")])
+            nothing = _nothing(f"nothing named {spec.target} is in force")
+            return _Done(each, [nothing], released=released)
         what = f"{overlay.kind} of {overlay.owner} on {overlay.node}" if overlay else spec.target
-        return _Done(each, [ready("True", "Released", f"{what} is released")], goes)
+        return _Done(each, [ready("True", "Released", f"{what} is released")], goes, released)
 
     def _is_later(self, overlay: Overlay, spec: OrderSpec, each: Object) -> bool:
         """Whether an overlay was said after the order to release it, by both clocks that tell."""

@@ -197,6 +197,25 @@ class Words:
                 OVERLAY, meta.name, namespace=meta.namespace, uid=meta.uid
             )
 
+    async def unheard(self, overlay_id: str, *, until: str) -> Object | None:
+        """The object of a word that this process was never told of, said not later than `until`.
+
+        A watch may have missed it. Left alone it would be heard some day as a new word.
+
+        Raises:
+            ClusterError: the API server did not answer.
+        """
+        try:
+            found = await self._desk.cluster.get(
+                OVERLAY, overlay_id, namespace=self._desk.namespace
+            )
+        except NotFound:
+            return None
+        if not self._is_ours(found) or found.metadata.creation_timestamp > until:
+            return None
+        self._ended.add(found.metadata.uid)
+        return found
+
     def object_named(self, overlay_id: str) -> Object | None:
         """The site's object of a name."""
         found = self._overlays.get(f"{self._desk.namespace}/{overlay_id}")

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from control_plane.core import limits
+from control_plane.core.cluster import Gone
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.engine.records import OrderKind, Released
 from control_plane.kube.kinds import ORDER, OVERLAY, RACK
@@ -241,6 +242,25 @@ def test_a_release_ends_the_hold_everywhere_before_it_is_told() -> None:
         assert cluster.told(ORDER, "r")["Ready"][1] == "Released"
         await asyncio.sleep(30)
         assert cluster.names(OVERLAY) == process.holds() == set(), "and it stays ended"
+        await process.end()
+
+    play(case)
+
+
+def test_a_release_ends_a_hold_that_the_watch_never_told_of() -> None:
+    async def case(cluster: Cluster) -> None:
+        await cluster.say_overlay("pdu")
+        process = Process(cluster).start()
+        await ready(cluster, OVERLAY, "pdu")
+        process.line.faults.loses = lambda event: event.object.metadata.name == "second"
+        await cluster.say_overlay("second")
+        await cluster.say_order("r", "release", "second")
+        await ready(cluster, ORDER, "r")
+        assert cluster.names(OVERLAY) == {"pdu"}
+        process.line.faults.loses = None
+        process.line.cut(Gone("too old"))
+        await asyncio.sleep(30)
+        assert process.holds() == {"pdu"}
         await process.end()
 
     play(case)
