@@ -250,6 +250,16 @@ EVENTS_WAITING_MAX: Final = _limit(
 EVENT_GATHER_S: Final = _limit(
     "EVENT_GATHER_S", 10.0, "wire s", "what a rack's devices do within that is one Event"
 )
+REVISIONS_KEPT: Final = _limit(
+    "REVISIONS_KEPT", 10, "revisions per site", "design §4: whatever refers to them or not"
+)
+REVISION_AGE_S: Final = _limit(
+    "REVISION_AGE_S",
+    86_400.0,
+    "s",
+    "a revision is made before its `Site` points to it, which a person may have to approve",
+)
+COLLECT_S: Final = _limit("COLLECT_S", 600.0, "wire s", "nothing waits for room")
 LEDGER_LAG_S: Final = _limit(
     "LEDGER_LAG_S",
     2.0,

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from control_plane.core import limits
 from control_plane.core.correlate import Incident
 from control_plane.core.errors import FenceLost, StoreError
 from control_plane.core.memory import Memory
@@ -35,8 +36,6 @@ _EVENTS_KEPT = 200_000
 _PLANS_KEPT = 20
 _OPERATIONS_KEPT = 200_000
 _ROLLOUTS_KEPT = 50
-_REVISIONS_KEPT = 10
-"""Design §4; and whatever a rollout that is kept refers to."""
 # A type form; to mypy only a class is a type.
 _SIGHTING: Any = Observation | Unseen
 
@@ -391,7 +390,7 @@ class Store(Database):
             }
             gone = [
                 (record.digest,)
-                for record in self.revisions()[:-_REVISIONS_KEPT]
+                for record in self.revisions()[: -limits.REVISIONS_KEPT]
                 if record.digest not in referred
             ]
             db.executemany("DELETE FROM revision WHERE digest = ?", gone)

@@ -21,6 +21,7 @@ from control_plane.engine.log import Say, silent
 from control_plane.engine.loop import Pace
 from control_plane.engine.queue import Priority
 from control_plane.kube.cache import Cache
+from control_plane.kube.collecting import Collector
 from control_plane.kube.conditions import Told, ready, reconciling, stalled
 from control_plane.kube.counting import Counted
 from control_plane.kube.declaration import revision_status
@@ -184,6 +185,15 @@ class Controller:
         )
         self._words = Words(desk)
         self._obeying = Obeying(desk, self._words)
+        self._collector = Collector(
+            counted,
+            self._caches[FLEET_REVISION.plural],
+            site=site,
+            clock=clock,
+            say=say,
+            about=self._about,
+            may_delete=lambda: self.elector.is_live() and self.is_fresh,
+        )
         self._journals = Journals(
             counted,
             folder=journal,
@@ -299,6 +309,7 @@ class Controller:
                 asyncio.ensure_future(tenure.ledger.run()),
                 asyncio.ensure_future(self._words.serve(sitting)),
                 asyncio.ensure_future(self._obeying.serve(sitting)),
+                asyncio.ensure_future(self._collector.serve(tenure.said)),
             )
         except FenceLost as error:
             self._say(f"writes no more: {error}", kind="leader", level="warning")

@@ -166,7 +166,7 @@ def test_revisions_stay_while_a_kept_rollout_refers_to_them(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("control_plane.engine.store._ROLLOUTS_KEPT", 3)
-    monkeypatch.setattr("control_plane.engine.store._REVISIONS_KEPT", 4)
+    monkeypatch.setattr("control_plane.core.limits.REVISIONS_KEPT", 4)
     for n in range(1, 21):
         store.put_revision(record(f"rev{n:02}", n), {})
         behind = {"d1": "rev02", "d2": None} if n == 19 else {}
