@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from bench import adopt as adopt_bench
 from bench import help as help_bench
 from bench import kube as kube_bench
 from bench import lab as lab_bench
@@ -26,6 +27,7 @@ BENCHES = {
     "plan": plan_bench.measure,
     "poll": poll_bench.measure,
     "kube": kube_bench.measure,
+    "adopt": adopt_bench.measure,
     "lab": lab_bench.measure,
     "soak": soak_bench.measure,
 }

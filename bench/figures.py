@@ -83,3 +83,17 @@ def median(values: Sequence[float]) -> float:
     """The middle value."""
     ordered = sorted(values)
     return ordered[len(ordered) // 2]
+
+
+def cpu_s_of(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mib_of(pid: int, name: str) -> float:
+    """Memory of a process by a name of /proc/PID/status: `VmRSS` now, `VmHWM` at its peak."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1024
+    raise LookupError(name)

@@ -195,13 +195,13 @@ async def _reconciled(snapshot: Snapshot, client: Client, *, freezes: bool) -> T
     from control_plane.cli.workplace import keep_what_is
     from control_plane.engine.adapters import SystemClock
     from control_plane.kube.cache import Cache
-    from control_plane.kube.kinds import MINER, RACK, SITE
+    from control_plane.kube.kinds import GPU_NODE, MINER, RACK, SITE
     from control_plane.kube.projector import MANAGER, Projector
     from control_plane.kube.reflector import Reflector
     from control_plane.kube.writer import StatusWriter
 
     clock, rng = SystemClock(), random.Random()
-    kinds = (SITE, RACK, MINER)
+    kinds = (SITE, RACK, MINER, GPU_NODE)
     caches = {kind.plural: Cache(kind, bug=_no_bug) for kind in kinds}
     reflectors = [
         Reflector(client, cache, clock=clock, rng=rng, bug=_no_bug, namespace=_NAMESPACE)
@@ -227,9 +227,7 @@ async def _reconciled(snapshot: Snapshot, client: Client, *, freezes: bool) -> T
         await asyncio.gather(*runs, return_exceptions=True)
 
     async def passed() -> None:
-        about = caches[SITE.plural].get(f"{_NAMESPACE}/{_SITE}")
-        assert about is not None
-        stood = await projector.project(snapshot, about, "a" * 64, None)
+        stood = await projector.show(snapshot)
         assert not projector.trouble, projector.trouble
         assert stood
 

@@ -12,7 +12,6 @@ pyasic-rs on a machine of each family, times the rate: an extrapolation from 60 
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.figures import ROOT, Figure, run_python
+from bench.figures import ROOT, Figure, cpu_s_of, memory_mib_of, run_python
 from bench.serving import PEERS, Serving, peer_us, serving
 
 _SITE = "s01"
@@ -166,16 +165,16 @@ def _watched(arguments: Sequence[str], running: Serving) -> Window:
     )
     try:
         time.sleep(_WARM_UP_S)
-        resident = [_memory_mib(process.pid, "VmRSS")]
-        cpu_s, made, began = _cpu_s(process.pid), _connections(running), time.monotonic()
+        resident = [memory_mib_of(process.pid, "VmRSS")]
+        cpu_s, made, began = cpu_s_of(process.pid), _connections(running), time.monotonic()
         while time.monotonic() - began < _WINDOW_S:
             time.sleep(_EVERY_S)
-            resident.append(_memory_mib(process.pid, "VmRSS"))
+            resident.append(memory_mib_of(process.pid, "VmRSS"))
         wall_s = time.monotonic() - began
         return Window(
-            cores=(_cpu_s(process.pid) - cpu_s) / wall_s,
+            cores=(cpu_s_of(process.pid) - cpu_s) / wall_s,
             resident_mib=max(resident),
-            peak_mib=_memory_mib(process.pid, "VmHWM"),
+            peak_mib=memory_mib_of(process.pid, "VmHWM"),
             connections_per_s=(_connections(running) - made) / wall_s,
         )
     finally:
@@ -185,16 +184,3 @@ def _watched(arguments: Sequence[str], running: Serving) -> Window:
 
 def _connections(running: Serving) -> int:
     return int(running.control.request({"do": "status"})["connections"])
-
-
-def _cpu_s(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _memory_mib(pid: int, name: str) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) / 1024
-    raise LookupError(name)

@@ -20,6 +20,12 @@ class Revisions:
         self._root = root
         self._known: dict[str, Site] = {}
 
+    def over(self, store: Store) -> Revisions:
+        """The same revisions, for another thread with its own connection to the same Store."""
+        other = Revisions(store, self._site, self._root)
+        other._known = self._known
+        return other
+
     def learn(self, digest: str, site: Site) -> None:
         """Take over a site that was loaded already."""
         self._known[digest] = site

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from control_plane.api.objects import FleetRevisionStatus, SiteSpec, SiteStatus
+from control_plane.api.objects import FleetRevisionStatus
 from control_plane.core.cluster import Cluster, ClusterError, Object
 from control_plane.core.errors import FenceLost, StoreError
 from control_plane.engine.edges import Edges
@@ -22,7 +22,6 @@ from control_plane.engine.loop import Pace
 from control_plane.engine.queue import Priority
 from control_plane.kube.cache import Cache
 from control_plane.kube.collecting import Collector
-from control_plane.kube.conditions import Told, ready, reconciling, stalled
 from control_plane.kube.counting import Counted
 from control_plane.kube.declaration import revision_status
 from control_plane.kube.elector import Elector
@@ -30,39 +29,34 @@ from control_plane.kube.events import EventWriter
 from control_plane.kube.facts import Facts
 from control_plane.kube.herald import Herald
 from control_plane.kube.journal import Journals
-from control_plane.kube.kinds import FLEET_REVISION, MINER, ORDER, OVERLAY, RACK, SITE
+from control_plane.kube.kinds import (
+    FLEET_REVISION,
+    GPU_NODE,
+    MINER,
+    ORDER,
+    OVERLAY,
+    RACK,
+    ROLLOUT,
+    SITE,
+)
 from control_plane.kube.lease import lease_name
 from control_plane.kube.ledger import FenceTooLow
 from control_plane.kube.library import Library, Read, in_a_thread
 from control_plane.kube.obeying import Obeying
 from control_plane.kube.projector import MANAGER, Projector
 from control_plane.kube.reflector import Reflector
+from control_plane.kube.showing import Showing, accepted
 from control_plane.kube.takeover import STORE, Whereabouts, take_over
-from control_plane.kube.tenure import READING, Surroundings, Tenure, first_of
-from control_plane.kube.waiting import api_backoff
+from control_plane.kube.tenure import Surroundings, Tenure, first_of
+from control_plane.kube.waiting import Aside, api_backoff
 from control_plane.kube.words import Desk, Sitting, Words
 from control_plane.kube.writer import StatusWriter
 
 _LOOK_S = 1.0
-"""Whether there are new revisions, and something to show, is looked at that often."""
+"""Whether there are new revisions is looked at that often."""
 _WON_S = 0.2
 """Whether the election is won is looked at that often: a site waits."""
-_PROJECT_S = 5.0
-"""Between two passes over all objects, where the last one changed nothing."""
-_KNOWN = (FLEET_REVISION, SITE, OVERLAY, ORDER, RACK, MINER)
-OBSERVES = Told(
-    type="Enforcing",
-    status="False",
-    reason="ObserveOnly",
-    message="spec.mode is observe: no write leaves for a device",
-)
-BEGINS = Told(
-    type="Enforcing",
-    status="Unknown",
-    reason="TakingOver",
-    message="nothing is written before the state of the site was taken over",
-)
-ENFORCES = Told(type="Enforcing", status="True", reason="Enforcing")
+_KNOWN = (FLEET_REVISION, SITE, OVERLAY, ORDER, RACK, MINER, GPU_NODE, ROLLOUT)
 
 
 class Controller:
@@ -80,6 +74,7 @@ class Controller:
         pace: Pace | None = None,
         say: Say = silent,
         read: Read = in_a_thread,
+        aside: Aside = asyncio.to_thread,
         journal: Path | None = None,
         node: str = "",
     ) -> None:
@@ -95,6 +90,7 @@ class Controller:
             pace: how often they are looked at.
             say: told of what people want to know, once each: the log.
             read: understands a revision without holding up the loop.
+            aside: does other things that would hold it up.
             journal: folder of what is said on this host with the API server away; `None` without.
             node: this host, where it has a journal.
         """
@@ -129,6 +125,7 @@ class Controller:
             edges=edges,
             pace=pace,
             library=self._library,
+            aside=aside,
             about=self._about,
             is_live=self.elector.is_live,
             say=say,
@@ -164,7 +161,7 @@ class Controller:
             ledger=lambda: self.tenure.ledger if self.tenure else None,
             store=lambda: folder / STORE if self.tenure and self.tenure.store.accepted() else None,
         )
-        self._projector = Projector(
+        projector = Projector(
             counted,
             self._caches,
             self._writer,
@@ -208,7 +205,15 @@ class Controller:
         """How often each part of the site's state had been written when this process last knew."""
         self._state_trouble = ""
         """Why the state of the site cannot be taken over."""
-        self._trouble = ""
+        self._showing = Showing(
+            projector,
+            about=self._about,
+            tenure=lambda: self.tenure,
+            trouble=lambda: self._state_trouble,
+            is_live=self.elector.is_live,
+            clock=clock,
+            say=say,
+        )
         self.tenure: Tenure | None = None
         """The state of the site, from its take-over until another process leads."""
 
@@ -230,7 +235,7 @@ class Controller:
             group.create_task(self._library.run())
             group.create_task(self._judge_revisions())
             group.create_task(self._lead())
-            group.create_task(self._project())
+            group.create_task(self._showing.run())
 
     # --- leading -------------------------------------------------------------------------------------
 
@@ -267,7 +272,7 @@ class Controller:
             folder=self._folder,
             library=self._library,
             clock=self._edges.clock,
-            was_served=about is not None and _accepted(about) is not None,
+            was_served=about is not None and accepted(about) is not None,
             known=self._sequences,
         )
         try:
@@ -353,65 +358,9 @@ class Controller:
                     self._writer.want(cache, each, msgspec.to_builtins(status), Priority.CHANGE)
             await self._edges.clock.wire_sleep(_LOOK_S)
 
-    # --- projections --------------------------------------------------------------------------------
-
-    async def _project(self) -> None:
-        while True:
-            about, tenure = self._about(), self.tenure
-            is_settled = False
-            if self.elector.is_live() and about is not None:
-                if tenure is None or not tenure.in_force:
-                    self._tell_refused(about, tenure)
-                elif tenure.engine is not None:
-                    is_settled = await self._tell_site(about, tenure)
-            await self._edges.clock.wire_sleep(_PROJECT_S if is_settled else _LOOK_S)
-
-    async def _tell_site(self, about: Object, tenure: Tenure) -> bool:
-        record = tenure.store.accepted()
-        if record is None:
-            return False
-        is_settled = await self._projector.project(
-            tenure.snapshot(record),
-            about,
-            tenure.in_force,
-            tenure.refusal,
-            also=(ENFORCES if tenure.mode() == "enforce" else OBSERVES,),
-        )
-        self._tell_trouble()
-        return is_settled
-
-    def _tell_trouble(self) -> None:
-        """What the API server has against our objects, once each."""
-        trouble = self._projector.trouble
-        if trouble and trouble != self._trouble:
-            self._say(f"cannot show the site: {trouble}", kind="projection", level="warning")
-        self._trouble = trouble
-
-    def _tell_refused(self, about: Object, tenure: Tenure | None) -> None:
-        """Nothing is in force: there is nothing to show but why."""
-        why = self._state_trouble if tenure is None else tenure.refusal
-        reason = "StateNotTaken" if tenure is None else "NotAccepted"
-        if not why or why == READING:
-            told = [
-                reconciling("Reading", "the revision is being read"),
-                ready("Unknown", "Reading"),
-            ]
-        else:
-            told = [stalled(reason, why), ready("Unknown", reason, why)]
-        # What another process had accepted stays named until it is read, or cannot be.
-        kept = SiteStatus(accepted_revision=_accepted(about))
-        enforces = msgspec.json.decode(about.spec, type=SiteSpec).mode == "enforce"
-        self._projector.tell_site(about, kept, [BEGINS if enforces else OBSERVES, *told])
-
     def _bug(self, who: str, what: str) -> None:
         self._say(f"a bug of ours, at {who}: {what}", kind="bug", level="error", at=who)
 
     def _leads(self, fence: int) -> None:
         self._say(f"leads {self._site} under fence {fence}", kind="leader", fence=fence)
         self._herald.leads(f"{self._namespace}/{self._site}", fence, self._identity)
-
-
-def _accepted(about: Object) -> str | None:
-    """The revision that was in force when the status of a `Site` was written last."""
-    status = msgspec.json.decode(about.status, type=SiteStatus | None)
-    return status.accepted_revision if status else None

@@ -13,21 +13,36 @@ import msgspec
 
 from control_plane.api.objects import Part, SiteStatus, Status
 from control_plane.core import limits
-from control_plane.core.cluster import Cluster, ClusterError, Conflict, Kind, NotFound, Object
+from control_plane.core.cluster import (
+    Cluster,
+    ClusterError,
+    Conflict,
+    Kind,
+    NotFound,
+    Object,
+    Rejected,
+)
 from control_plane.core.ports import Clock
 from control_plane.engine.queue import Priority
 from control_plane.kube.cache import Cache
 from control_plane.kube.conditions import Told, conditions
-from control_plane.kube.kinds import MINER, RACK, SITE
-from control_plane.kube.projections import miners, racks, site_status, site_told
+from control_plane.kube.kinds import GPU_NODE, MINER, RACK, ROLLOUT, SITE
+from control_plane.kube.projections import gpu_nodes, miners, racks, site_status, site_told
+from control_plane.kube.rollouts import objects_of
 from control_plane.kube.snapshot import Snapshot
 from control_plane.kube.waiting import Bucket
 from control_plane.kube.writer import StatusWriter
 
 MANAGER = "gridplane-controller"
 _Made = tuple[str, Part, Status, list[Told]]
+_REFUSED_MAX = 20
+"""A pass ends there: it is not one object that is wrong."""
 _BATCH = 200
 """Objects after which others have their turn on the loop."""
+
+
+class _OfSite(msgspec.Struct):
+    site: str
 
 
 class Projector:
@@ -50,9 +65,35 @@ class Projector:
         self._cluster, self._caches, self._writer = cluster, caches, writer
         self._namespace, self._clock, self._may_write = namespace, clock, may_write
         self._saw = saw
+        self._refused: list[str] = []
+        """What the server said of objects that it will never take, in this pass."""
         self._bucket = Bucket(clock, per_s=limits.STATUS_BURST, burst=limits.STATUS_BURST)
 
-    async def project(
+    async def show(self, snapshot: Snapshot) -> bool:
+        """One pass over all but the `Site`; what the server does not take is tried again with the next.
+
+        Returns:
+            Whether every object stood there already, with the spec that it should have.
+        """
+        kinds: list[tuple[Kind, Iterable[_Made]]] = [
+            (RACK, racks(snapshot)),
+            (GPU_NODE, gpu_nodes(snapshot)),
+            (MINER, miners(snapshot)),
+        ]
+        if snapshot.rollouts is not None:
+            kinds.insert(0, (ROLLOUT, objects_of(snapshot.site.id, snapshot.rollouts)))
+        stood = True
+        self._refused.clear()
+        try:
+            for kind, made in kinds:
+                stood = await self._all(kind.plural, made, snapshot.site.id) and stood
+        except ClusterError as error:
+            self.trouble = str(error)
+            return True
+        self.trouble = self._refused[0] if self._refused else ""
+        return stood
+
+    def tell_site_of(
         self,
         snapshot: Snapshot,
         about: Object,
@@ -60,32 +101,19 @@ class Projector:
         refusal: str | None,
         *,
         also: Sequence[Told] = (),
-    ) -> bool:
-        """One pass over everything; what the server refuses is tried again with the next.
+    ) -> None:
+        """The status of the `Site`.
 
         Args:
             snapshot: of the site.
-            about: its `Site` object, as it was when the snapshot was taken.
+            about: its object, as it was when the snapshot was taken.
             accepted: the `FleetRevision` that is in force.
             refusal: why it is not the one that `about` names.
             also: further conditions of the site.
-
-        Returns:
-            Whether every object stood there already, with the spec that it should have.
         """
-        try:
-            stood = [
-                await self._all(RACK.plural, racks(snapshot)),
-                await self._all(MINER.plural, miners(snapshot)),
-            ]
-        except ClusterError as error:
-            self.trouble = str(error)
-            return True
-        self.trouble = ""
         told = [*also, *site_told(snapshot, refusal)]
         status = SiteStatus(accepted_revision=accepted)
         self.tell_site(about, site_status(snapshot, status), told)
-        return all(stood)
 
     def tell_site(self, about: Object, status: SiteStatus, told: Sequence[Told]) -> None:
         """The status of the `Site` itself, worked out for `about`."""
@@ -106,44 +134,59 @@ class Projector:
         self._saw(cache.kind, about, whole, told)
         self._writer.want(cache, about, msgspec.to_builtins(whole), priority)
 
-    async def _all(self, plural: str, made: Iterable[_Made]) -> bool:
-        """Every object of a kind, and no other; whether all of them were there."""
+    async def _all(self, plural: str, made: Iterable[_Made], site: str) -> bool:
+        """Every object of a kind, and no other of the site; whether all of them were there."""
         cache = self._caches[plural]
         wanted: set[str] = set()
         stood = True
-        for count, (name, spec, status, told) in enumerate(made):
-            key = f"{self._namespace}/{name}"
-            wanted.add(key)
-            about = None if cache.is_behind(key) else await self._stand(cache, key, name, spec)
-            if about is not None:
-                self._tell(cache, about, status, told)
-            stood = stood and about is not None
-            if count % _BATCH == 0:
-                await asyncio.sleep(0)
-        for key in [each.key for each in cache if each.key not in wanted]:
-            await self._take_away(cache, key)
+        writing: set[asyncio.Task[None]] = set()
+        try:
+            for count, (name, spec, status, told) in enumerate(made):
+                key = f"{self._namespace}/{name}"
+                wanted.add(key)
+                there = None if cache.is_behind(key) else cache.get(key)
+                if there is not None and msgspec.json.decode(there.spec, type=type(spec)) == spec:
+                    self._tell(cache, there, status, told)
+                else:
+                    stood = False
+                    if not cache.is_behind(key):
+                        await _room(writing, limits.STATUS_WRITERS - 1)
+                        writing.add(asyncio.ensure_future(self._put(cache, name, spec)))
+                if count % _BATCH == 0:
+                    await asyncio.sleep(0)
+            await _room(writing, 0)
+        finally:
+            for task in writing:
+                task.cancel()
+            await asyncio.gather(*writing, return_exceptions=True)
+        left = [each for each in cache if each.key not in wanted]
+        for each in left:
+            # Another site of the namespace has objects of its own.
+            if msgspec.json.decode(each.spec, type=_OfSite).site == site:
+                await self._take_away(cache, each.key)
         return stood
 
-    async def _stand(self, cache: Cache, key: str, name: str, spec: Part) -> Object | None:
-        """The object with that spec, made or put back where it is not so; `None` where we may not write."""
-        there = cache.get(key)
-        if there is not None and msgspec.json.decode(there.spec, type=type(spec)) == spec:
-            return there
-        if not self._may_write():
-            return None
+    async def _put(self, cache: Cache, name: str, spec: Part) -> None:
+        """Make an object, or put its spec back.
+
+        Its status follows once the cache has it: the writer compares with what is there.
+        """
         await self._bucket.take()
+        if not self._may_write():
+            return
         body = {
             "apiVersion": cache.kind.api_version,
             "kind": cache.kind.kind,
             "metadata": {"name": name, "namespace": self._namespace},
             "spec": msgspec.to_builtins(spec),
         }
-        if not self._may_write():
-            return None
-        written = await self._cluster.apply(cache.kind, body, manager=MANAGER)
-        cache.wrote(written)
-        # Its status follows once the cache has it: the writer compares with what is there.
-        return None
+        try:
+            cache.wrote(await self._cluster.apply(cache.kind, body, manager=MANAGER))
+        except Rejected as error:
+            # This one only; the others have their turn, unless none of them is taken.
+            self._refused.append(str(error))
+            if len(self._refused) > _REFUSED_MAX:
+                raise
 
     async def _take_away(self, cache: Cache, key: str) -> None:
         there = cache.get(key)
@@ -159,3 +202,13 @@ class Projector:
             )
         except (NotFound, Conflict):
             return
+
+
+async def _room(writing: set[asyncio.Task[None]], most: int) -> None:
+    """Wait until no more than so many are under way; what one of them raised is raised."""
+    while len(writing) > most:
+        done, _ = await asyncio.wait(writing, return_when=asyncio.FIRST_COMPLETED)
+        writing -= done
+        for error in [task.exception() for task in done]:
+            if error is not None:
+                raise error

@@ -6,6 +6,7 @@ Its spec survives a lost status, and a lost leader: whoever takes over goes on a
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 
 from control_plane.api.objects import BehindPart, GatePart, RolloutSpec, RolloutStatus
 from control_plane.core.rollout import GateResult, Rollout, RolloutState
@@ -25,6 +26,13 @@ UNDER_WAY = frozenset({RolloutState.RUNNING, RolloutState.SOAKING})
 def wave_of(rollout: Rollout) -> str:
     """Where it is, in words."""
     return f"{rollout.id} {rollout.state}: wave {rollout.wave + 1} of {len(rollout.waves)}"
+
+
+def objects_of(
+    site: str, rollouts: Iterable[Rollout]
+) -> Iterator[tuple[str, RolloutSpec, RolloutStatus, list[Told]]]:
+    """Each rollout: name, spec, status without conditions, and the conditions."""
+    return (object_of(site, rollout) for rollout in rollouts)
 
 
 def object_of(site: str, rollout: Rollout) -> tuple[str, RolloutSpec, RolloutStatus, list[Told]]:

@@ -27,6 +27,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     world: World
     """What it was judged from: sightings, memories, holds, writes under way."""
     rollout: Rollout | None
+    rollouts: tuple[Rollout, ...] | None = None
+    """All that are kept; `None` where they say nothing, because nothing is written."""
 
     @cached_property
     def held(self) -> Mapping[str, tuple[Held, ...]]:

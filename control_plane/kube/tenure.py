@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from control_plane.engine.edges import Edges
 from control_plane.engine.log import Say
 from control_plane.engine.loop import Engine, Pace
 from control_plane.engine.records import RevisionRecord, ShownPlan
+from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
 from control_plane.engine.world import read_world
 from control_plane.kube.declaration import Declared, approvals_in
@@ -29,6 +31,7 @@ from control_plane.kube.ledger import Ledger
 from control_plane.kube.library import Library
 from control_plane.kube.snapshot import Snapshot
 from control_plane.kube.takeover import STORE, Taken, Whereabouts
+from control_plane.kube.waiting import Aside
 
 READING = "the revision is being read"
 Mode = Literal["observe", "enforce"]
@@ -46,6 +49,7 @@ class Surroundings:
     edges: Edges
     pace: Pace | None
     library: Library
+    aside: Aside
     about: Callable[[], Object | None]
     """The `Site` as it is known now."""
     is_live: Callable[[], bool]
@@ -227,24 +231,53 @@ class Tenure:
 
     # --- for people ------------------------------------------------------------------------------------
 
-    def snapshot(self, record: RevisionRecord) -> Snapshot:
-        """Where the site stands."""
-        site, clock = self._revisions.site(record.digest), self._around.edges.clock
-        world = read_world(
-            self.store,
-            site,
+    async def snapshot(self, record: RevisionRecord) -> Snapshot:
+        """Where the site stands, worked out beside the loop: a large one takes a second.
+
+        Raises:
+            StoreError: the Store cannot be read.
+        """
+        clock = self._around.edges.clock
+        return await self._around.aside(
+            _snapshot,
+            self._around.folder / STORE,
+            self._revisions,
             record.digest,
-            site_of=self._revisions.site,
-            capabilities=all_capabilities(),
             now_s=clock.wall_s(),
             time_scale=1.0 / clock.wire_of(1.0),
+            is_enforced=self.mode() == "enforce",
+        )
+
+
+def _snapshot(
+    path: Path,
+    revisions: Revisions,
+    digest: str,
+    *,
+    now_s: float,
+    time_scale: float,
+    is_enforced: bool,
+) -> Snapshot:
+    """Over a connection of its own: one belongs to one thread."""
+    with contextlib.closing(Store(path)) as store:
+        revisions = revisions.over(store)
+        site = revisions.site(digest)
+        world = read_world(
+            store,
+            site,
+            digest,
+            site_of=revisions.site,
+            capabilities=all_capabilities(),
+            now_s=now_s,
+            time_scale=time_scale,
         )
         return Snapshot(
             site=site,
-            plan=make_plan(site, record.digest, world),
+            plan=make_plan(site, digest, world),
             world=world,
             # While nothing is written no wave moves: there is no rollout to wait for.
-            rollout=self.store.rollout_to(record.digest) if self.mode() == "enforce" else None,
+            rollout=store.rollout_to(digest) if is_enforced else None,
+            rollouts=tuple(store.rollouts()) if is_enforced else None,
         )
 
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from control_plane.core import limits
 from control_plane.core.cluster import ClusterAway
 from control_plane.core.ports import Clock, Rng
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Aside(Protocol):
+    """Does what would hold up the loop: `asyncio.to_thread`, or the function itself in virtual time."""
+
+    async def __call__(
+        self, function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs
+    ) -> T:
+        """What the function returns."""
+        ...
 
 
 async def unless(alarm: Coroutine[Any, Any, object], doing: Coroutine[Any, Any, T]) -> T:

@@ -16,7 +16,15 @@ from control_plane.core.rollout import RolloutState
 from control_plane.engine import said
 from control_plane.engine.records import Order, OrderKind
 from control_plane.kube.controller import Controller
-from control_plane.kube.kinds import FLEET_REVISION, ORDER, OVERLAY, SITE, STATE_SHARD
+from control_plane.kube.kinds import (
+    FLEET_REVISION,
+    GPU_NODE,
+    ORDER,
+    OVERLAY,
+    ROLLOUT,
+    SITE,
+    STATE_SHARD,
+)
 from control_plane.kube.takeover import LOST
 from control_plane.simulator.faults import Fault, FaultKind, inject
 from control_plane.simulator.site import Target
@@ -93,6 +101,49 @@ def test_a_site_is_brought_to_its_declaration_wave_by_wave(tmp_path: Path) -> No
             return told["Enforcing"][0] == "True" and "12 of 14 as declared" in told["Ready"][2]
 
         await playing.until(is_shown)
+        last = tenure.store.rollouts()[-1]
+
+        async def is_shown_as_done() -> bool:
+            told = await playing.told(ROLLOUT, last.id)
+            return told.get("Ready", ("",))[:2] == ("True", "Done")
+
+        await playing.until(is_shown_as_done)
+        shown = await playing.get(ROLLOUT, last.id)
+        assert shown is not None
+        spec, status = msgspec.json.decode(shown.spec), msgspec.json.decode(shown.status)
+        assert (spec["to"], len(spec["gates"])) == (last.to, len(gates))
+        assert status["progress"] == f"{len(last.waves)}/{len(last.waves)}"
+        serving.cancel()
+
+    play(tmp_path, act, scale=SCALE)
+
+
+def _a_rollout(name: str, site: str = "lab") -> dict[str, Any]:
+    return {
+        "apiVersion": ROLLOUT.api_version, "kind": ROLLOUT.kind,
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"site": site, "to": "a" * 64, "waves": [1]},
+    }  # fmt: skip
+
+
+def test_a_rollout_that_is_not_kept_goes_unless_the_site_is_only_observed(tmp_path: Path) -> None:
+    async def act(playing: Playing) -> None:
+        controller, _ = playing.controller("one")
+        serving = asyncio.ensure_future(controller.run())
+        await _adopted(playing, controller)
+        await playing.kubectl.apply(ROLLOUT, _a_rollout("000999-of-nobody"), manager="kubectl")
+        other = _a_rollout("000001-of-another-site", "other")
+        await playing.kubectl.apply(ROLLOUT, other, manager="kubectl")
+        await asyncio.sleep(60)
+        assert await playing.get(ROLLOUT, "000999-of-nobody") is not None
+        assert (await playing.told(GPU_NODE, "lab-g1-n1"))["Ready"][:2] == ("Unknown", "NoAgent")
+        await playing.declare(FILES, mode="enforce")
+
+        async def is_gone() -> bool:
+            return await playing.get(ROLLOUT, "000999-of-nobody") is None
+
+        await playing.until(is_gone)
+        assert await playing.get(ROLLOUT, "000001-of-another-site") is not None
         serving.cancel()
 
     play(tmp_path, act, scale=SCALE)

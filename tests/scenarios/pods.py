@@ -20,6 +20,7 @@ from control_plane.engine.loop import Pace
 from control_plane.kube.controller import Controller
 from control_plane.kube.library import Read
 from control_plane.simulator.api_client import ApiClient
+from tests.kube.running import inline
 from tests.scenarios.declared import SITE
 from tests.scenarios.process import ACTING, Process, Secrets, Watch, WatchedDriver
 from tests.scenarios.suspending import SuspendingLoop, inside, outside
@@ -80,6 +81,7 @@ class Pod(Process):
             pace=pace,
             say=self._say,
             read=read,
+            aside=inline,
         )
 
     def _say(self, text: str, /, **_fields: object) -> None:
