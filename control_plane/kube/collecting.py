@@ -17,7 +17,8 @@ from control_plane.core.ports import Clock
 from control_plane.engine.log import Say
 from control_plane.engine.store import Store
 from control_plane.kube.cache import Cache
-from control_plane.kube.kinds import FLEET_REVISION
+from control_plane.kube.kinds import FLEET_REVISION, SITE
+from control_plane.kube.takeover import LOST
 
 
 def superfluous(
@@ -93,15 +94,32 @@ class Collector:
         """Collect once in a while, for ever."""
         while True:
             await self._clock.wire_sleep(limits.COLLECT_S)
-            for each in self._superfluous(store):
-                if not self._may_delete():
-                    break
-                await self._delete(each)
+            found = self._superfluous(store, self._about())
+            # What the watch has not told yet counts as well: the pointer may have moved this very moment.
+            left = (
+                {each.key for each in self._superfluous(store, await self._now())} if found else ()
+            )
+            for each in found:
+                if each.key in left and self._may_delete():
+                    await self._delete(each)
 
-    def _superfluous(self, store: Store) -> list[Object]:
+    async def _now(self) -> Object | None:
+        """The `Site` as the server has it."""
         about = self._about()
+        if about is None:
+            return None
+        meta = about.metadata
+        try:
+            return await self._cluster.get(SITE, meta.name, namespace=meta.namespace)
+        except ClusterError:
+            return None
+
+    def _superfluous(self, store: Store, about: Object | None) -> list[Object]:
         record = store.accepted()
         if about is None or record is None or not self._may_delete():
+            return []
+        if any(overlay.id == LOST for overlay in store.overlays()):
+            # What devices stand on went with the state, until a person has compared.
             return []
         spec = msgspec.json.decode(about.spec, type=SiteSpec)
         status = msgspec.json.decode(about.status, type=SiteStatus | None)

@@ -10,9 +10,19 @@ import msgspec
 import pytest
 
 from control_plane.core import limits
-from control_plane.core.cluster import Metadata, Object
-from control_plane.kube.collecting import superfluous
-from control_plane.kube.kinds import FLEET_REVISION
+from control_plane.core.cluster import Kind, Metadata, Object
+from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.engine.log import silent
+from control_plane.engine.records import RevisionRecord
+from control_plane.engine.store import Store
+from control_plane.kube.cache import Cache
+from control_plane.kube.collecting import Collector, superfluous
+from control_plane.kube.kinds import FLEET_REVISION, SITE
+from control_plane.kube.takeover import LOST
+from control_plane.simulator.api_client import ApiClient, ApiFaults
+from control_plane.simulator.api_server import ApiServer
+from control_plane.simulator.virtual import VirtualClock, VirtualLoop, run_virtual
+from tests.kube.running import beside, no_bug
 from tests.kube.test_controller import FILES, NAMESPACE, Playing, play
 
 NOW_S = 1_790_000_000.0
@@ -90,3 +100,93 @@ def test_a_leader_collects_and_keeps_what_devices_stand_on(tmp_path: Path) -> No
 
 
 SCALE = 100.0
+
+
+def digest(number: int) -> str:
+    return f"{number:064x}"
+
+
+def named(each: Object, name: str) -> Object:
+    return msgspec.structs.replace(each, metadata=msgspec.structs.replace(each.metadata, name=name))
+
+
+NEWEST = digest(len(MANY) - 1)
+
+
+async def point(person: ApiClient, revision: str) -> Object:
+    meta = {"name": "lab", "namespace": NAMESPACE}
+    body = {"apiVersion": SITE.api_version, "kind": SITE.kind, "metadata": meta}
+    return await person.apply(SITE, {**body, "spec": {"revision": revision}}, manager="git")
+
+
+def deleted_while(doubt: str) -> list[str]:
+    """What goes of thirteen revisions, the cache being as it was before `doubt` came up."""
+
+    async def main(loop: VirtualLoop) -> list[str]:
+        clock = VirtualClock(loop)
+        client = ApiClient(ApiServer(clock), clock)
+        # Virtual time begins at zero: all of them are from long before.
+        before_s = clock.wall_s() - NOW_S
+        cache, gone, store = Cache(FLEET_REVISION, bug=no_bug), list[str](), Store(None)
+        cache.replace(
+            [named(revision(n, age_s=OLD - before_s), digest(n)) for n in range(len(MANY))], 1
+        )
+        store.put_revision(
+            RevisionRecord(
+                digest="d", seq=1, commit=None, accepted_at_s=0.0, accepted_by="", plan_digest="",
+                source=NEWEST,
+            ),
+            {},
+        )  # fmt: skip
+        known: Object | None = await point(client, NEWEST)
+        match doubt:
+            case "the pointer has moved":
+                await point(client, digest(1))
+            case "nobody knows the pointer":
+                client.faults = ApiFaults(away="refused")
+            case "there is no Site":
+                known = None
+            case "the state was lost":
+                store.put_overlay(
+                    Overlay(
+                        id=LOST, kind=OverlayKind.MAINTENANCE_HOLD, node="lab", owner="gridplane",
+                        reason="gone", since_s=0.0,
+                    )
+                )  # fmt: skip
+            case "nothing was accepted":
+                store = Store(None)
+            case _:
+                pass
+
+        async def delete(_kind: Kind, name: str, **_more: object) -> None:
+            gone.append(name)
+
+        client.delete = delete  # type: ignore[method-assign,assignment]
+        collector = Collector(
+            client, cache, site="lab", clock=clock, say=silent, about=lambda: known,
+            may_delete=lambda: doubt != "the cache is not fresh",
+        )  # fmt: skip
+        async with beside(collector.serve(store)):
+            await clock.wire_sleep(limits.COLLECT_S + 1)
+        return gone
+
+    return run_virtual(main, horizon_s=10_000)
+
+
+def test_without_a_doubt_the_oldest_go() -> None:
+    assert deleted_while("") == [digest(0), digest(1), digest(2)]
+
+
+def test_a_pointer_that_the_watch_has_not_told_of_is_heeded() -> None:
+    assert deleted_while("the pointer has moved") == [digest(0), digest(2)]
+
+
+@pytest.mark.parametrize(
+    "doubt",
+    [
+        "nobody knows the pointer", "there is no Site", "the state was lost", "nothing was accepted",
+        "the cache is not fresh",
+    ],
+)  # fmt: skip
+def test_in_doubt_all_of_them_stay(doubt: str) -> None:
+    assert deleted_while(doubt) == []
