@@ -57,7 +57,7 @@ def served(cluster_lab: ClusterLab, image: str) -> Iterator[Cluster]:
     for thing in (secret, *controller(MANIFESTS / "controller", image)):
         power.apply(thing)
     yield power
-    everywhere.run("delete", "namespace", "power", "--wait=false")
+    everywhere.run("delete", "namespace", "power", "--timeout=55s")
 
 
 def pointed(power: Cluster, files: dict[str, bytes]) -> str:
