@@ -55,6 +55,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """What is left as it is and does not pass by itself."""
         return tuple(h for h in self.held.get(asset, ()) if h.reason not in PENDING)
 
+    def is_managed(self, device: Device) -> bool:
+        """Whether it is in service and has a driver: without one nobody can say how it stands."""
+        return device.is_managed and device.intent.family in self.world.capabilities
+
     def is_converged(self, device: Device) -> bool:
         """Whether it was read as declared, with nothing to do and nothing left as it is."""
         return (
@@ -68,7 +72,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 def counts(snapshot: Snapshot, devices: Sequence[Device]) -> Counts:
     """How many of these devices stand where."""
-    managed = [d for d in devices if d.is_managed]
+    managed = [d for d in devices if snapshot.is_managed(d)]
     seen = sum(isinstance(snapshot.world.sightings.get(d.asset), Observation) for d in managed)
     return Counts(
         declared=len(devices),

@@ -98,7 +98,7 @@ def test_a_site_is_brought_to_its_declaration_wave_by_wave(tmp_path: Path) -> No
 
         async def is_shown() -> bool:
             told = await playing.told(SITE, "lab")
-            return told["Enforcing"][0] == "True" and "12 of 14 as declared" in told["Ready"][2]
+            return told["Enforcing"][0] == "True" and "12 of 12 as declared" in told["Ready"][2]
 
         await playing.until(is_shown)
         last = tenure.store.rollouts()[-1]

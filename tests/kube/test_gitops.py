@@ -12,7 +12,6 @@ from lupa.lua51 import LuaRuntime  # type: ignore[import-untyped]
 
 from control_plane.api.objects import KINDS, FleetRevisionSpec
 from control_plane.core.correlate import Incident
-from control_plane.core.fleet import DeviceKind
 from control_plane.core.observation import PoolSetting
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import Rollout, RolloutState
@@ -33,11 +32,7 @@ HEALTH = {
     "Current": "Healthy",
 }
 """Verdict of kstatus → health of Argo CD."""
-_ALL = lab()
-LAB = msgspec.structs.replace(
-    _ALL, devices=tuple(d for d in _ALL.devices if d.type.kind is DeviceKind.MINER)
-)
-"""Without its GPU nodes: nothing looks at them yet, and two of 14 are too many for a site that is ready."""
+LAB = lab()
 WORLD = converged(LAB)
 MINER = "lab-r1-s1"
 

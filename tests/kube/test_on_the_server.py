@@ -82,7 +82,7 @@ def test_every_projection_of_a_site_is_taken(cluster: Cluster) -> None:
     assert rows["miner.gridplane.dev/lab-r1-s1"][:3] == ["False", "in_service", "lab-r1"]
     assert rows["rack.gridplane.dev/lab-r1"][:3] == ["False", "5/6", "lab-hall-p1"]
     assert rows["rack.gridplane.dev/lab-r2"][:2] == ["True", "6/6"]
-    assert rows["site.gridplane.dev/lab"][:3] == ["False", "observe", "11/14"]
+    assert rows["site.gridplane.dev/lab"][:3] == ["True", "observe", "11/12"]
     assert rows["rollout.gridplane.dev/000001-aaaa"][:3] == ["lab", "running", "0/3"]
 
 

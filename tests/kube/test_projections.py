@@ -188,8 +188,10 @@ def test_what_an_exception_costs_is_the_hash_that_is_declared() -> None:
 
 def test_a_site_is_ready_with_named_exceptions() -> None:
     told = site_told(WORLD)
-    assert [(t.type, t.status, t.reason) for t in told] == [("Ready", "False", "TooFew")]
-    assert "12 of 14 as declared; exceptions: 2 no_driver" in told[0].message
+    assert [(t.type, t.status, t.reason) for t in told] == [("Ready", "True", "AsDeclared")]
+    assert "12 of 12 as declared; exceptions: 2 no_driver" in told[0].message
+    silent = seeing(WORLD, lab_r1_s1=unreachable("lab-r1-s1"), lab_r1_s2=unreachable("lab-r1-s2"))
+    assert [(t.status, t.reason) for t in site_told(silent)] == [("False", "TooFew")]
 
 
 def test_a_site_that_nobody_saw_is_unknown() -> None:
@@ -223,7 +225,7 @@ def test_a_site_sums_up_its_power_and_its_devices() -> None:
         snapshot(LAB, WORLD, rollout(RolloutState.RUNNING)), SiteStatus()
     )
     assert status.devices is not None
-    assert (status.devices.managed, status.devices.converged, status.progress) == (14, 12, "12/14")
+    assert (status.devices.managed, status.devices.converged, status.progress) == (12, 12, "12/12")
     assert status.usable_w == pytest.approx(150_000)
     assert status.permitted_w is not None
     assert 40_000 < status.permitted_w < 100_000
