@@ -169,6 +169,7 @@ class Controller:
             clock=clock,
             may_write=self.elector.is_live,
             saw=self._herald.saw,
+            edited=self._herald.edited,
         )
         desk = Desk(
             cluster=counted,

@@ -81,6 +81,13 @@ class Herald:
                 SITE, about, "LeaderChanged", f"{identity} leads now, under fence {fence}"
             )
 
+    def edited(self, kind: Kind, about: Object) -> None:
+        """Somebody wrote into what is only shown; it is put back."""
+        note = "its spec was edited, which changes nothing: it follows from the revision, and is put back"
+        self._writer.post(kind, about, "EditedByHand", note, warns=True)
+        what = f"{kind.kind} {about.metadata.name}"
+        self._say(f"{what}: {note}", kind="projection", level="warning")
+
     def saw(self, kind: Kind, about: Object, status: Status, told: Sequence[Told]) -> None:
         """What an object's status is going to say; tells of it what is news."""
         if kind not in (SITE, MINER, ROLLOUT):

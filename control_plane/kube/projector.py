@@ -58,13 +58,27 @@ class Projector:
         clock: Clock,
         may_write: Callable[[], bool],
         saw: Callable[[Kind, Object, Status, Sequence[Told]], None] = lambda *_: None,
+        edited: Callable[[Kind, Object], None] = lambda *_: None,
     ) -> None:
-        """`caches` are by plural name of the kind; `saw` is told what each status is going to say."""
+        """Nothing is asked before `show`.
+
+        Args:
+            cluster: the API server.
+            caches: of the kinds that are shown, by plural name.
+            writer: of statuses.
+            namespace: of the objects.
+            clock: the clock.
+            may_write: whether this process leads.
+            saw: told what each status is going to say.
+            edited: told of an object whose spec somebody else has changed, before it is put back.
+        """
         self.trouble = ""
         """Why the last pass did not end, in words."""
         self._cluster, self._caches, self._writer = cluster, caches, writer
         self._namespace, self._clock, self._may_write = namespace, clock, may_write
-        self._saw = saw
+        self._saw, self._edited = saw, edited
+        self._stood: dict[str, Part] = {}
+        """Kind and key → the spec that an object had by our own hand."""
         self._refused: list[str] = []
         """What the server said of objects that it will never take, in this pass."""
         self._bucket = Bucket(clock, per_s=limits.STATUS_BURST, burst=limits.STATUS_BURST)
@@ -146,9 +160,12 @@ class Projector:
                 wanted.add(key)
                 there = None if cache.is_behind(key) else cache.get(key)
                 if there is not None and msgspec.json.decode(there.spec, type=type(spec)) == spec:
+                    self._stood[f"{plural}/{key}"] = spec
                     self._tell(cache, there, status, told)
                 else:
                     stood = False
+                    if there is not None and self._stood.get(f"{plural}/{key}") == spec:
+                        self._edited(cache.kind, there)
                     if not cache.is_behind(key):
                         await _room(writing, limits.STATUS_WRITERS - 1)
                         writing.add(asyncio.ensure_future(self._put(cache, name, spec)))
@@ -182,6 +199,7 @@ class Projector:
         }
         try:
             cache.wrote(await self._cluster.apply(cache.kind, body, manager=MANAGER))
+            self._stood[f"{cache.kind.plural}/{self._namespace}/{name}"] = spec
         except Rejected as error:
             # This one only; the others have their turn, unless none of them is taken.
             self._refused.append(str(error))

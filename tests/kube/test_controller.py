@@ -258,6 +258,8 @@ def test_what_a_person_writes_into_a_projection_is_put_back(tmp_path: Path) -> N
 
         assert not await is_back()
         await playing.until(is_back)
+        assert any("Miner lab-r1-s1: its spec was edited" in text for text in playing.said)
+        assert sum("was edited" in text for text in playing.said) == 1
         serving.cancel()
 
     play(tmp_path, act)
