@@ -134,6 +134,7 @@ def command(
                 edges=place.edges(),
                 pace=Pace(interval_s=interval_s),
                 say=say,
+                keep=keep_what_is,
                 journal=journal,
                 node=node,
             )

@@ -8,7 +8,7 @@ leader looks on and writes nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -75,6 +75,7 @@ class Controller:
         say: Say = silent,
         read: Read = in_a_thread,
         aside: Aside = asyncio.to_thread,
+        keep: Callable[[], None] = lambda: None,
         journal: Path | None = None,
         node: str = "",
     ) -> None:
@@ -91,6 +92,7 @@ class Controller:
             say: told of what people want to know, once each: the log.
             read: understands a revision without holding up the loop.
             aside: does other things that would hold it up.
+            keep: called when everything of a site is in memory: what exists then stays.
             journal: folder of what is said on this host with the API server away; `None` without.
             node: this host, where it has a journal.
         """
@@ -214,6 +216,7 @@ class Controller:
             is_live=self.elector.is_live,
             clock=clock,
             say=say,
+            keep=keep,
         )
         self.tenure: Tenure | None = None
         """The state of the site, from its take-over until another process leads."""

@@ -55,6 +55,7 @@ class Showing:
         is_live: Callable[[], bool],
         clock: Clock,
         say: Say,
+        keep: Callable[[], None],
     ) -> None:
         """Nothing is asked before `run`.
 
@@ -66,15 +67,18 @@ class Showing:
             is_live: whether this process leads.
             clock: the clock.
             say: told of what the API server has against our objects, once each.
+            keep: called when everything of a site is in memory: what exists then stays.
         """
         self._projector, self._about, self._tenure = projector, about, tenure
         self._state_trouble, self._is_live = trouble, is_live
-        self._clock, self._say = clock, say
+        self._clock, self._say, self._keep = clock, say, keep
         self._snapshot: Snapshot | None = None
         """What the objects are to show; `None`: nothing is known."""
         self._stood = False
         """Whether the last pass over all objects found each of them there."""
         self._trouble = ""
+        self._kept = (0, False)
+        """Fence of the tenure of which what exists was kept, and whether all of its objects were there."""
 
     async def run(self) -> None:
         """Show it, for ever."""
@@ -93,9 +97,17 @@ class Showing:
                 elif tenure.engine is not None:
                     found = await self._tell_site(about, tenure)
             self._snapshot = found
+            if found is not None and tenure is not None:
+                self._keep_once(tenure.fence)
             took_s = self._clock.wire_s() - began_s
             pause_s = _TELL_S if found is not None and self._stood else _LOOK_S
             await self._clock.wire_sleep(max(pause_s, _REST * took_s))
+
+    def _keep_once(self, fence: int) -> None:
+        """To collect a heap of 14,000 devices, over and over, stops everything for tenths of a second."""
+        if self._kept != (fence, self._stood):
+            self._kept = (fence, self._stood)
+            self._keep()
 
     async def _tell_site(self, about: Object, tenure: Tenure) -> Snapshot | None:
         record = tenure.store.accepted()
