@@ -26,6 +26,7 @@ from tests.scenarios.replay import replay
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "campaign.md"
 SEEDS = 2_000
+REIGNS = 500
 REPLAYED = 20
 HASH_SEEDS = ("0", "1", "4711")
 A = TypeVar("A")
@@ -58,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--relays", type=int, default=controllers.RELAYS, help="runs of failovers of controllers"
     )
+    parser.add_argument("--reigns", type=int, default=REIGNS, help="how many seeds of controllers")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--no-page", action="store_true", help=f"leave {PAGE.name} as it is")
     asked = parser.parse_args(arguments)
@@ -94,7 +96,13 @@ def _campaign(asked: argparse.Namespace) -> Result:
         where = points(reference)[:: asked.every]
         crashes = spread("crash points", partial(crash, reference), where)
         ablations = spread("ablations", try_nth, list(range(asked.ablations)))
-        clustered = controllers.campaign(spread, every=asked.every, relays=asked.relays)
+        clustered = controllers.campaign(
+            spread,
+            every=asked.every,
+            relays=asked.relays,
+            reigns=asked.reigns,
+            ablations=asked.ablations,
+        )
     replayed = [report for report, _ in seeds[:REPLAYED]]
     differ = []
     for hash_seed in HASH_SEEDS:
@@ -230,9 +238,9 @@ def _page(result: Result) -> str:
             )
         lines.append(f"| {caught.ablation.name} | {_or_dash(caught.seed)} | {told} |")
     lines += _CONTROLLERS
-    lines += [
-        f"| {name} | {value} |" for name, value in controllers.rows(result.controllers).items()
-    ]
+    facts = controllers.rows(result.controllers)
+    lines += [f"| {name} | {value} |" for name, value in facts.items()]
+    lines += controllers.lines(result.controllers)
     return "\n".join([*lines, ""])
 
 

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 from tests.scenarios.crashes import Point
 from tests.scenarios.failovers import COURSES, Ended, judge, points_of, reference_of, run
+from tests.scenarios.play import Report
+from tests.scenarios.reign_ablations import ABLATIONS, Noticed, Reigning, try_reign
+from tests.scenarios.reigns import play
 from tests.scenarios.relay import FAILOVERS, Relay
 from tests.scenarios.relay import run as relay
 
@@ -25,6 +28,8 @@ class Controllers(NamedTuple):
     crashes: dict[tuple[str, Point], str | None]
     crashes_wall_s: float
     relays: list[Relay]
+    reigns: list[Report]
+    ablations: list[Noticed]
 
 
 def crash(job: tuple[Ended, Point]) -> str | None:
@@ -33,8 +38,10 @@ def crash(job: tuple[Ended, Point]) -> str | None:
     return judge(run(reference.course, point), reference)
 
 
-def campaign(spread: Spread, *, every: int, relays: int) -> Controllers:
-    """Each so-manieth crash point, and so many runs of failovers."""
+def campaign(
+    spread: Spread, *, every: int, relays: int, reigns: int, ablations: int
+) -> Controllers:
+    """Each so-manieth crash point, so many runs of failovers, so many seeds, so many ablations."""
     references = {course: reference_of(course) for course in COURSES}
     where = [
         (course, point)
@@ -51,6 +58,10 @@ def campaign(spread: Spread, *, every: int, relays: int) -> Controllers:
         crashes=dict(zip(where, found, strict=True)),
         crashes_wall_s=wall_s,
         relays=spread("failovers", relay, list(range(relays))),
+        reigns=spread("seeds of controllers", play, list(range(reigns))),
+        ablations=spread(
+            "ablations of controllers", try_reign, list(range(min(ablations, len(ABLATIONS))))
+        ),
     )
 
 
@@ -63,6 +74,14 @@ def wrong(result: Controllers) -> list[str]:
         f"{course}, crash at {p.number}, after={p.after}: {why}"
         for (course, p), why in result.crashes.items()
         if why
+    ]
+    found += [
+        f"seed {r.seed} of controllers: {r.violations[0]}" for r in result.reigns if r.violations
+    ]
+    found += [
+        f"ablation '{noticed.name}': {noticed.violation or 'nobody noticed'}"
+        for cut, noticed in zip(ABLATIONS, result.ablations, strict=False)
+        if (noticed.seed is None) == bool(cut.rules)
     ]
     return found + [f"relay {r.seed}: {r.violations[0]}" for r in result.relays if r.violations]
 
@@ -90,7 +109,28 @@ def rows(result: Controllers) -> dict[str, object]:
         ),
         "death of a leader to the first look of the next": _spread_of(looked),
         "the same to its first write, where the old one had not made it": _spread_of(wrote),
+        "seeds": f"{len(result.reigns):,}",
+        "seeds with a violation": sum(1 for r in result.reigns if r.violations),
+        "events checked in them": f"{sum(r.events for r in result.reigns):,}",
+        "writes that arrived in them": f"{sum(r.writes for r in result.reigns):,}",
+        "processes started in them": f"{sum(r.starts for r in result.reigns):,}",
     }
+
+
+def lines(result: Controllers) -> list[str]:
+    """What was found in seeds, and what notices a safeguard that is missing."""
+    found = [f"- seed {r.seed}: {r.violations[0][:60]} …" for r in result.reigns if r.violations]
+    table = [
+        f"| {noticed.name} | {'–' if noticed.seed is None else noticed.seed} | {_told(cut, noticed)} |"
+        for cut, noticed in zip(ABLATIONS, result.ablations, strict=False)
+    ]
+    return ["", *found, "", "| safeguard | seed | noticed as |", "|---|---|---|", *table]
+
+
+def _told(cut: Reigning, noticed: Noticed) -> str:
+    if noticed.seed is not None:
+        return noticed.violation.partition(" ")[2].partition(":")[0]
+    return "**nobody noticed**" if cut.rules else "nobody can while the other layers stand"
 
 
 def _spread_of(values: Sequence[float]) -> str:

@@ -15,9 +15,16 @@ from unittest import mock
 
 import msgspec
 
-from control_plane.api.objects import FleetRevisionSpec, OrderSpec, SiteSpec, StateShardSpec
+from control_plane.api.objects import (
+    AcknowledgementsPart,
+    FleetRevisionSpec,
+    OrderSpec,
+    SiteSpec,
+    StateShardSpec,
+)
 from control_plane.core.change import Change
-from control_plane.core.cluster import Body, Kind, Object
+from control_plane.core.cluster import Body, Kind, NotFound, Object
+from control_plane.core.decision import Reason
 from control_plane.core.observation import Observation
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import RolloutState
@@ -31,7 +38,7 @@ from control_plane.kube.declaration import Declared, read_revision
 from control_plane.kube.kinds import FLEET_REVISION, ORDER, OVERLAY, SITE, STATE_SHARD
 from control_plane.kube.saying import is_ended, order_body, overlay_body
 from control_plane.kube.shards import HEAD, WORK, name_of, unpacked
-from control_plane.kube.takeover import LOST
+from control_plane.kube.takeover import LOST as LOST_OF
 from control_plane.simulator.api_client import ApiClient
 from control_plane.simulator.api_server import ApiServer
 from control_plane.simulator.ledger import Write
@@ -46,6 +53,7 @@ from tests.scenarios.stage import BY, PATIENCE_S, RELEASABLE, RESTART_S
 from tests.scenarios.suspending import SuspendingLoop
 
 Mode = Literal["observe", "enforce"]
+LOST = LOST_OF.format(site=NAME)
 NOTICE_S = 5.0
 """Wire seconds within which a leader that reaches the API server follows what a `Site` says."""
 LATENCY_S = (0.001, 0.006)
@@ -55,6 +63,8 @@ class ClusterScene(Scene):
     """One run."""
 
     loop: SuspendingLoop
+    believes = False
+    """For ablations: engines take it for granted that their process leads."""
 
     def __init__(
         self, loop: SuspendingLoop, folder: Path, revision: Revision, *, seed: str, **more: Any
@@ -64,7 +74,7 @@ class ClusterScene(Scene):
         self.pods: list[Pod] = []
         self.configure: Callable[[Pod], None] = lambda _: None
         """Called with each process before it starts."""
-        self.supervised = True
+        self.supervised: asyncio.Task[None] | None = None
         self.engine: Engine | None = None
         """Of the newest leader."""
         self.took_over: Callable[[Pod], None] = lambda _: None
@@ -73,14 +83,17 @@ class ClusterScene(Scene):
         self.mode: Mode = "observe"
         self._mode_s = 0.0
         self._folder = folder
-        self._revisions: dict[str, Revision] = {}
+        self.known: dict[str, Revision] = {}
+        """By name of their `FleetRevision`."""
+        self.mending: list[Callable[[], object]] = []
+        """What makes well again what went wrong."""
         self._shards: dict[str, Shard] = {}
         self._accepted = ""
-        self._known: set[str] = set()
-        """Operations that were durable once."""
+        self._intended: set[str] = set()
+        """Operations that were durable before they were sent."""
         self._fence, self._fence_s = 0, 0.0
         self._ordered_s: dict[str, float] = {}
-        self._said = 0
+        self._said = self._notes = 0
         self._dropped: set[str] = set()
         self.oracle.reach = self.reach
         tell = self.server._tell
@@ -111,6 +124,8 @@ class ClusterScene(Scene):
                     pod.check()
                     scene.may_send(pod)
 
+                if scene.believes and more["acts"]:
+                    more["is_live"] = lambda: True
                 super().__init__(**more | {"keep": kept})
                 if more["acts"] or pod.leads:
                     scene.begins(pod, self, more["store"], more["epoch"])
@@ -171,8 +186,29 @@ class ClusterScene(Scene):
         """End everything."""
         for timer in self.faults:
             timer.cancel()
+        if self.supervised is not None:
+            self.supervised.cancel()
+            await asyncio.wait([self.supervised])
         for pod in self.pods:
             await pod.bury()
+
+    def faults_over(self) -> None:
+        """Everything is well, and nobody keeps anything from its declaration."""
+        super().faults_over()
+        for mend in self.mending:
+            mend()
+        self.mending.clear()
+        self.configure = lambda _: None
+        for pod in self.pods:
+            pod.kill_at = None
+            if not pod.alive:
+                continue
+            pod.go_on()
+        for _ in range(2 - sum(1 for pod in self.pods if pod.alive)):
+            self.start()
+        self.point_back()
+        for key in list(self.oracle.overlays):
+            self.drop_overlay(key)
 
     # --- what stands in the API server ----------------------------------------------------------------
 
@@ -197,7 +233,7 @@ class ClusterScene(Scene):
                 self._accepted = newest.digest
                 self.accepted_s = self.oracle.now()
                 self.trace(f"{newest.digest[:12]} is accepted")
-                self.oracle.accepted(self._revisions[newest.source or ""].site)
+                self.oracle.accepted(self.known[newest.source or ""].site)
         overlays = {
             key: msgspec.json.decode(record, type=Overlay)
             for key, record in head.rows("overlay").items()
@@ -208,18 +244,23 @@ class ClusterScene(Scene):
                 self.oracle.overlay_set(overlay)
 
     def may_send(self, pod: Pod) -> None:
-        """A leader takes its intents to be durable: they are looked for."""
-        for part in WORK:
-            shard = self._shards.get(name_of(NAME, part))
-            for key, record in shard.rows("operation").items() if shard else ():
-                if key in self._known:
-                    continue
-                operation = msgspec.json.decode(record, type=Operation)
-                if operation.stage is not Stage.SENT or operation.epoch != pod.epoch:
-                    continue
-                self._known.add(key)
+        """A leader takes its intents to be durable: they are looked for.
+
+        Of a device the last one: what could not be kept, as far as the leader knew, was never sent.
+        """
+        found = [
+            msgspec.json.decode(record, type=Operation)
+            for part in WORK
+            if (shard := self._shards.get(name_of(NAME, part))) is not None
+            for key, record in shard.rows("operation").items()
+            if key not in self._intended
+        ]
+        new = {o.asset: o for o in sorted(found, key=lambda o: o.id) if o.epoch == pod.epoch}
+        for operation in new.values():
+            if operation.stage is Stage.SENT:
+                self._intended.add(operation.id)
                 if self._is_observed():
-                    self.oracle.violate("observe", f"{key} on {operation.asset}")
+                    self.oracle.violate("observe", f"{operation.id} on {operation.asset}")
                 self.oracle.intended(pod, operation)
 
     def _is_observed(self) -> bool:
@@ -264,7 +305,7 @@ class ClusterScene(Scene):
     # --- what people do ---------------------------------------------------------------------------------
 
     async def _read(self, name: str, spec: FleetRevisionSpec) -> Declared:
-        revision = self._revisions.get(name)
+        revision = self.known.get(name)
         if revision is None:
             return read_revision(name, spec)
         return Declared(name=name, site=revision.site, digest=revision.digest)
@@ -272,9 +313,9 @@ class ClusterScene(Scene):
     def declare(self, revision: Revision, mode: Mode) -> None:
         """As Git would: the revision, and the pointer to it."""
         name = revision.digest
-        self._revisions[name] = self.revision = revision
+        self.known[name] = self.revision = revision
         spec = FleetRevisionSpec(site=NAME, format="msgpack+zlib", data=name.encode())
-        self._put(FLEET_REVISION, _body(FLEET_REVISION, name, spec))
+        self.put(FLEET_REVISION, name, spec)
         self.point(name, mode)
 
     def point(self, name: str, mode: Mode) -> None:
@@ -282,7 +323,45 @@ class ClusterScene(Scene):
         if mode != self.mode:
             self.mode, self._mode_s = mode, self.oracle.now()
         self.trace(f"person points to {name[:12]}, {mode}")
-        self._put(SITE, _body(SITE, NAME, SiteSpec(revision=name, mode=mode)))
+        meant = AcknowledgementsPart(removals=self._removed())
+        self.put(SITE, NAME, SiteSpec(revision=name, mode=mode, acknowledgements=meant))
+
+    def _removed(self) -> int:
+        """How many devices are meant to leave the declaration."""
+        stay = {device.asset for device in self.revision.site.devices}
+        return sum(1 for asset in self.oracle.devices if asset not in stay)
+
+    def is_in_force(self) -> bool:
+        """Whether somebody leads, by the revision that is meant."""
+        return self.leader is not None and self._accepted == self.revision.digest
+
+    def point_back(self) -> None:
+        """To what is meant."""
+        self.point(self.revision.digest, "enforce")
+
+    def mark_observed(self) -> None:
+        """Nothing is pointed to: nothing may be written."""
+        if self.mode != "observe":
+            self.mode, self._mode_s = "observe", self.oracle.now()
+
+    def put(self, kind: Kind, name: str, spec: Any) -> None:
+        """Apply an object, as a person or Git does."""
+        self._put(kind, _body(kind, name, spec))
+
+    def note_on(self, kind: Kind, name: str) -> None:
+        """Somebody annotates an object, if it is there."""
+        self._notes += 1
+        with contextlib.suppress(NotFound):
+            self.server.get(kind, f"{NAMESPACE}/{name}")
+            body = _body(kind, name, {})
+            del body["spec"]
+            body["metadata"]["annotations"] = {"somebody": str(self._notes)}
+            self.server.apply(kind, body, manager="somebody", force=True, subresource="")
+
+    def delete(self, kind: Kind, name: str) -> None:
+        """Delete an object, if it is there."""
+        with contextlib.suppress(NotFound):
+            self.server.delete(kind, f"{NAMESPACE}/{name}")
 
     def _put(self, kind: Kind, body: Body) -> None:
         self.server.apply(kind, body, manager="kubectl", force=True, subresource="")
@@ -346,7 +425,7 @@ class ClusterScene(Scene):
             orders.append((OrderKind.ROLLOUT, rollouts[-1].id))
         for asset, slot in running.engine.slots.items():
             reasons = {held.reason for held in slot.decision.held} if slot.decision else set()
-            if reasons & RELEASABLE and self._is_due(asset):
+            if reasons & (RELEASABLE | {Reason.MOVED}) and self._is_due(asset):
                 orders.append((OrderKind.OVERRIDE, asset))
         for kind, target in orders:
             self.oracle.ordered(kind, target)
@@ -390,7 +469,7 @@ class ClusterScene(Scene):
         """Events of a controller are for people."""
 
 
-def _body(kind: Kind, name: str, spec: Any) -> Body:
+def _body(kind: Kind, name: str, spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": kind.api_version,
         "kind": kind.kind,

@@ -36,6 +36,29 @@ class PodEdges(Edges):
     pod: Pod
 
 
+class StandingClock:
+    """The port `Clock`; its monotonic time may have stood still for a while."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.behind_s = 0.0
+        self._clock = clock
+
+    def wall_s(self) -> float:
+        return self._clock.wall_s()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+
+    def wire_s(self) -> float:
+        return self._clock.wire_s() - self.behind_s
+
+    async def wire_sleep(self, seconds: float) -> None:
+        await self._clock.wire_sleep(seconds)
+
+    def wire_of(self, policy_s: float) -> float:
+        return self._clock.wire_of(policy_s)
+
+
 class Pod(Process):
     """A controller. Killed, it leaves nothing but what stands in the API server."""
 
@@ -58,6 +81,9 @@ class Pod(Process):
         self.said: list[str] = []
         self.is_stopped = False
         self._loop = loop
+        self._clock = clock = StandingClock(clock)
+        self._stopped_s = 0.0
+        self._with_clock = False
         edges = PodEdges(
             clock=clock,
             rng=rng,
@@ -103,16 +129,19 @@ class Pod(Process):
             self._loop.suspend(self)
             self.line.cut()
 
-    def stop(self) -> None:
-        """SIGSTOP: it stands still, and does not know it."""
+    def stop(self, *, with_clock: bool = False) -> None:
+        """SIGSTOP: it stands still, and does not know it; with its clock, as a machine that is paused."""
         if self.alive and not self.is_stopped:
-            self.is_stopped = True
+            self.is_stopped, self._with_clock = True, with_clock
+            self._stopped_s = self._loop.time()
             self._loop.suspend(self)
 
     def go_on(self) -> None:
         """SIGCONT."""
         if self.alive and self.is_stopped:
             self.is_stopped = False
+            if self._with_clock:
+                self._clock.behind_s += self._loop.time() - self._stopped_s
             self._loop.resume(self)
 
     async def bury(self) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 
 from control_plane.simulator.faults import Fault, FaultKind, inject
 from control_plane.simulator.site import Target
 from tests.scenarios.declared import RACKS
-from tests.scenarios.stage import Stage
+from tests.scenarios.scene import Scene
 
 SAFETY_S = 120.0
 """Wire seconds of the phase in which things go wrong."""
 
-Act = Callable[[Stage], Awaitable[None] | None]
+Act = Callable[[Any], Awaitable[None] | None]
+"""What it does to a stage."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -70,7 +72,7 @@ class Script:
         self.at(f"{kind} {target.asset}", lambda stage: hit(stage, fault))
 
 
-def hit(stage: Stage, fault: Fault) -> None:
+def hit(stage: Scene, fault: Fault) -> None:
     """Inject a fault, if the machine is there."""
     if fault.target.asset is None or fault.target.asset in stage.sim.stations:
         inject(stage.sim, fault)

@@ -9,8 +9,8 @@ from control_plane.simulator.ledger import Write
 from control_plane.simulator.network import Trouble
 from control_plane.simulator.site import Target, pools_of
 from tests.scenarios.declared import RACKS
+from tests.scenarios.scene import Scene
 from tests.scenarios.script import SAFETY_S, Script, hit
-from tests.scenarios.stage import Stage
 
 SILENCE_S = 12.0
 """A board is not swapped, and an address does not move, under a connection that is open: above any
@@ -55,7 +55,7 @@ def _trouble(script: Script) -> None:
         )
 
 
-def _well(stage: Stage, asset: str) -> None:
+def _well(stage: Scene, asset: str) -> None:
     if asset in stage.sim.stations:
         stage.sim.stations[asset].trouble = None
 
@@ -90,7 +90,7 @@ def _reboot(script: Script) -> None:
 def _reboot_mid_command(script: Script) -> None:
     left = script.rng.randint(1, 3)
 
-    def boot(stage: Stage, write: Write) -> None:
+    def boot(stage: Scene, write: Write) -> None:
         nonlocal left
         if left > 0:
             left -= 1
@@ -114,7 +114,7 @@ def _thief(script: Script) -> None:
     every_s = script.rng.uniform(8.0, 20.0)
     fault = Fault(kind=FaultKind.HIJACK, target=Target(asset=asset))
 
-    def again(stage: Stage) -> None:
+    def again(stage: Scene) -> None:
         nonlocal left
         if asset not in stage.sim.stations:
             return
@@ -178,7 +178,7 @@ def _stranger(script: Script) -> None:
     off = Fault(kind=FaultKind.POWER_OFF, target=Target(asset=asset))
     on = Fault(kind=FaultKind.POWER_ON, target=Target(asset=asset))
 
-    def swap(stage: Stage) -> None:
+    def swap(stage: Scene) -> None:
         hit(stage, fault)
         hit(stage, pools)
         hit(stage, on)
@@ -192,7 +192,7 @@ def _reshuffle(script: Script) -> None:
     assets = [f"r2-s{slot}" for slot in range(1, 6)]
     fault = Fault(kind=FaultKind.RESHUFFLE, seed=script.rng.getrandbits(16))
 
-    def deal(stage: Stage) -> None:
+    def deal(stage: Scene) -> None:
         inject(stage.sim, fault)
         stage.noise.dark.subtract(assets)
 
