@@ -122,6 +122,8 @@ def test_a_site_is_served_from_its_cluster(served: Cluster, tmp_path: Path) -> N
 
     until(lambda: site().get("acceptedRevision") == good)
     served.run("wait", "--for=jsonpath={.status.devices.seen}=12", f"site/{SITE}", "--timeout=55s")
+    # The site is told first; its miners are made meanwhile.
+    until(lambda: len(served.json("get", "miners")["items"]) == 12)
     served.run("wait", "--for=condition=Ready=False", "miner", "--all", "--timeout=55s")
     shown = served.run("get", "sites,racks,miners")
     assert all(name in shown for name in ("lab-r1", "lab-r1-s1"))
