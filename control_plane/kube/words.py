@@ -131,7 +131,10 @@ class Words:
         self._overlays = desk.caches[OVERLAY.plural]
         self._named: tuple[Site, frozenset[str]] | None = None
         self._ended: set[str] = set()
-        """Uids of objects whose word was released; the cache may still have them."""
+        """Uids of objects whose word was released: the cache, or a replica that lags, may still have them.
+
+        Kept for as long as the process runs: a few each day.
+        """
         self._told: dict[str, str] = {}
 
     async def merge(self, store: Store) -> None:
@@ -241,9 +244,7 @@ class Words:
         names = self._names_of(declared) if declared else None
         kept = {overlay.id: overlay for overlay in store.overlays()}
         there: set[str] = set()
-        uids = set()
         for each in self._overlays:
-            uids.add(each.metadata.uid)
             if each.metadata.uid in self._ended or not self._is_ours(each):
                 continue
             there.add(each.metadata.name)
@@ -264,7 +265,6 @@ class Words:
                     "Say it under another one"
                 )
                 self._tell(each, [stalled("NameTaken", why), ready("False", "NameTaken", why)])
-        self._ended &= uids
         return there
 
     def _names_of(self, declared: Site) -> frozenset[str]:

@@ -266,6 +266,25 @@ def test_a_release_ends_a_hold_that_the_watch_never_told_of() -> None:
     play(case)
 
 
+def test_a_hold_that_was_released_stays_so_where_a_lagging_replica_still_has_it() -> None:
+    async def case(cluster: Cluster) -> None:
+        process = Process(cluster).start()
+        await cluster.say_overlay("pdu")
+        await ready(cluster, OVERLAY, "pdu")
+        then = cluster.around.server.snapshot()
+        await cluster.say_order("r", "release", "pdu")
+        await ready(cluster, ORDER, "r")
+        await asyncio.sleep(30)
+        process.line.faults.stale = then
+        cluster.around.server.compact()
+        process.line.cut(Gone("too old"))
+        await asyncio.sleep(30)
+        assert process.holds() == set()
+        await process.end()
+
+    play(case)
+
+
 def test_a_safety_hold_is_released_by_its_owner_alone() -> None:
     async def case(cluster: Cluster) -> None:
         process = Process(cluster).start()
