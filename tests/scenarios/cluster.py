@@ -94,6 +94,8 @@ class ClusterScene(Scene):
         self._fence, self._fence_s = 0, 0.0
         self._ordered_s: dict[str, float] = {}
         self._said = self._notes = 0
+        self.says_again = False
+        """Whether a person releases anew what came back: a leader may have read what was before that."""
         self._dropped: set[str] = set()
         self.oracle.reach = self.reach
         tell = self.server._tell
@@ -117,16 +119,9 @@ class ClusterScene(Scene):
                 pod: Pod = more["edges"].pod
                 pod.check()
                 more["store"]._db.execute("PRAGMA synchronous = OFF")
-                keep = more["keep"]
-
-                async def kept() -> None:
-                    await keep()
-                    pod.check()
-                    scene.may_send(pod)
-
                 if scene.believes and more["acts"]:
                     more["is_live"] = lambda: True
-                super().__init__(**more | {"keep": kept})
+                super().__init__(**more)
                 if more["acts"] or pod.leads:
                     scene.begins(pod, self, more["store"], more["epoch"])
 
@@ -138,6 +133,8 @@ class ClusterScene(Scene):
         if epoch > self.oracle.epoch:
             pod.epoch = epoch
             self.oracle.started(epoch)
+            if not any(incident.cause == "pools" for incident in store.incidents()):
+                self.oracle.latches.forget_storm()
             self.trace(f"{pod.name} takes over under fence {epoch}")
             self.took_over(pod)
         self.listen(pod, engine)
@@ -243,8 +240,8 @@ class ClusterScene(Scene):
                 self.trace(f"{key} {overlay.kind} on {overlay.node} is acknowledged")
                 self.oracle.overlay_set(overlay)
 
-    def may_send(self, pod: Pod) -> None:
-        """A leader takes its intents to be durable: they are looked for.
+    def _look_for_intent(self, process: Process, asset: str) -> None:
+        """A driver is told to write: its intent has to stand in the API server by now.
 
         Of a device the last one: what could not be kept, as far as the leader knew, was never sent.
         """
@@ -252,16 +249,15 @@ class ClusterScene(Scene):
             msgspec.json.decode(record, type=Operation)
             for part in WORK
             if (shard := self._shards.get(name_of(NAME, part))) is not None
-            for key, record in shard.rows("operation").items()
-            if key not in self._intended
+            for record in shard.rows("operation").values()
         ]
-        new = {o.asset: o for o in sorted(found, key=lambda o: o.id) if o.epoch == pod.epoch}
-        for operation in new.values():
-            if operation.stage is Stage.SENT:
-                self._intended.add(operation.id)
-                if self._is_observed():
-                    self.oracle.violate("observe", f"{operation.id} on {operation.asset}")
-                self.oracle.intended(pod, operation)
+        own = [o for o in found if o.asset == asset and o.epoch == process.epoch]
+        last = max(own, key=lambda o: o.id, default=None)
+        if last is not None and last.stage is Stage.SENT and last.id not in self._intended:
+            self._intended.add(last.id)
+            if self._is_observed():
+                self.oracle.violate("observe", f"{last.id} on {asset}")
+            self.oracle.intended(process, last)
 
     def _is_observed(self) -> bool:
         return self.mode == "observe" and self.oracle.now() - self._mode_s > NOTICE_S
@@ -431,6 +427,13 @@ class ClusterScene(Scene):
             self.oracle.ordered(kind, target)
             self.order(kind, target)
             done.append(f"{kind} {target}")
+        again = (
+            {o.id for o in running.store.overlays()} & self._dropped if self.says_again else set()
+        )
+        for key in again - {LOST}:
+            if self._is_due(key):
+                self.order("release", key)
+                done.append(f"release {key}")
         if any(overlay.id == LOST for overlay in running.store.overlays()) and self._is_due(LOST):
             self._dropped.discard(LOST)
             self.drop_overlay(LOST)
@@ -456,13 +459,14 @@ class ClusterScene(Scene):
         self.oracle.silent(process, asset)
 
     def intended(self, process: Process, operation: Operation) -> None:
-        """Not asked of controllers: `may_send` looks itself."""
+        """Not asked of controllers: `sending` looks itself."""
 
     def moved(self, process: Process, operation: Operation) -> None:
         """Not asked of controllers either."""
 
     def sending(self, process: Process, asset: str, change: Change) -> None:
         """A driver was told to write."""
+        self._look_for_intent(process, asset)
         self.oracle.sending(process, asset, change)
 
     def noted(self, process: Process, event: Event) -> None:

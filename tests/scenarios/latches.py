@@ -86,6 +86,11 @@ class Latches:
         self._silent_s.clear()
         self._lost_s.clear()
 
+    def forget_storm(self) -> None:
+        """Nobody who acts knows of it: what the process before noted was not kept."""
+        if self._storm_s is not None:
+            self._storm_s = self._now()
+
     def _forget(self, asset: str) -> None:
         self._as_declared.discard(asset)
         self._foreign.discard(asset)

@@ -26,6 +26,7 @@ from tests.scenarios.process import ACTING, Process, Secrets, Watch, WatchedDriv
 from tests.scenarios.suspending import SuspendingLoop, inside, outside
 
 NAMESPACE = "power"
+_INSTANT_S = 1e-9
 T = TypeVar("T")
 
 
@@ -53,7 +54,8 @@ class StandingClock:
         return self._clock.wire_s() - self.behind_s
 
     async def wire_sleep(self, seconds: float) -> None:
-        await self._clock.wire_sleep(seconds)
+        # A difference of two clocks may be too small for either to move by it.
+        await self._clock.wire_sleep(max(seconds, _INSTANT_S) if seconds > 0 else seconds)
 
     def wire_of(self, policy_s: float) -> float:
         return self._clock.wire_of(policy_s)

@@ -57,6 +57,7 @@ async def _play(
     scene = ClusterScene(
         loop, folder, revision, seed=str(script.seed), scale=script.scale, start=script.start
     )
+    scene.says_again = "stale" in script.classes
     if keep:
         scene.lines = report.lines
     with scene.watching():
