@@ -20,8 +20,8 @@ from control_plane.lab.cluster import ClusterLab
 from control_plane.simulator.control import SOCKET, ControlClient
 from control_plane.simulator.serve import MAP
 from tests.lab.cluster import Cluster, Refused
-from tests.lab.machines import GRIDPLANE, INVENTORY, ROOT, SITE, truth, until
-from tests.lab.test_controller import served
+from tests.lab.machines import GRIDPLANE, INVENTORY, ROOT, SITE, host, truth, until
+from tests.lab.test_controller import SERVER, served
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 __all__ = ["served"]
@@ -29,6 +29,11 @@ SOAK_S = 600.0
 """Device seconds that any family's canary soaks at least."""
 SCALE = 120
 """A soak of half an hour in a quarter of a minute."""
+KILL = (
+    'for p in /proc/[0-9]*; do case "$(tr "\\0" " " < $p/cmdline 2>/dev/null)" in '
+    '"etcd "*|"kube-apiserver "*) kill -9 ${p#/proc/} && echo killed;; esac; done'
+)
+"""On a host: its own store and API server, and no other lab's."""
 MINERS = [f"lab-r{rack}-s{slot}" for rack in (1, 2) for slot in range(1, 7)]
 OLD, NEW = b"stratum.pool-one.example.com", b"new.pool-one.example.com"
 
@@ -90,19 +95,6 @@ def pointed(power: Cluster, files: dict[str, bytes], mode: str) -> str:
     for body in (revision, site):
         power.apply(body)
     return str(revision["metadata"]["name"])
-
-
-def processes_of(program: str) -> list[int]:
-    """The processes of a program on the lab's hosts: a real one, or one with such a command line."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdecimal():
-            continue
-        with contextlib.suppress(OSError):
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            if Path(words[0].decode(errors="replace")).name == program:
-                found.append(int(folder.name))
-    return found
 
 
 def process_of(pod: str) -> int:
@@ -177,9 +169,7 @@ def test_a_new_revision_reaches_the_machines_wave_by_wave_whoever_leads(
     served.run("rollout", "restart", "deployment/gridplane-controller")
     served.run("rollout", "status", "deployment/gridplane-controller", "--timeout=55s")
     # The API server and its store die and come back; the kubelet sees to that.
-    for program in ("etcd", "kube-apiserver"):
-        for each in processes_of(program):
-            os.kill(each, signal.SIGKILL)
+    assert cluster_lab.hosts.run(host(cluster_lab, SERVER), KILL).count("killed") == 2
     until(lambda: answers(served))
     # And whoever leads now is killed.
     killed = leader(served)
