@@ -58,6 +58,11 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     behind: dict[str, str | None] = {}
     """Subjects that a superseded rollout had not reached: the revision each of them still stands on."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it still moves."""
+        return self.state in {RolloutState.RUNNING, RolloutState.SOAKING}
+
 
 def cohort_order(revision: str, assets: Iterable[str]) -> tuple[str, ...]:
     """Assets in the order of the hash of revision and asset id: stable, and no rack goes first."""

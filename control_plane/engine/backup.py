@@ -13,7 +13,6 @@ import msgspec
 
 from control_plane.core.errors import StoreError
 from control_plane.core.overlay import Overlay, OverlayKind
-from control_plane.core.rollout import RolloutState
 from control_plane.engine.kept import NUMBER, ROWS_VERSION, Files, brought_forward, fill
 from control_plane.engine.store import Store
 from control_plane.inventory.bundle import DamagedBundle, pack, unpack
@@ -22,7 +21,6 @@ MAGIC = b"gridplane-backup 1\n"
 RESTORED = "restored-{site}"
 """Id of the hold that every restored site begins with: a namespace may have several sites."""
 OWNER = "gridplane"
-_UNDER_WAY = frozenset({RolloutState.RUNNING, RolloutState.SOAKING})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -55,8 +53,7 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
 def rows_of(store: Store) -> tuple[dict[str, dict[str, bytes]], dict[str, bytes]]:
     """What a Store must not lose, and the packed files of its revisions."""
     records = store.revisions()
-    opened = [r.since_s for r in store.rollouts() if r.state in _UNDER_WAY]
-    judged_by = store.operations_since(min(opened)) if opened else []
+    judged_by = store.operations_since(store.judged_since_s())
     operations = {o.id: o for o in (*store.open_operations(), *judged_by)}
     rows = {
         "revision": {record.digest: _encode(record) for record in records},

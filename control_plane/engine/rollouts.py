@@ -95,7 +95,7 @@ class RolloutRunner:
     @property
     def is_open(self) -> bool:
         """Whether it still moves."""
-        return self.rollout.state in {RolloutState.RUNNING, RolloutState.SOAKING}
+        return self.rollout.is_open
 
     def treated(self, slots: Mapping[str, Slot]) -> list[Slot]:
         """The devices of the open wave; empty without one."""

@@ -6,6 +6,7 @@ holder of the fence writes what the engine does: its epoch is checked inside eac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice, takewhile
 from typing import Any
@@ -306,6 +307,10 @@ class Store(Database):
     def rollouts(self) -> list[Rollout]:
         """Rollouts, the newest last."""
         return self._docs(Rollout, "rollout", "ORDER BY seq")
+
+    def judged_since_s(self) -> float:
+        """Writes since then are those that a gate will judge; infinite where no wave is open."""
+        return min((r.since_s for r in self.rollouts() if r.is_open), default=math.inf)
 
     def rollout_to(self, digest: str) -> Rollout | None:
         """The last rollout to a revision."""

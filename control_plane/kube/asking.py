@@ -11,6 +11,7 @@ from control_plane.api.objects import Status
 from control_plane.core.cluster import Body, Cluster, ClusterAway, Exists, Kind, Object
 from control_plane.core.ports import Clock
 from control_plane.kube.conditions import READY, STALLED
+from control_plane.kube.listing import list_all
 
 WAIT_S = 30.0
 """Wire seconds for an answer: longer than a failover takes."""
@@ -90,16 +91,11 @@ async def _answers(
     cluster: Cluster, kind: Kind, names: Collection[str], namespace: str
 ) -> dict[str, Answer]:
     found: dict[str, Answer] = {}
-    page = ""
-    while True:
-        part = await cluster.list_page(kind, namespace=namespace, page=page)
-        for each in part.items:
-            answer = _answer(each) if each.metadata.name in names else None
-            if answer is not None:
-                found[each.metadata.name] = answer
-        page = part.next
-        if not page:
-            return found
+    for each in await list_all(cluster, kind, namespace=namespace):
+        answer = _answer(each) if each.metadata.name in names else None
+        if answer is not None:
+            found[each.metadata.name] = answer
+    return found
 
 
 def _answer(each: Object) -> Answer | None:

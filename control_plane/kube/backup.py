@@ -7,18 +7,20 @@ import hashlib
 import msgspec
 
 from control_plane.api.objects import FleetRevisionSpec, StateShardSpec
-from control_plane.core.cluster import Cluster, Exists, Kind, NotFound, Object
+from control_plane.core.cluster import Cluster, Exists, Kind, Object
 from control_plane.core.errors import StoreError
 from control_plane.engine.backup import Backup
 from control_plane.engine.records import RevisionRecord
 from control_plane.inventory.bundle import render, unpack
 from control_plane.kube.kinds import FLEET_REVISION, SITE, STATE_SHARD
+from control_plane.kube.listing import get_or_none, list_all
 from control_plane.kube.shards import (
     PARTS,
     WORK,
     name_of,
     object_of,
     part_of,
+    together,
     unpacked,
 )
 
@@ -35,26 +37,19 @@ async def from_cluster(
         StoreError: there is no state, parts are missing, or it cannot be understood.
         ClusterError: the API server did not answer.
     """
-    shards = {
-        part: found
-        for part in PARTS
-        if (found := await _get(cluster, STATE_SHARD, name_of(site, part), namespace)) is not None
-    }
+    shards = await _shards(cluster, site, namespace)
     if len(shards) != len(PARTS):
         raise StoreError(
             f"{len(PARTS) - len(shards)} of the {len(PARTS)} parts of the state of {site} are not in "
             f"{namespace}: is it the right namespace, and did a controller ever serve the site?"
         )
-    rows: dict[str, dict[str, bytes]] = {}
-    for each in shards.values():
-        spec = msgspec.json.decode(each.spec, type=StateShardSpec)
-        for table, records in unpacked(spec.version, spec.data).items():
-            rows.setdefault(table, {}).update(records)
+    specs = [msgspec.json.decode(each.spec, type=StateShardSpec) for each in shards.values()]
+    rows = together(unpacked(spec.version, spec.data) for spec in specs)
     revisions = {}
     for record in _records(rows):
-        found = (
-            await _get(cluster, FLEET_REVISION, record.source, namespace) if record.source else None
-        )
+        if record.source is None:
+            continue
+        found = await get_or_none(cluster, FLEET_REVISION, record.source, namespace=namespace)
         if found is not None:
             revisions[record.digest] = msgspec.json.decode(found.spec, type=FleetRevisionSpec).data
     return Backup(site=site, made_at_s=now_s, release=release, rows=rows, revisions=revisions)
@@ -73,7 +68,7 @@ async def into_cluster(cluster: Cluster, backup: Backup, *, namespace: str) -> s
         ClusterError: the API server did not do it: call it again.
     """
     site = backup.site
-    await _refuse_served(cluster, site, namespace)
+    shards = await _unserved(cluster, site, namespace)
     records = _records(backup.rows)
     if not records:
         raise StoreError("the backup has no revision: there is nothing to restore")
@@ -93,7 +88,7 @@ async def into_cluster(cluster: Cluster, backup: Backup, *, namespace: str) -> s
     rows = {**backup.rows, "revision": {d: msgspec.json.encode(r) for d, r in named.items()}}
     for part, found in _spread(rows).items():
         body = object_of(site, part, namespace, found, fence=0, holder=_RESTORER, sequence=0)
-        there = await _get(cluster, STATE_SHARD, name_of(site, part), namespace)
+        there = shards.get(part)
         if there is None:
             await cluster.create(STATE_SHARD, body)
         else:
@@ -117,21 +112,21 @@ def _spread(rows: dict[str, dict[str, bytes]]) -> dict[str, dict[str, dict[str, 
     return parts
 
 
-async def _refuse_served(cluster: Cluster, site: str, namespace: str) -> None:
-    if await _get(cluster, SITE, site, namespace) is not None:
+async def _unserved(cluster: Cluster, site: str, namespace: str) -> dict[str, Object]:
+    """The shards that a restore before has made; of a site that nobody serves."""
+    if await get_or_none(cluster, SITE, site, namespace=namespace) is not None:
         raise StoreError(
             f"there is a Site {site} in {namespace} already: a backup is restored where there is none"
         )
-    for part in PARTS:
-        there = await _get(cluster, STATE_SHARD, name_of(site, part), namespace)
-        if there is None:
-            continue
-        spec = msgspec.json.decode(there.spec, type=StateShardSpec)
+    shards = await _shards(cluster, site, namespace)
+    for each in shards.values():
+        spec = msgspec.json.decode(each.spec, type=StateShardSpec)
         if spec.holder != _RESTORER:
             raise StoreError(
                 f"there is state of {site} in {namespace} already, written by {spec.holder}: nothing was "
                 "restored. Delete the stateshards of the site if they are of no use any more"
             )
+    return shards
 
 
 def _records(rows: dict[str, dict[str, bytes]]) -> list[RevisionRecord]:
@@ -144,11 +139,11 @@ def _records(rows: dict[str, dict[str, bytes]]) -> list[RevisionRecord]:
         raise StoreError(f"the revisions in it are damaged: {error}") from error
 
 
-async def _get(cluster: Cluster, kind: Kind, name: str, namespace: str) -> Object | None:
-    try:
-        return await cluster.get(kind, name, namespace=namespace)
-    except NotFound:
-        return None
+async def _shards(cluster: Cluster, site: str, namespace: str) -> dict[str, Object]:
+    """Part → its object, all of one moment."""
+    found = await list_all(cluster, STATE_SHARD, namespace=namespace)
+    there = {each.metadata.name: each for each in found}
+    return {part: there[name] for part in PARTS if (name := name_of(site, part)) in there}
 
 
 async def _make(cluster: Cluster, kind: Kind, name: str, namespace: str, spec: object) -> None:

@@ -30,6 +30,7 @@ from control_plane.engine.records import Event
 from control_plane.engine.store import Store
 from control_plane.kube.kinds import OVERLAY
 from control_plane.kube.lease import LEASE, LeaseSpec, body_of, lease_name, micro_time
+from control_plane.kube.listing import list_all
 from control_plane.kube.saying import overlay_body
 
 LOOK_S = 0.5
@@ -241,21 +242,16 @@ class Journals:
 
     async def _look_at_marks(self) -> None:
         """See which hosts renew theirs: by their versions, and the own clock."""
-        now_s, page = self._clock.wire_s(), ""
+        now_s = self._clock.wire_s()
         if now_s - self._seen_s < LOOK_MARKS_S:
             return
         own = {self._node} if self._folder is not None else set()
         found: dict[str, str] = {}
-        while True:
-            part = await self._cluster.list_page(LEASE, namespace=self._namespace, page=page)
-            for each in part.items:
-                name = each.metadata.name
-                node = name.removeprefix(self._prefix)
-                if name.startswith(self._prefix) and node not in own:
-                    found[node] = each.metadata.resource_version
-            page = part.next
-            if not page:
-                break
+        for each in await list_all(self._cluster, LEASE, namespace=self._namespace):
+            name = each.metadata.name
+            node = name.removeprefix(self._prefix)
+            if name.startswith(self._prefix) and node not in own:
+                found[node] = each.metadata.resource_version
         before, self._marks = self._marks, {}
         for node, version in found.items():
             known, since_s = before.get(node, (version, float("-inf")))

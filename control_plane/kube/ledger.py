@@ -28,15 +28,23 @@ from control_plane.core.cluster import (
 from control_plane.core.correlate import Incident
 from control_plane.core.errors import FenceLost, StoreBusy
 from control_plane.core.ports import Clock
-from control_plane.core.rollout import RolloutState
 from control_plane.core.verify import OPEN_STAGES, Operation
 from control_plane.engine.kept import KeptStore, Row
 from control_plane.kube.kinds import STATE_SHARD
-from control_plane.kube.shards import HEAD, PARTS, WORK, name_of, object_of, part_of, unpacked
+from control_plane.kube.listing import get_or_none, list_all
+from control_plane.kube.shards import (
+    HEAD,
+    PARTS,
+    WORK,
+    name_of,
+    object_of,
+    part_of,
+    together,
+    unpacked,
+)
 from control_plane.kube.waiting import Bucket
 
 _CLAIMS_AT_ONCE = 8
-_UNDER_WAY = frozenset({RolloutState.RUNNING, RolloutState.SOAKING})
 _incident = msgspec.json.Decoder(Incident).decode
 _operation = msgspec.json.Decoder(Operation).decode
 
@@ -119,12 +127,8 @@ class _Place(msgspec.Struct, frozen=True):
 
     async def read(self, part: str) -> Object | None:
         """What stands there now."""
-        try:
-            return await self.cluster.get(
-                STATE_SHARD, name_of(self.site, part), namespace=self.namespace
-            )
-        except NotFound:
-            return None
+        name = name_of(self.site, part)
+        return await get_or_none(self.cluster, STATE_SHARD, name, namespace=self.namespace)
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -140,11 +144,7 @@ class Claimed(msgspec.Struct, frozen=True):
     @property
     def rows(self) -> dict[str, dict[str, bytes]]:
         """All rows."""
-        found: dict[str, dict[str, bytes]] = {}
-        for shard in self.shards.values():
-            for table, records in shard.rows.items():
-                found.setdefault(table, {}).update(records)
-        return found
+        return together(shard.rows for shard in self.shards.values())
 
     @property
     def sequences(self) -> dict[str, int]:
@@ -176,14 +176,8 @@ async def claim(cluster: Cluster, *, site: str, namespace: str, fence: int, hold
         ClusterError: the API server did not answer; nothing is lost, try again.
     """
     place = _Place(cluster, site, namespace, fence, holder)
-    there: dict[str, Object] = {}
-    page = ""
-    while True:
-        found = await cluster.list_page(STATE_SHARD, namespace=namespace, page=page)
-        there |= {each.metadata.name: each for each in found.items}
-        page = found.next
-        if not page:
-            break
+    found = await list_all(cluster, STATE_SHARD, namespace=namespace)
+    there = {each.metadata.name: each for each in found}
     turns = asyncio.Semaphore(_CLAIMS_AT_ONCE)
 
     async def one(part: str) -> Shard:
@@ -356,9 +350,9 @@ class Ledger:
 
     def _forget(self) -> None:
         """Let go of writes that have ended, but for those by which the open wave is judged."""
-        rollouts = self._store.rollouts()
-        opened = [r.since_s for r in rollouts if r.state in _UNDER_WAY]
-        since_s = min(opened, default=float("inf"))
+        if not self._writes:
+            return
+        since_s = self._store.judged_since_s()
         for key, write in list(self._writes.items()):
             memory = self._shards[part_of("memory", write.asset)]
             if not write.is_open and write.sent_at_s < since_s and memory.kept == memory.changes:

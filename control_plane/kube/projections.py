@@ -39,7 +39,7 @@ from control_plane.kube.conditions import (
     shortened,
     stalled,
 )
-from control_plane.kube.rollouts import UNDER_WAY, wave_of
+from control_plane.kube.rollouts import wave_of
 from control_plane.kube.snapshot import Snapshot, counts, exceptions
 
 _MINER_EXCEPTIONS = 16
@@ -65,7 +65,7 @@ def site_told(snapshot: Snapshot, refusal: str | None) -> list[Told]:
     elif snapshot.world.incidents:
         first = snapshot.world.incidents[0]
         told.append(stalled("Incident", f"{first.id} on {first.node}: {first.detail}"))
-    if rollout is not None and rollout.waves and rollout.state in UNDER_WAY:
+    if rollout is not None and rollout.waves and rollout.is_open:
         told.append(reconciling("Rollout", wave_of(rollout)))
     elif counted.actionable:
         told.append(reconciling("ToDo", f"{counted.actionable:,} devices have a write to come"))

@@ -20,8 +20,6 @@ from control_plane.kube.conditions import (
     stalled,
 )
 
-UNDER_WAY = frozenset({RolloutState.RUNNING, RolloutState.SOAKING})
-
 
 def wave_of(rollout: Rollout) -> str:
     """Where it is, in words."""
@@ -78,7 +76,7 @@ def _told(rollout: Rollout) -> list[Told]:
     if rollout.state is RolloutState.HALTED:
         why = rollout.gates[-1].detail if rollout.gates else ""
         return [stalled("GateFailed", why), ready("False", "GateFailed", why)]
-    if rollout.state in UNDER_WAY:
+    if rollout.is_open:
         where = wave_of(rollout)
         return [reconciling(camel(rollout.state), where), ready("False", "UnderWay", where)]
     return [ready("True", "Done", f"{len(rollout.waves)} waves")]

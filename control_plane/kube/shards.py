@@ -7,6 +7,7 @@ off. Rows are the Store's own records; `engine/kept.py` counts their form and br
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -57,6 +58,15 @@ def object_of(
         "metadata": {"name": name_of(site, part), "namespace": namespace},
         "spec": msgspec.to_builtins(spec),
     }
+
+
+def together(parts: Iterable[Rows]) -> dict[str, dict[str, bytes]]:
+    """The rows of all parts."""
+    found: dict[str, dict[str, bytes]] = {}
+    for rows in parts:
+        for table, records in rows.items():
+            found.setdefault(table, {}).update(records)
+    return found
 
 
 def packed(rows: Rows) -> bytes:

@@ -23,6 +23,7 @@ from control_plane.engine.store import Store
 from control_plane.kube.cache import Cache
 from control_plane.kube.conditions import Told, moment, ready, stalled
 from control_plane.kube.kinds import MINER, OVERLAY, RACK, SITE
+from control_plane.kube.listing import get_or_none, list_all
 from control_plane.kube.saying import (
     SAYABLE,
     Malformed,
@@ -144,18 +145,13 @@ class Words:
             ClusterError: it did not answer; no gate opens.
             StoreError: the Store does not take them; neither.
         """
-        desk, page = self._desk, ""
-        while True:
-            found = await desk.cluster.list_page(OVERLAY, namespace=desk.namespace, page=page)
-            with store.transaction():
-                kept = {overlay.id for overlay in store.overlays()}
-                for each in found.items:
-                    overlay = self._read(each)
-                    if overlay is not None and overlay.id not in kept:
-                        store.put_overlay(overlay)
-            page = found.next
-            if not page:
-                return
+        found = await list_all(self._desk.cluster, OVERLAY, namespace=self._desk.namespace)
+        with store.transaction():
+            kept = {overlay.id for overlay in store.overlays()}
+            for each in found:
+                overlay = self._read(each)
+                if overlay is not None and overlay.id not in kept:
+                    store.put_overlay(overlay)
 
     async def serve(self, sitting: Sitting) -> None:
         """Keep objects and Store equal, for ever."""
@@ -208,13 +204,10 @@ class Words:
         Raises:
             ClusterError: the API server did not answer.
         """
-        try:
-            found = await self._desk.cluster.get(
-                OVERLAY, overlay_id, namespace=self._desk.namespace
-            )
-        except NotFound:
-            return None
-        if not self._is_ours(found) or found.metadata.creation_timestamp > until:
+        found = await get_or_none(
+            self._desk.cluster, OVERLAY, overlay_id, namespace=self._desk.namespace
+        )
+        if found is None or not self._is_ours(found) or found.metadata.creation_timestamp > until:
             return None
         self._ended.add(found.metadata.uid)
         return found
