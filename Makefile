@@ -7,6 +7,7 @@ CLIENTS := .venv-clients
 LOCKER := .venv-lock
 ARGS ?=
 PROGRAMS ?=
+SITE ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -69,7 +70,7 @@ $(LOCKER)/.locked: requirements/resolver.txt
 	@touch $@
 
 # Folders that hold Python at this moment: a tool is never pointed at one that does not exist yet.
-SOURCES = $(patsubst %/,%,$(sort $(dir $(wildcard control_plane/*.py tests/*.py bench/*.py tools/*.py))))
+SOURCES = $(patsubst %/,%,$(sort $(dir $(wildcard control_plane/*.py stacks/*.py policy/*.py tests/*.py bench/*.py tools/*.py))))
 
 .PHONY: check
 check: venv ## format, lint, types, imports, locks and generated files
@@ -93,8 +94,9 @@ generate: venv ## write schemas and reference pages from control_plane/api
 test-fast: venv ## tests that need neither root, Go nor other environments (ARGS="-k pool")
 	@$(VENV)/bin/python -m pytest -m 'not slow and not clients and not lab and not root and not cluster' $(ARGS)
 
+# Two workers: hosts that boot and settle leave most of a core to everything else.
 test: check venv-clients tools hosts ## the gate: check, then every test; builds what `gridplane lab` runs
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: tools hosts
 tools: venv ## the real programs that `gridplane lab` runs, from source (PROGRAMS="etcd kube-apiserver")
@@ -110,6 +112,12 @@ image: venv ## the container image of gridplane, without a registry (Debian, roo
 wheels: venv ## dist/wheels: what a builder needs beside the Containerfile
 	@$(VENV)/bin/python -m tools.image --wheels dist/wheels
 
+# An exported KUBECONFIG may lead anywhere: only one that is named here is taken.
+.PHONY: up
+up: venv ## a site's cluster, platform and fleet by Pulumi (SITE=lab, KUBECONFIG=FILE for a cluster that stands)
+	@$(VENV)/bin/python -m tools.up --site '$(SITE)' \
+		$(if $(findstring command line,$(origin KUBECONFIG)),--kubeconfig '$(KUBECONFIG)')
+
 .PHONY: campaign bench demo
 campaign: venv ## the long randomised runs (ARGS are passed on)
 	@$(VENV)/bin/python -m tests.campaign $(ARGS)
@@ -123,7 +131,7 @@ demo: venv ## a simulated site, from declaration to converged
 .PHONY: lock
 lock: $(LOCKER)/.locked ## resolve pyproject.toml into requirements/ (UPGRADE=1 for newer versions)
 	$(call step,requirements/runtime.txt,$(COMPILE) --extra fast --extra kube -o requirements/runtime.txt pyproject.toml)
-	$(call step,requirements/dev.txt,$(COMPILE) --extra fast --extra kube --extra pulumi --group dev -c requirements/runtime.txt -o requirements/dev.txt pyproject.toml)
+	$(call step,requirements/dev.txt,$(COMPILE) --extra fast --extra kube --extra pulumi --extra ssh --group dev -c requirements/runtime.txt -o requirements/dev.txt pyproject.toml)
 	$(call step,requirements/clients.txt,$(COMPILE) --group clients -o requirements/clients.txt)
 	$(call step,requirements/resolver.txt,$(COMPILE) --group resolver -o requirements/resolver.txt)
 

@@ -13,12 +13,14 @@ import sys
 from collections.abc import Sequence
 
 from bench import adopt as adopt_bench
+from bench import bootstrap as bootstrap_bench
 from bench import help as help_bench
 from bench import kube as kube_bench
 from bench import lab as lab_bench
 from bench import plan as plan_bench
 from bench import poll as poll_bench
 from bench import soak as soak_bench
+from bench import stacks as stacks_bench
 from bench.figures import ROOT, Figure
 from bench.serving import passwords
 
@@ -28,8 +30,10 @@ BENCHES = {
     "poll": poll_bench.measure,
     "kube": kube_bench.measure,
     "adopt": adopt_bench.measure,
+    "bootstrap": bootstrap_bench.measure,
     "lab": lab_bench.measure,
     "soak": soak_bench.measure,
+    "stacks": stacks_bench.measure,
 }
 PAGE = ROOT / "docs" / "reference" / "performance.md"
 

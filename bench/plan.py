@@ -5,6 +5,7 @@ The peer of the reading is `yaml.CSafeLoader` on the same files: what it costs o
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 import time
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.figures import Figure, own_peak_mib, run_python
+from control_plane.core import limits
 
 if TYPE_CHECKING:
     from control_plane.core.fleet import Site
@@ -105,6 +107,30 @@ def _peer_s(root: Path) -> float:
     return run_python(["-c", code, str(root)]).cpu_s
 
 
+def _review(root: Path, devices: int) -> list[Figure]:
+    """A pull request that changes every machine of every site, as CI reads it."""
+    who = ("-c", "user.name=bench", "-c", "user.email=bench@example.com")
+    for arguments in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "base")):
+        command = ["git", "-C", str(root), *who, *arguments]
+        subprocess.run(command, check=True, capture_output=True)
+    for path in (root / "profiles").glob("*.yaml"):
+        path.write_text(path.read_text().replace("power_mode: normal", "power_mode: low"))
+    usage = run_python(
+        ["-m", "control_plane.cli", "plan", "--inventory", str(root), "--against", "HEAD",
+         "-o", "github"]
+    )  # fmt: skip
+    name = f"plan -o github, all of {devices:,} devices change"
+    return [
+        Figure(name=name, value=usage.cpu_s, unit="s CPU", note="both declarations loaded"),
+        Figure(
+            name="its comment",
+            value=len(usage.stdout),
+            unit="characters",
+            target=limits.COMMENT_MAX_CHARS,
+        ),
+    ]
+
+
 def measure() -> list[Figure]:
     """14,000 devices and 300,000."""
     figures = []
@@ -133,6 +159,7 @@ def measure() -> list[Figure]:
                 )
             )
             if target_mib is not None:
+                figures += _review(out, report.devices)
                 figures.append(
                     Figure(
                         name=f"peak memory of the same, {report.devices:,} devices",

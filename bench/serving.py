@@ -118,3 +118,4 @@ def passwords() -> None:
     """Let the child processes know the simulated machines' factory passwords."""
     os.environ.setdefault("GRIDPLANE_ANTMINER_PASSWORD", "root")
     os.environ.setdefault("GRIDPLANE_WHATSMINER_PASSWORD", "admin")
+    os.environ.setdefault("GRIDPLANE_VNISH_PASSWORD", "admin")

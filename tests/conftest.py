@@ -1,14 +1,19 @@
-"""What every test run shares: hypothesis profiles, the wall budget, the clients' interpreter."""
+"""What every test run shares: hypothesis profiles, the wall budget, two workers, the clients' interpreter."""
 
 import os
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Before anybody loads it: with threads of its own it breaks processes that others of a worker's tests fork.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 pytest_plugins = ("tests.lab.fixtures", "tests.lab.machines")
 """Here and not in tests/lab: other areas use the same API server, and the same cluster."""
@@ -22,30 +27,38 @@ settings.register_profile("campaign", max_examples=5_000, deadline=None, print_b
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev")
 settings.load_profile(PROFILE)
 
-# Wall seconds per area, an area being a folder of tests/, on two cores. Together at most 15 min.
+# Wall seconds per area, an area being a folder of tests/, on two cores with two workers, which share them:
+# their sum is some twice what the run takes. Together at most 40 min, and so 20 of the clock.
 # A run fails when an area takes twice its budget: less than that may be the machine's mood.
 BUDGET_S: Mapping[str, float] = {
     "api": 5,
-    "cli": 180,
+    "cli": 305,
     "core": 5,
-    "docs": 40,
-    "drivers": 10,
-    "engine": 20,
-    "inventory": 10,
-    "kube": 80,
-    "lab": 360,
-    "scenarios": 130,
-    "simulator": 40,
+    "docs": 45,
+    "drivers": 30,
+    "engine": 65,
+    "hosts": 10,
+    "inventory": 15,
+    "kube": 150,
+    "lab": 900,
+    "provider": 60,
+    "provision": 60,
+    "scenarios": 290,
+    "simulator": 50,
+    "stacks": 390,
     "views": 10,
     "(other)": 10,
 }
-TOTAL_S = 900
+TOTAL_S = 2_400
 FAIL_FACTOR = 2
 
-NOT_RUN = pytest.StashKey[str]()
-"""What could not run on this machine, and why: said at the end of the run, which fails for it in CI."""
+CANNOT_RUN = "this machine cannot run it: "
+"""What a skip's reason begins with: said at the end of the run, which fails for it in CI."""
+LAB = "tests/lab/"
+"""Its tests are one worker's: they share hosts, and leave most of a core to all others."""
 
 _used_s: defaultdict[str, float] = defaultdict(float)
+_not_run: Counter[str] = Counter()
 
 
 def _over() -> list[str]:
@@ -54,8 +67,38 @@ def _over() -> list[str]:
     return sorted(area for area, used in _used_s.items() if used > FAIL_FACTOR * BUDGET_S[area])
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """After the order was shuffled: the lab first, as it takes longest."""
+    yield
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> tuple[bool, bool, bool, bool]:
+    """Labs of their own before the one that all share, which stands to the end: idle it takes half a core."""
+    shares = "cluster_lab" in getattr(item, "fixturenames", [])
+    boots = any(item.get_closest_marker(name) for name in ("cluster", "root"))
+    spends = item.get_closest_marker("spends_lab") is not None
+    return not item.nodeid.startswith(LAB), not boots, shares, spends
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """One worker for the lab, whose hosts boot and settle; the other takes what remains, file by file."""
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return LAB if nodeid.startswith(LAB) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Count set-up, call and tear-down to the test's area."""
+    """Count set-up, call and tear-down to the test's area, and what could not run."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if reason.startswith(CANNOT_RUN):
+            _not_run[reason.removeprefix(CANNOT_RUN)] += 1
     folders = report.nodeid.split("::", 1)[0].split("/")[1:-1]
     area = folders[0] if folders and folders[0] in BUDGET_S else "(other)"
     _used_s[area] += report.duration
@@ -64,16 +107,17 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Turn a green run over twice a budget into a failed one."""
-    not_run = os.environ.get("CI") and NOT_RUN in session.config.stash
-    if (_over() or not_run) and session.exitstatus == pytest.ExitCode.OK:
+    lacking = bool(os.environ.get("CI")) and bool(_not_run)
+    if (_over() or lacking) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what did not run, and the budget table, above pytest's closing line."""
-    if NOT_RUN in terminalreporter.config.stash:
+    if _not_run:
         terminalreporter.section("NOT RUN", sep="!", red=True)
-        terminalreporter.line(terminalreporter.config.stash[NOT_RUN])
+        for reason, count in _not_run.items():
+            terminalreporter.line(f"{count} tests did not run: {reason}")
     if not _used_s:
         return
     over = _over()

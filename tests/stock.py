@@ -16,6 +16,7 @@ from control_plane.core.observation import (
 )
 from control_plane.core.plan import Plan, make_plan
 from control_plane.core.world import World
+from control_plane.drivers.driver import pool_url
 from control_plane.drivers.registry import all_capabilities
 from control_plane.inventory.load import load
 from control_plane.simulator.build import build_site
@@ -56,7 +57,9 @@ def seen(device: Device, sim: SimSite, *, standing: str | None = None) -> Observ
         source="truth",
         identity=Identity(mac=truth.mac),
         settings=Settings(
-            pools=tuple(PoolSetting(url=url, worker=worker) for url, worker in truth.pools),
+            pools=tuple(
+                PoolSetting(url=pool_url(url), worker=worker) for url, worker in truth.pools
+            ),
             mining=truth.mining,
             power_mode=truth.mode,
             addressing="static" if device.address else "dhcp",

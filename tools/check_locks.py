@@ -65,7 +65,13 @@ def main() -> int:
     runtime = project["project"]["dependencies"] + extras["fast"] + extras["kube"]
     wanted = {
         "runtime": runtime,
-        "dev": runtime + group(project, "dev") + project["build-system"]["requires"],
+        "dev": [
+            *runtime,
+            *extras["pulumi"],
+            *extras["ssh"],
+            *group(project, "dev"),
+            *project["build-system"]["requires"],
+        ],
         "clients": group(project, "clients"),
         "resolver": group(project, "resolver"),
     }

@@ -21,6 +21,7 @@ def drivers_page(made: str) -> str:
     times = [
         ["settles within", *(f"{one.settle_s:,.0f} s" for one in families.values())],
         ["pools at most", *(str(one.max_pools) for one in families.values())],
+        ["open to anyone on its network", *(_open(one) for one in families.values())],
     ]
     return "\n".join(
         [
@@ -41,6 +42,10 @@ def drivers_page(made: str) -> str:
             ),
             _table(head, writes),
             "## Else\n",
+            (
+                "*Open*: the device asks nobody who writes it for a password, and none can be set. Only the\n"
+                "network keeps strangers away from it, and drift of such a field may be one of them.\n"
+            ),
             _table(head, times),
         ]
     )
@@ -57,6 +62,10 @@ def _write(family: Capabilities, kind: ChangeKind) -> str:
         f"shows in {cost.effect_s:,.0f} s",
     ]
     return ", ".join([*words, *(["*persistent*"] if cost.persistent else [])])
+
+
+def _open(family: Capabilities) -> str:
+    return ", ".join(f"`{field}`" for field in Field if field in family.open_writes) or "nothing"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

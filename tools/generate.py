@@ -130,10 +130,12 @@ def _kind(field: Mapping[str, Any]) -> tuple[str, str | None]:
             kind, part = _kind(field["items"])
             return f"list of {kind}", part
         case "object":
-            kind, part = _kind(field["additionalProperties"])
+            kind, part = _kind(field.get("additionalProperties", {}))
             return f"name → {kind}", part
         case "string":
             return "text", None
+        case None:
+            return "anything", None
         case other:
             low, high = field.get("minimum", field.get("exclusiveMinimum")), field.get("maximum")
             span = "" if low is None and high is None else f" {_span(field, low, high)}"

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from control_plane.core.errors import ControlPlaneError
-from control_plane.lab import cluster, debian, probe
+from control_plane.lab import bundle, cluster, debian, probe
 from control_plane.lab.commands import run, which
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -30,6 +30,7 @@ def main() -> int:
         for spec in (debian.BARE, debian.NODE):
             debian.tree(spec, _say)
         cluster.seed_of(CHECKOUT, _say)
+        bundle.bundle(CHECKOUT, _say)
     except ControlPlaneError as error:
         _say(f"make hosts: {error}")
         return 1

@@ -338,7 +338,7 @@ class BehindPart(Part, frozen=True, kw_only=True):
 
 
 class RolloutSpec(Part, frozen=True, kw_only=True):
-    """One revision on its way to the devices. The controller's memory: it survives a lost status."""
+    """One revision on its way to the devices, as its controller shows it."""
 
     site: Annotated[Name, _said("Its site.", x_kubernetes_validations=IMMUTABLE)]
     to: Annotated[Digest, _said("The revision.", x_kubernetes_validations=IMMUTABLE)]
@@ -397,28 +397,46 @@ _FINAL = "['done', 'rolled_back', 'quarantined']"
 
 
 class OperationEntry(Part, frozen=True, kw_only=True):
-    """One device of an operation, and how far it has come."""
+    """One device of an operation, as whoever grants it knows it."""
+
+    asset: Annotated[Name, _said("The device.")]
+    address: Annotated[
+        Annotated[str, Meta(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){3}$")] | None,
+        _said("Where it was found, if its address is not declared."),
+    ] = None
+    pin: Annotated[PinPart | None, _said("Who it is, if the declaration does not say.")] = None
+
+
+class OperationStep(Part, frozen=True, kw_only=True):
+    """How far one device has come. Kept by who executes, before what follows from it is done."""
 
     asset: Annotated[Name, _said("The device.")]
     step: Annotated[
         Literal[
-            "pending", "admitted", "staged", "committing", "rebooting", "verifying",
-            "unknown", "done", "rolled_back", "quarantined",
+            "pending", "committing", "rebooting", "verifying", "done", "rolled_back", "quarantined",
         ],
-        _said("How far it has come; `unknown` is looked at before anything else is done."),
+        _said("From `committing` on, nothing is ever sent to it again by this operation."),
     ] = "pending"  # fmt: skip
-    attempt: Annotated[int, _said("How often it was begun.", ge=0, le=100)] = 0
-    expected_before: Annotated[
-        Annotated[str, Meta(max_length=256)] | None, _said("What it has to read before.")
+    attempt: Annotated[int, _said("How often something irreversible left for it.", ge=0, le=1)] = 0
+    before: Annotated[
+        Annotated[str, Meta(max_length=256)] | None, _said("What it told before.")
     ] = None
-    expected_after: Annotated[
-        Annotated[str, Meta(max_length=256)] | None, _said("What it has to read afterwards.")
+    after: Annotated[Annotated[str, Meta(max_length=256)] | None, _said("What it tells since.")] = (
+        None
+    )
+    hash_before_ths: Annotated[
+        Annotated[float, Meta(ge=0)] | None, _said("What it hashed before, TH/s.")
     ] = None
+    hash_after_ths: Annotated[
+        Annotated[float, Meta(ge=0)] | None, _said("What it hashed when it was found well, TH/s.")
+    ] = None
+    committed_at: Annotated[Time | None, _said("When the first byte was about to leave.")] = None
+    booted_at: Annotated[Time | None, _said("When it first told the new version.")] = None
     detail: Annotated[Message, _said("In words.")] = ""
 
 
 class DeviceOperationSpec(Part, frozen=True, kw_only=True):
-    """Irreversible work on devices: the runner's grant and its only journal."""
+    """Irreversible work on devices: the grant of whoever executes it. Its journal is the status."""
 
     site: Annotated[Name, _said("Its site.", x_kubernetes_validations=IMMUTABLE)]
     kind: Annotated[
@@ -442,12 +460,40 @@ class DeviceOperationSpec(Part, frozen=True, kw_only=True):
             ),
         ),
     ]
+    rollout: Annotated[
+        str,
+        _said(
+            "Id of the firmware rollout that it belongs to.",
+            max_length=63,
+            x_kubernetes_validations=IMMUTABLE,
+        ),
+    ] = ""
+    purpose: Annotated[
+        Literal["wave", "sweep_up", "roll_back"],
+        _said("What it is granted for.", x_kubernetes_validations=IMMUTABLE),
+    ] = "wave"
+    wave: Annotated[
+        int, _said("Of the rollout, from 0.", ge=0, x_kubernetes_validations=IMMUTABLE)
+    ] = 0
+    round: Annotated[
+        int, _said("Of the wave, from 0.", ge=0, x_kubernetes_validations=IMMUTABLE)
+    ] = 0
     budget: Annotated[int, _said("Devices at the same time.", ge=1, le=500)]
     deadline: Annotated[Time, _said("Nothing is begun after this.")]
     entries: Annotated[
+        tuple[OperationEntry, ...],
+        _said("The devices.", min_length=1, max_length=500, **_map_by("asset")),
+    ]
+
+
+class DeviceOperationStatus(Status, frozen=True, kw_only=True):
+    """The journal. Who may write it may not touch the grant: that is the spec."""
+
+    progress: Annotated[str, _said("`ended/devices`, for the table.", max_length=32)] = ""
+    entries: Annotated[
         tuple[
             Annotated[
-                OperationEntry,
+                OperationStep,
                 Meta(
                     extra_json_schema={
                         "x-kubernetes-validations": _rules(
@@ -461,14 +507,8 @@ class DeviceOperationSpec(Part, frozen=True, kw_only=True):
             ],
             ...,
         ],
-        _said("The devices.", min_length=1, max_length=500, **_map_by("asset")),
-    ]
-
-
-class DeviceOperationStatus(Status, frozen=True, kw_only=True):
-    """For people; truth is in the entries."""
-
-    progress: Annotated[str, _said("`done/devices`, for the table.", max_length=32)] = ""
+        _said("How far each device has come.", max_length=500, **_map_by("asset")),
+    ] = ()
 
 
 class PowerEventSpec(Part, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ The path decides which class a file is (see `DOCUMENTS`). Only the shape lives h
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -38,6 +38,23 @@ SecretRef = Annotated[
         pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$",
         description="Where the secret is: `env:NAME` or `file:PATH`. Never the secret itself.",
     ),
+]
+HostKey = Annotated[
+    str,
+    Meta(
+        pattern=r"^(ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|ssh-rsa) [A-Za-z0-9+/]{40,}=*( .*)?$",
+        description="Public SSH host key, `ssh-ed25519 AAAA…`: pinned, never learned.",
+    ),
+]
+FileName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$", description="A file's name, no path.")
+]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256, lower-case hex.")]
+Ed25519Key = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9+/]{43}=$", description="Public Ed25519 key, base64.")
+]
+Ed25519Signature = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9+/]{86}==$", description="Ed25519 signature, base64.")
 ]
 FamilyName = Annotated[
     str,
@@ -96,6 +113,12 @@ class FleetDoc(Document, frozen=True, kw_only=True):
     budgets: BudgetsDoc = BudgetsDoc()
     rollout: RolloutDoc = RolloutDoc()
     rings: tuple[RingDoc, ...] = ()
+    firmware_keys: Annotated[
+        dict[Name, Ed25519Key],
+        Meta(
+            description="Who signs firmware images. Where there is one, every image needs its signature."
+        ),
+    ] = {}
 
 
 # --- owners/<id>.yaml ------------------------------------------------------------------------
@@ -165,6 +188,69 @@ class DeviceTypeDoc(Document, frozen=True, kw_only=True):
     source: Annotated[str, Meta(min_length=1, description="Where the ladder comes from.")]
 
 
+# --- firmware/<id>.yaml ----------------------------------------------------------------------
+
+Version = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        description="As a machine that runs it prints it, to the letter.",
+    ),
+]
+Reported = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class FirmwareImageDoc(Document, frozen=True, kw_only=True):
+    """One file that a machine takes. It lies in a store, never in the inventory."""
+
+    file: FileName
+    sha256: Sha256
+    size_bytes: Annotated[int, Meta(ge=1, le=1_000_000_000)]
+    control_boards: Annotated[
+        tuple[Reported, ...], Meta(description="As machines print them; none: any.")
+    ] = ()
+    hardware_revisions: Annotated[
+        tuple[Reported, ...], Meta(description="As machines print them; none: any.")
+    ] = ()
+    signed_by: Annotated[Name | None, Meta(description="One of `firmware_keys`.")] = None
+    signature: Annotated[
+        Ed25519Signature | None,
+        Meta(description="Over `gridplane.dev/firmware-image/1`, a line feed and the SHA-256."),
+    ] = None
+
+
+class FirmwareReleaseDoc(Document, frozen=True, kw_only=True):
+    """`firmware/<id>.yaml`: one version of a family that may be installed, and on what."""
+
+    family: FamilyName
+    version: Version
+    device_types: Annotated[
+        tuple[Name, ...], Meta(min_length=1, description="What it was approved for.")
+    ]
+    images: Annotated[tuple[FirmwareImageDoc, ...], Meta(min_length=1)]
+    min_from_version: Annotated[
+        Version | None, Meta(description="It is not installed over an older one.")
+    ] = None
+    flash_s: Annotated[
+        float,
+        Meta(
+            ge=10,
+            le=7_200,
+            description="Seconds from the first byte until the machine answers again, at the longest.",
+        ),
+    ] = 900.0
+    settle_s: Annotated[
+        float,
+        Meta(ge=60, le=86_400, description="Seconds until its hash speaks for or against it."),
+    ] = 1_800.0
+    can_roll_back: Annotated[
+        bool, Meta(description="Whether a machine can go back to what it ran before.")
+    ]
+    voids_warranty: bool
+    note: Annotated[str, Meta(max_length=1_000, description="On warranty, for people.")] = ""
+
+
 # --- profiles/<id>.yaml ----------------------------------------------------------------------
 
 
@@ -172,7 +258,13 @@ class FirmwareDoc(Document, frozen=True, kw_only=True):
     """Which firmware a device should run."""
 
     family: FamilyName
-    version: str | None = None
+    version: Annotated[
+        Version | None,
+        Meta(
+            description="What the machines should run, a release of `firmware/`; without it their "
+            "firmware stays as it is."
+        ),
+    ] = None
 
 
 class ProfileDoc(Document, frozen=True, kw_only=True):
@@ -223,6 +315,15 @@ class NetworkDoc(Document, frozen=True, kw_only=True):
     may_reach: tuple[Name, ...] = ()
 
 
+StoreUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"^http://[0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*$",
+        description="`http://ADDRESS[:PORT][/FOLDER]`, by address: a network policy lets Jobs there.",
+    ),
+]
+
+
 class SiteDoc(Document, frozen=True, kw_only=True):
     """`sites/<site>/site.yaml`: one site."""
 
@@ -235,6 +336,13 @@ class SiteDoc(Document, frozen=True, kw_only=True):
     networks: Annotated[tuple[NetworkDoc, ...], Meta(min_length=1)]
     clusters: tuple[Name, ...] = ()
     jump_host: Name | None = None
+    firmware_store: Annotated[
+        StoreUrl | None,
+        Meta(
+            description="Where firmware Jobs find the images of the catalogue, by file name: any plain web "
+            "server in a network that management hosts reach. Images are held against their digests."
+        ),
+    ] = None
     budgets: BudgetsDoc | None = None
 
 
@@ -281,13 +389,88 @@ class HostDoc(Document, frozen=True, kw_only=True):
     feed: Name
     power_w: Watts = 500
     bmc: Address | None = None
-    host_key: str | None = None
+    host_key: HostKey | None = None
+    pods: Annotated[
+        Cidr | None, Meta(description="Network of its pods, where the site routes them.")
+    ] = None
 
 
 class HostsDoc(Document, frozen=True, kw_only=True):
     """`sites/<site>/hosts/*.yaml`."""
 
     hosts: tuple[HostDoc, ...]
+
+
+# --- sites/<site>/cluster.yaml ---------------------------------------------------------------
+
+
+class SshDoc(Document, frozen=True, kw_only=True):
+    """How `pulumi up` logs in to machines that are to be nodes. The key itself is the operator's."""
+
+    user: Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] = "root"
+    port: Port = 22
+
+
+class ClusterDoc(Document, frozen=True, kw_only=True):
+    """`sites/<site>/cluster.yaml`: the Kubernetes cluster that `<site>.cluster` makes of the site's hosts."""
+
+    backend: Annotated[
+        Literal["kubeadm", "rke2"],
+        Meta(description="`kubeadm` is proven on real hosts, `rke2` against simulated ones only."),
+    ] = "kubeadm"
+    version: Annotated[
+        str, Meta(pattern=r"^1\.[0-9]{1,3}\.[0-9]{1,3}$", description="Of Kubernetes, `1.36.3`.")
+    ]
+    endpoint: Annotated[
+        Address | None,
+        Meta(
+            description="Where the API servers are found: an address that the site's own load balancer or "
+            "VRRP holds. Without one it is the first server's, and there may be no second server."
+        ),
+    ] = None
+    pods: Cidr = "10.244.0.0/16"
+    services: Cidr = "10.96.0.0/16"
+    cni: Annotated[
+        Literal["routed", "external"],
+        Meta(
+            description="`routed`: each node's pods have a network that the site routes to it (`pods` of a "
+            "host, `first_pods` of a GPU rack). `external`: the platform layer brings one, and nodes "
+            "are not ready before."
+        ),
+    ] = "external"
+    image_repository: Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.:/_-]{0,250}[a-z0-9])?$")] = (
+        "registry.k8s.io"
+    )
+    pause_image: Annotated[
+        Text | None,
+        Meta(description="containerd's sandbox image, where it is not its own default."),
+    ] = None
+    registry_mirrors: Annotated[
+        dict[str, tuple[Annotated[str, Meta(pattern=r"^https?://[^\s\"\\]+$")], ...]],
+        Meta(description="Registry → where containerd asks first, in order."),
+    ] = {}
+    ssh: SshDoc = SshDoc()
+    on_removal: Annotated[
+        Literal["release", "uninstall"],
+        Meta(
+            description="A node that is no longer declared: `release` leaves it running, unmanaged. "
+            "`uninstall` drains it, deletes its Node and resets the host."
+        ),
+    ] = "release"
+    kubelet: Annotated[
+        dict[str, Any], Meta(description="Fields of KubeletConfiguration beside ours.")
+    ] = {}
+    kube_proxy: Annotated[
+        dict[str, Any], Meta(description="Fields of KubeProxyConfiguration beside ours.")
+    ] = {}
+    cgroup_driver: Literal["systemd", "cgroupfs"] = "systemd"
+    restrict_oom_score_adj: Annotated[
+        bool, Meta(description="For hosts that may not lower the score of a process: containers.")
+    ] = False
+    ignore_preflight: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]+$")], ...],
+        Meta(description="Checks of kubeadm that are not held against a host."),
+    ] = ()
 
 
 # --- sites/<site>/racks/*.yaml ---------------------------------------------------------------
@@ -357,6 +540,12 @@ class GpuRackDoc(Document, frozen=True, kw_only=True):
     profile: Name
     first_address: Address
     first_bmc: Address
+    first_pods: Annotated[
+        Cidr | None,
+        Meta(
+            description="Network of the first node's pods, where the site routes them; each node the next."
+        ),
+    ] = None
 
 
 class GpuRacksDoc(Document, frozen=True, kw_only=True):
@@ -375,9 +564,11 @@ DOCUMENTS: tuple[tuple[str, type[Document]], ...] = (
     ("fleet.yaml", FleetDoc),
     ("owners/*.yaml", OwnerDoc),
     ("device-types/*.yaml", DeviceTypeDoc),
+    ("firmware/*.yaml", FirmwareReleaseDoc),
     ("profiles/*.yaml", ProfileDoc),
     ("sites/*/site.yaml", SiteDoc),
     ("sites/*/power.yaml", PowerDoc),
+    ("sites/*/cluster.yaml", ClusterDoc),
     ("sites/*/hosts/*.yaml", HostsDoc),
     ("sites/*/racks/*.yaml", RacksDoc),
     ("sites/*/gpu/*.yaml", GpuRacksDoc),

@@ -14,11 +14,11 @@ import click
 
 from control_plane.cli import options
 from control_plane.cli.exits import Exit
+from control_plane.cli.pod import is_pod, own_namespace
 from control_plane.cli.workplace import Workplace, keep_what_is, run_async
 from control_plane.engine.loop import Pace
 from control_plane.views.log import Form, LogWriter
 
-_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 PORT = 8080
 Address = tuple[str | None, int] | None
 """Host (`None`: all of this one) and port; `None` for nowhere."""
@@ -57,14 +57,14 @@ class _Listen(click.ParamType[Address]):
 @click.option(
     "--listen",
     type=_Listen(),
-    default=lambda: f":{PORT}" if _is_pod() else "off",
+    default=lambda: f":{PORT}" if is_pod() else "off",
     show_default=f":{PORT} in a pod, elsewhere off",
     help="Where /healthz, /readyz, /metrics and /store are served; `off` for nowhere.",
 )
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
-    default=lambda: "json" if _is_pod() else "text",
+    default=lambda: "json" if is_pod() else "text",
     show_default="json in a pod, elsewhere text",
     help="Form of the lines on stderr.",
 )
@@ -128,7 +128,7 @@ def command(
             controller = Controller(
                 cluster,
                 site=site,
-                namespace=namespace or _namespace(),
+                namespace=namespace or own_namespace(),
                 identity=f"{socket.gethostname()}-{secrets.token_hex(3)}",
                 folder=state,
                 edges=place.edges(),
@@ -157,14 +157,3 @@ async def _until_told(run: Callable[[], Coroutine[None, None, None]]) -> None:
         loop.add_signal_handler(number, running.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await running
-
-
-def _is_pod() -> bool:
-    return _OWN_NAMESPACE.exists()
-
-
-def _namespace() -> str:
-    try:
-        return _OWN_NAMESPACE.read_text(encoding="utf-8").strip()
-    except OSError:
-        return "default"

@@ -15,10 +15,16 @@ from control_plane.cli.progress import ProgressLine, TimeLeft
 from control_plane.cli.workplace import Workplace, keep_what_is, run_async
 from control_plane.core.fleet import Site
 from control_plane.engine.fence import Fence
+from control_plane.engine.flash import Images
+from control_plane.engine.granting import Granting
+from control_plane.engine.images import images_at
+from control_plane.engine.local_grants import LocalGrants
 from control_plane.engine.loop import Engine, Pace
 from control_plane.engine.standing import Progress
+from control_plane.views.rollouts import in_brief
 from control_plane.views.table import counted
 
+_FIRMWARE_SHOWN = 2
 _FORCE_AFTER = 2
 """The second signal no longer waits for what is under way."""
 
@@ -37,6 +43,29 @@ def refuse_second_raiser(site: Site, *, take_over: bool) -> None:
         )
 
 
+def local_grants(place: Workplace, fence: Fence, images: str | None) -> Granting:
+    """Who installs firmware where no cluster does: this process, with images of a folder or a web server."""
+    cache = place.state / "images"
+
+    def images_of(site: Site) -> Images | None:
+        where = images or site.firmware_store
+        return images_at(where, cache) if where else None
+
+    return LocalGrants(
+        place.store,
+        epoch=fence.epoch,
+        edges=place.edges(),
+        revisions=place.revisions(),
+        images=images_of,
+        say=_warn,
+    )
+
+
+def _warn(text: str, /, **_fields: object) -> None:
+    """The log of a process that a person looks at."""
+    click.echo(text, err=True)
+
+
 def converge(
     place: Workplace,
     fence: Fence,
@@ -44,20 +73,22 @@ def converge(
     mode: str,
     until: Callable[[Engine], bool] | None = None,
     pace: Pace | None = None,
+    granting: Granting | None = None,
 ) -> tuple[Progress, bool]:
     """Run the engine; (where it ended, whether a person stopped it)."""
     try:
-        return run_async(_converge(place, fence, mode, until, pace))
+        return run_async(_converge(place, fence, mode, until, pace, granting))
     finally:
         fence.release()
 
 
-async def _converge(
+async def _converge(  # noqa: PLR0917 - those of `converge`
     place: Workplace,
     fence: Fence,
     mode: str,
     until: Callable[[Engine], bool] | None,
     pace: Pace | None,
+    granting: Granting | None,
 ) -> tuple[Progress, bool]:
     engine = Engine(
         site=place.site,
@@ -68,6 +99,7 @@ async def _converge(
         revisions=place.revisions(),
         mode=mode,
         pace=pace,
+        granting=granting,
     )
     engine.remember(place.store.sightings())
     keep_what_is()
@@ -144,6 +176,9 @@ def text_of(progress: Progress) -> str:
         parts.append(f"wave {progress.wave} of {progress.waves} {progress.rollout}")
     parts.append(f"{progress.actionable:,} to do")
     parts.append(f"{progress.in_flight:,} in flight, {progress.waiting:,} to verify")
+    parts += map(in_brief, progress.firmware[:_FIRMWARE_SHOWN])
+    if (more := len(progress.firmware) - _FIRMWARE_SHOWN) > 0:
+        parts.append(f"{more} more firmware rollouts")
     if progress.incidents:
         parts.append(f"{progress.incidents} incidents")
     return ", ".join(parts)

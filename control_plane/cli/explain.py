@@ -11,9 +11,13 @@ from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.reading import of_reading
 from control_plane.cli.workplace import Workplace, load_declared
+from control_plane.core.firmware import bundle_of
+from control_plane.core.firmware_rollout import FirmwareRollout
+from control_plane.core.fleet import Device, Site
 from control_plane.core.overlay import covering, nodes_above
 from control_plane.core.world import decide_all, pinned
 from control_plane.views.explain import Explanation, path_of, render_explanation
+from control_plane.views.rollouts import Machine, machine_of
 
 _LAST = 5
 
@@ -60,6 +64,25 @@ def command(
         rollout=rollouts[-1] if rollouts else None,
         operations=tuple(store.operations(device, _LAST)),
         events=tuple(event for _, event in store.events(device, _LAST)),
+        firmware=_brings(place, declared, one),
+        grant=_locks(place, world.locked.get(device, ""), device),
     )
     emit(output, explanation, table=render_explanation(explanation), names=[device])
     return Exit.OK
+
+
+def _brings(place: Workplace, site: Site, device: Device) -> FirmwareRollout | None:
+    """The firmware rollout that is declared for a device."""
+    bundle = bundle_of(site, device)
+    if bundle is None:
+        return None
+    found = (f for f in place.store.firmware() if f.is_declared and f.bundle == bundle.digest)
+    return next(found, None)
+
+
+def _locks(place: Workplace, operation: str, asset: str) -> Machine | None:
+    """How far a device is under the grant that locks it."""
+    if not operation:
+        return None
+    grant = next((g for g in place.store.grants(open_only=True) if g.operation == operation), None)
+    return None if grant is None else machine_of(grant, asset)

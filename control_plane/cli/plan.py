@@ -10,17 +10,16 @@ from click.core import ParameterSource
 from control_plane.cli import options
 from control_plane.cli.approving import read_approvals
 from control_plane.cli.emit import emit
-from control_plane.cli.exits import Exit
+from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.looking import seen_world
-from control_plane.cli.workplace import Workplace, load_declared, pick_site
-from control_plane.core.against import compare
+from control_plane.cli.workplace import Workplace, load_declared, pick_site, refuse_unknown
+from control_plane.core.against import compare, shrunk
 from control_plane.core.digest import short
 from control_plane.core.errors import DeclarationError
 from control_plane.core.fleet import Site
 from control_plane.core.observation import Observation, Settings
 from control_plane.core.plan import Plan, make_plan
 from control_plane.core.world import World
-from control_plane.engine.accept import is_shrunk
 from control_plane.engine.records import Approval, ShownPlan
 from control_plane.inventory.git import files_at
 from control_plane.inventory.load import load_files
@@ -30,11 +29,23 @@ from control_plane.views.plan import render_plan
 
 @click.command("plan")
 @options.of_site
-@options.output
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "yaml", "name", "github", "stacks"]),
+    default="table",
+    show_default=True,
+    help="Form of the output; `github` and `stacks` are for CI, with --against.",
+)
 @options.approve
 @options.by
 @click.option(
     "--against", metavar="REF", help="Compare with the inventory of a Git commit instead."
+)
+@click.option(
+    "--acknowledge-removals",
+    type=click.IntRange(0),
+    help="With -o github: that exactly so many devices leave the declaration is meant.",
 )
 @click.option("--no-look", is_flag=True, help="Plan from what is remembered; ask no device.")
 @click.option("--exit-code", is_flag=True, help="End with 4 if there are steps to take.")
@@ -48,16 +59,23 @@ def command(
     approve: tuple[str, ...],
     by: str,
     against: str | None,
+    acknowledge_removals: int | None,
     no_look: bool,
     exit_code: bool,
 ) -> int:
     """Show what would be done to the hardware; physical effect first. Writes to no device.
 
+    With --against, `-o github` prints a comment on every site that changes, and on stderr a note for each
+    line that does something; `-o stacks` prints the stacks that the change is about, one a line.
+
     \b
     gridplane plan --site ga-macon
     gridplane plan --site ga-macon --against origin/main     what a pull request changes
     gridplane plan --site ga-macon -o json | jq .effect
+    gridplane plan --against origin/main -o github > comment.md    every site that changes
     """
+    if output in _FOR_CI:
+        return _reviewed(inventory, site, against, output, acknowledge_removals)
     name = pick_site(inventory, site)
     if against is not None:
         return _against(inventory, name, against, output, exit_code=exit_code)
@@ -75,6 +93,32 @@ def command(
     return Exit.ACTIONABLE if exit_code and plan.actionable else Exit.OK
 
 
+_FOR_CI = frozenset({"github", "stacks"})
+
+
+def _reviewed(
+    inventory: Path, site: str | None, against: str | None, output: str, acknowledged: int | None
+) -> int:
+    from control_plane.cli.reviewing import review
+    from control_plane.views.review import notes_of, render_comment, render_notes
+
+    if against is None:
+        raise Stop(f"-o {output} compares two commits: say --against REF", Exit.USAGE)
+    if site is not None:
+        refuse_unknown(inventory, site)
+    found = review(inventory, against, site=site, acknowledged=acknowledged)
+    if output == "stacks":
+        for stack in found.stacks:
+            click.echo(stack)
+    else:
+        click.echo(render_comment(found))
+        if notes := notes_of(found):
+            click.echo(render_notes(notes), err=True)
+    if not found.is_valid:
+        return Exit.INVALID
+    return Exit.REFUSED if found.refused else Exit.OK
+
+
 def _accepting(place: Workplace, site: Site, plan: Plan) -> str:
     """The command that accepts a plan, as it has to be typed here."""
     words = [f"gridplane apply --site {site.id} {short(plan.digest)}"]
@@ -84,9 +128,9 @@ def _accepting(place: Workplace, site: Site, plan: Plan) -> str:
         for name in ("inventory", "state", "network_map")
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
-    leaving = len(plan.removed) + len(plan.retired)
-    if plan.accepted and is_shrunk(place.revisions().site(plan.accepted), leaving):
-        words.append(f"--acknowledge-removals {leaving}")
+    leaving = {*plan.removed, *plan.retired}
+    if plan.accepted and shrunk(place.revisions().site(plan.accepted), leaving):
+        words.append(f"--acknowledge-removals {len(leaving)}")
     if site.clusters:
         clusters = ", ".join(site.clusters)
         words.append(f"--take-over  # once the controller in {clusters} is stopped")

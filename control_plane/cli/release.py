@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import click
 
@@ -15,11 +16,15 @@ from control_plane.cli.results import ReleaseResult
 from control_plane.cli.saying import Saying
 from control_plane.cli.saying_afar import Where, saying_at
 from control_plane.core.correlate import Incident
+from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import Rollout, RolloutState
 from control_plane.engine.records import Order, OrderKind, Released
-from control_plane.views.table import power
+from control_plane.views.table import counted, power
+
+_EVERY: Final = sys.maxsize
+"""More waves than any rollout has."""
 
 
 class _Thing(NamedTuple):
@@ -35,6 +40,13 @@ class _Thing(NamedTuple):
 
 @click.command("release")
 @click.argument("target")
+@click.option(
+    "--through",
+    type=click.IntRange(1),
+    metavar="WAVE",
+    help="Of a firmware rollout: let all waves up to this one go.  [default: the open one]",
+)
+@click.option("--all", "every", is_flag=True, help="Of a firmware rollout: let all its waves go.")
 @options.of_site
 @options.cluster
 @options.output
@@ -50,10 +62,13 @@ def command(
     namespace: str | None,
     output: str,
     by: str,
+    through: int | None,
+    every: bool,
 ) -> int:
     """End what keeps TARGET from its declaration: a hold, a freeze, an override, a latch, a stop.
 
-    TARGET is the id of a hold, incident or rollout; or a node, if exactly one such thing is on it; or
+    TARGET is the id of a hold, incident or rollout (of a firmware rollout it lets the open wave go, or
+    a halted one go on: see `gridplane rollout show`); or a node, if exactly one such thing is on it; or
     a device that is overridden, contested or stuck. A safety hold is released by its owner alone. A
     device that is released from an override comes back as a rollout would bring it: inside its
     headroom, through the gate. A device that left the declaration is counted until it is released:
@@ -62,7 +77,10 @@ def command(
     \b
     gridplane release h0007 --by j.ortiz --site ga-macon
     gridplane release m-000253 --site ga-macon
+    gridplane release f0003 --through 4 --site ga-macon
     """
+    if every and through is not None:
+        raise Stop("--through and --all contradict each other: say one", Exit.USAGE)
     where = Where(
         inventory=inventory,
         site=site,
@@ -72,24 +90,31 @@ def command(
         namespace=namespace,
     )
     with saying_at(where, reads=True) as saying:
-        thing = _only(saying, target, by)
+        thing = _only(saying, target, by, _EVERY if every else through)
         done = thing.release()
         result = ReleaseResult(site=saying.site, target=target, done=done)
         emit(output, result, table=done, names=[target])
     return Exit.OK
 
 
-def _only(saying: Saying, target: str, by: str) -> _Thing:
+def _only(saying: Saying, target: str, by: str, through: int | None) -> _Thing:
     """The one thing that is meant.
 
     Raises:
         Stop: there is none or more than one, or whoever asks may not release it.
     """
-    things = _things(saying, target, by)
+    things = [_firmware(saying, f, by, through) for f in saying.store.firmware() if f.id == target]
+    if through is not None and not things:
+        raise Stop(
+            f"--through and --all are for firmware rollouts, and '{target}' is none of "
+            f"{saying.site}: see `gridplane rollout show`",
+            Exit.USAGE,
+        )
+    things = things or _things(saying, target, by)
     if not things:
         raise Stop(
             f"nothing holds '{target}' on {saying.site}: see `gridplane get holds`, "
-            "`gridplane get incidents`, `gridplane explain DEVICE`",
+            "`gridplane get incidents`, `gridplane rollout show`, `gridplane explain DEVICE`",
             Exit.USAGE,
         )
     if len(things) > 1:
@@ -157,6 +182,39 @@ def _rollout(saying: Saying, rollout: Rollout, by: str) -> _Thing:
         return f"{rollout.id}: the engine is told to go on with the next wave"
 
     return _Thing(rollout.id, "halted rollout", release)
+
+
+def _firmware(saying: Saying, rollout: FirmwareRollout, by: str, through: int | None) -> _Thing:
+    """Let its open wave go, or those up to one; a halted one goes on with that."""
+    number = rollout.wave + 1 if through is None else min(through, len(rollout.waves))
+    what = f"{rollout.version} for {rollout.model}"
+    waits = rollout.state in {FirmwareState.WAITING, FirmwareState.INSTALLING}
+    refusal = ""
+    if waits and number <= rollout.released:
+        refusal = f"{rollout.id}: wave {number} of {len(rollout.waves)} is let go already"
+    elif not waits and rollout.state is not FirmwareState.HALTED:
+        refusal = f"{rollout.id} ({what}) is {rollout.state}: there is nothing to let go"
+
+    ends = (0, *rollout.waves)
+    machines = ends[max(number, rollout.wave + 1)] - ends[rollout.wave]
+
+    def release() -> str:
+        order = Order(
+            kind=OrderKind.FIRMWARE,
+            target=rollout.id,
+            by=by,
+            at_s=saying.place.clock.wall_s(),
+            through=None if through is None else number,
+        )
+        saying.orders([order])
+        waves = f"wave {number}" if number <= rollout.wave + 1 else f"waves up to {number}"
+        again = "go on and " if rollout.state is FirmwareState.HALTED else ""
+        return (
+            f"{rollout.id}: the engine is told to {again}install {what}: {waves} of "
+            f"{len(rollout.waves)}, {counted(machines, 'machine')}"
+        )
+
+    return _Thing(rollout.id, f"firmware rollout of {what}", release, refusal)
 
 
 def _gone(saying: Saying, device: Released, by: str) -> _Thing:

@@ -10,9 +10,13 @@ import yaml
 
 from control_plane.cli import options
 from control_plane.cli.exits import Exit
-from control_plane.cli.workplace import load_declared, pick_site
+from control_plane.cli.workplace import Declared, load_declared, pick_site
 from control_plane.inventory.bundle import render
 from control_plane.inventory.git import commit_of
+from control_plane.provision.fleet import fleet_layer, once
+from control_plane.provision.manifests import Manifest
+from control_plane.provision.settings import Layer, Settings
+from control_plane.provision.site import DeclaredSite
 
 
 @click.command("render")
@@ -26,12 +30,18 @@ from control_plane.inventory.git import commit_of
     type=click.Choice(["observe", "enforce"]),
     help="Whether devices are written to.  [default: not said, what stands in the Site stays]",
 )
+@click.option(
+    "--firmware",
+    metavar="IMAGE",
+    help="Print the firmware bundles and Jobs too; IMAGE is what the Jobs run.",
+)
 def command(
     *,
     site: str | None,
     inventory: Path,
     namespace: str,
     mode: Literal["observe", "enforce"] | None,
+    firmware: str | None,
 ) -> int:
     """Print a site's FleetRevision and Site as YAML, for `kubectl apply --server-side` or a GitOps tool.
 
@@ -41,12 +51,21 @@ def command(
     \b
     gridplane render ga-macon | kubectl apply --server-side -f -
     gridplane render lab --mode enforce > deploy/lab.yaml
+    gridplane render lab --firmware registry.example.com/gridplane:1 > deploy/lab.yaml
     """
     name = pick_site(inventory, site)
     declared = load_declared(inventory, name)
-    objects = render(
-        name, declared.files, namespace=namespace, commit=commit_of(inventory), mode=mode
-    )
+    commit = commit_of(inventory)
+    if firmware is None:
+        objects: tuple[Manifest, ...] = render(
+            name, declared.files, namespace=namespace, commit=commit, mode=mode
+        )
+    else:
+        objects = _with_firmware(
+            declared,
+            Settings(site=name, layer=Layer.FLEET, namespace=namespace, mode=mode, image=firmware),
+            commit,
+        )
     click.echo(
         yaml.dump_all(
             objects, Dumper=yaml.CSafeDumper, sort_keys=False, explicit_start=True, width=4096
@@ -54,3 +73,11 @@ def command(
         nl=False,
     )
     return Exit.OK
+
+
+def _with_firmware(
+    declared: Declared, settings: Settings, commit: str | None
+) -> tuple[Manifest, ...]:
+    whole = DeclaredSite(site=declared.site, digest=declared.digest, files=declared.files)
+    layer = fleet_layer(whole, settings, commit=commit)
+    return (layer.revision, layer.site, *layer.runner, *map(once, layer.firmware))

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from control_plane.cli import options
-from control_plane.cli.converging import converge, refuse_second_raiser
+from control_plane.cli.converging import converge, local_grants, refuse_second_raiser
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.workplace import Workplace, pick_site
 from control_plane.engine.loop import NothingAccepted, Pace
@@ -17,6 +17,10 @@ from control_plane.engine.loop import NothingAccepted, Pace
 @options.of_site
 @click.option("--take-over", is_flag=True, help="Act although the site declares a cluster.")
 @options.interval
+@click.option(
+    "--images",
+    help="Folder or http:// URL with the images of the catalogue.  [default: the site's firmware_store]",
+)
 def command(
     *,
     inventory: Path,
@@ -25,6 +29,7 @@ def command(
     network_map: Path | None,
     take_over: bool,
     interval_s: float,
+    images: str | None,
 ) -> int:
     """Keep a site converged to its accepted revision until stopped.
 
@@ -48,5 +53,6 @@ def command(
         status = place.engine_status()
         who = f"process {status.pid} ({status.mode})" if status else "another process"
         raise Stop(f"{who} acts on {name} already", Exit.REFUSED)
-    converge(place, fence, mode="run", pace=Pace(interval_s=interval_s))
+    granting = local_grants(place, fence, images)
+    converge(place, fence, mode="run", pace=Pace(interval_s=interval_s), granting=granting)
     return Exit.OK

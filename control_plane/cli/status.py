@@ -56,4 +56,5 @@ def read_status(place: Workplace) -> SiteStatus:
         overlays=store.overlays(),
         incidents=tuple(store.incidents()),
         pages=tuple(pages[:_PAGES]),
+        firmware=tuple(f for f in store.firmware() if not f.has_ended),
     )

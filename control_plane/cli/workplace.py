@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import click
 import msgspec
@@ -33,6 +33,9 @@ from control_plane.engine.secrets import SystemSecrets
 from control_plane.engine.store import Store
 from control_plane.engine.world import read_world, seen_from
 from control_plane.inventory.load import Loaded, load
+
+if TYPE_CHECKING:
+    from control_plane.drivers.net import NetworkMap
 
 T = TypeVar("T")
 
@@ -74,9 +77,7 @@ class Workplace:
         self.network_map = network_map
         self.inventory = inventory
         self._creates = creates
-        times = MapTimes() if network_map is None else _times_of(network_map)
-        self.time_scale = times.time_scale
-        self.clock = SystemClock(scale=times.time_scale, epoch_s=times.epoch_s)
+        self.clock = clock_of(network_map)
         self._store: Store | None = None
         self._revisions: Revisions | None = None
 
@@ -153,13 +154,10 @@ class Workplace:
 
     def edges(self) -> Edges:
         """The way to the devices."""
-        from control_plane.drivers.net import MapError, NetworkMap, StreamNet
+        from control_plane.drivers.net import StreamNet
         from control_plane.drivers.registry import all_capabilities, make_drivers
 
-        try:
-            network = NetworkMap.load(self.network_map) if self.network_map else None
-        except MapError as error:
-            raise Stop(str(error), Exit.INVALID) from error
+        network = read_network_map(self.network_map)
         return Edges(
             clock=self.clock,
             rng=random.Random(),  # noqa: S311 - jitter, not a secret
@@ -190,12 +188,36 @@ class Workplace:
             approvals=approvals,
             capabilities=all_capabilities(),
             now_s=self.clock.wall_s(),
-            time_scale=self.time_scale,
+            time_scale=self.clock.scale,
         )
         if world.accepted is None:
             return world
         before = revisions.site(world.accepted)
         return seen_from(world, before, site)
+
+
+def read_network_map(path: Path | None) -> NetworkMap | None:
+    """Where a simulation's devices answer; `None` for the real network.
+
+    Raises:
+        Stop: that is no such file.
+    """
+    from control_plane.drivers.net import MapError, NetworkMap
+
+    try:
+        return NetworkMap.load(path) if path else None
+    except MapError as error:
+        raise Stop(str(error), Exit.INVALID) from error
+
+
+def clock_of(network_map: Path | None) -> SystemClock:
+    """Real time, or that of a simulation.
+
+    Raises:
+        Stop: that is no network map.
+    """
+    times = MapTimes() if network_map is None else _times_of(network_map)
+    return SystemClock(scale=times.time_scale, epoch_s=times.epoch_s)
 
 
 def _times_of(network_map: Path) -> MapTimes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -11,6 +12,7 @@ from control_plane.core.decision import Danger
 from control_plane.core.diff import nameplate_ths, permitted_w
 from control_plane.core.fleet import Device, DeviceKind, Site
 from control_plane.core.observation import Field, Settings
+from control_plane.core.overlay import path_above
 from control_plane.core.power import counted_w
 from control_plane.core.rollout import wave_sizes
 
@@ -53,6 +55,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     waves: tuple[int, ...]
     power_changed_w: float
     """Sum of the absolute changes of permitted watts."""
+    shrunk: str = ""
+    """Of which domain so much leaves that somebody has to say that it is meant."""
     danger: Danger
 
 
@@ -71,6 +75,7 @@ def compare(before: Site | None, after: Site) -> Comparison:
     subjects = {c.asset for c in changes if c.field in _WRITTEN and new[c.asset].is_managed}
     count = len(subjects | set(added))
     moved_w = sum(abs(_declared_w(new[a]) - _declared_w(old[a])) for a in subjects)
+    domain = shrunk(before, {*removed, *retired})
     return Comparison(
         site=after.id,
         before=_total(before) if before else None,
@@ -82,7 +87,8 @@ def compare(before: Site | None, after: Site) -> Comparison:
         subjects=count,
         waves=wave_sizes(count, after.strategy.cohorts),
         power_changed_w=moved_w,
-        danger=_danger(old, changes, (*removed, *retired), moved_w, after),
+        shrunk=domain,
+        danger=_danger(changes, (*removed, *retired), domain, moved_w, after),
     )
 
 
@@ -100,6 +106,30 @@ def retired_assets(before: Site | None, after: Site) -> tuple[str, ...]:
         return ()
     managed = {device.asset for device in before.devices if device.is_managed}
     return tuple(d.asset for d in after.devices if not d.is_managed and d.asset in managed)
+
+
+def shrunk(before: Site | None, leaving: Collection[str]) -> str:
+    """Of which domain so much leaves that somebody has to say that it is meant; empty: of none.
+
+    Args:
+        before: the declaration in force.
+        leaving: its managed assets that are removed or retired.
+    """
+    if before is None or not leaving:
+        return ""
+    gone = [device for device in before.devices if device.asset in leaving]
+    lost = Counter(node for device in gone for node in path_above(before, device))
+    had: Counter[str] = Counter()
+    for device in before.devices:
+        if device.is_managed:
+            had[before.id] += 1
+            had.update(node for node in path_above(before, device) if node in lost)
+    if len(gone) > limits.SHRINK_MAX_SHARE * had[before.id]:
+        return f"{len(gone)} of the {had[before.id]} of {before.id}"
+    for node, count in sorted(lost.items(), key=lambda each: (-each[1], each[0])):
+        if count >= limits.SHRINK_DOMAIN_FLOOR and count > limits.SHRINK_DOMAIN_SHARE * had[node]:
+            return f"{count} of the {had[node]} of {node}"
+    return ""
 
 
 _WRITTEN = frozenset({*(field.value for field in Field), "family"})
@@ -163,13 +193,13 @@ def _total(site: Site) -> Total:
 
 
 def _danger(
-    old: Mapping[str, Device],
     changes: list[FieldChange],
-    leaving: tuple[str, ...],
+    leaving: Collection[str],
+    domain: str,
     moved_w: float,
     after: Site,
 ) -> Danger:
-    if len(leaving) > limits.MASS_SHARE * max(1, len(old)):
+    if domain:
         return Danger.D5
     total_w = sum(map(_declared_w, (d for d in after.devices if d.is_managed)))
     if moved_w > limits.D3_SHARE * max(1.0, total_w):

@@ -154,6 +154,17 @@ class SettingClass(msgspec.Struct, frozen=True, kw_only=True):
     """Device seconds after which watts and hashrate must show it."""
 
 
+class FirmwareWays(msgspec.Struct, frozen=True, kw_only=True):
+    """How a family takes a firmware image."""
+
+    bytes_per_s: float
+    """Wire: an upload that is slower than this is given up."""
+    check_s: float
+    """Wire seconds from the last byte to the answer: the device checks and copies meanwhile."""
+    can_roll_back: bool
+    """Whether it boots what it ran before, when told to."""
+
+
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a firmware family can do, as data; passed into the plan as a value."""
 
@@ -164,6 +175,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     settle_s: float = 600.0
     """Device seconds from a change until telemetry is comparable again: the gate's soak."""
     max_pools: int = 3
+    firmware: FirmwareWays | None = None
+    """`None` where its driver installs none."""
+    open_writes: frozenset[Field] = frozenset()
+    """Fields that the device lets anyone on its network write: no password can close them."""
 
 
 class Applied(msgspec.Struct, frozen=True, tag="applied"):

@@ -43,7 +43,7 @@ def decide(ctx: Context) -> Decision:
     """Decide about one device. Total: every state of the world has a named answer."""
     desired = resolve(ctx.device, ctx.overlays, ctx.now_s)
     base = Decision(asset=ctx.device.asset, desired=desired)
-    gone = _not_judged(ctx)
+    gone = _locked(ctx) or _not_judged(ctx)
     if gone is not None:
         return msgspec.structs.replace(base, held=(gone,))
     seen = ctx.sighting
@@ -60,6 +60,11 @@ def decide(ctx: Context) -> Decision:
     if base.converged:
         return msgspec.structs.replace(base, held=_evidence(ctx, desired, seen))
     return _judge(ctx, base, seen, unknown)
+
+
+def _locked(ctx: Context) -> Held | None:
+    """Firmware is being installed: whatever the device says meanwhile is neither drift nor a fault."""
+    return ctx.held(Reason.FLASHING, ctx.locked) if ctx.locked else None
 
 
 def _not_judged(ctx: Context) -> Held | None:
@@ -189,13 +194,8 @@ def _barred(
     hold = hold_on(ctx.overlays)
     if hold is not None and not stop:
         return ctx.held(Reason.HOLD, f"{hold.kind} hold of {hold.owner}: {hold.reason}", field)
-    if change is None:
-        return ctx.held(
-            Reason.FIRMWARE_JOB,
-            f"{difference.observed} instead of {difference.declared}",
-            field,
-        )
-    for written in sorted(fields_written(change, seen.settings)):
+    fields = {field} if change is None else fields_written(change, seen.settings)
+    for written in sorted(fields):
         if written in ctx.tenure.host_actions:
             return ctx.held(Reason.HOST_ACTION, f"only {ctx.tenure.host} may change it", written)
         unapproved = None if stop else awaits_owner(ctx, written)
@@ -207,6 +207,8 @@ def _barred(
     if ctx.incident is not None and not lowers(difference):
         return ctx.held(Reason.INCIDENT, ctx.incident, field)
     capabilities = ctx.capabilities
+    if change is None:
+        return _of_firmware(ctx, difference, seen)
     kind = kind_of(change)
     if capabilities is None or kind not in capabilities.writes:
         return ctx.held(Reason.UNSUPPORTED, f"the family cannot {kind.replace('_', ' ')}", field)
@@ -218,6 +220,18 @@ def _barred(
     if not stop and capabilities.writes[kind].persistent and ctx.memory.writes_left(ctx.now_s) <= 0:
         return ctx.held(Reason.WRITE_BUDGET, "the day's persistent writes are spent", field)
     return None
+
+
+def _of_firmware(ctx: Context, difference: Difference, seen: Observation) -> Held:
+    """Why a difference that no configuration write ends is left: at best its firmware rollout brings it."""
+    field = difference.field
+    if field is Field.FIRMWARE and (ctx.capabilities is None or ctx.capabilities.firmware is None):
+        return ctx.held(Reason.UNSUPPORTED, "no driver installs firmware of the family", field)
+    if _is_shut(ctx, seen):
+        return ctx.held(Reason.WRITE_API_DISABLED, "its write interface is switched off", field)
+    return ctx.held(
+        Reason.FIRMWARE_JOB, f"{difference.observed} instead of {difference.declared}", field
+    )
 
 
 def _is_shut(ctx: Context, seen: Observation) -> bool:

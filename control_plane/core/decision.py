@@ -48,6 +48,7 @@ class Reason(StrEnum):
     CONTESTED = "contested"
     STUCK = "stuck"
     FIRMWARE_JOB = "firmware_job"
+    FLASHING = "flashing"
     WRITE_BUDGET = "write_budget_spent"
     NO_HEADROOM = "no_headroom"
     INCIDENT = "incident"
@@ -55,7 +56,9 @@ class Reason(StrEnum):
     STARTING = "starting"
 
 
-PENDING = frozenset({Reason.IN_FLIGHT, Reason.ROLLOUT_WAVE, Reason.STARTING, Reason.NOT_SEEN})
+PENDING = frozenset(
+    {Reason.IN_FLIGHT, Reason.FLASHING, Reason.ROLLOUT_WAVE, Reason.STARTING, Reason.NOT_SEEN}
+)
 """Reasons that pass by themselves; all others are known exceptions until a person or a part acts."""
 
 
@@ -86,7 +89,8 @@ class Danger(StrEnum):
     D4 = "D4"
     """Firmware, BMC."""
     D5 = "D5"
-    """More than `MASS_SHARE` of the site's devices leave the declaration, or are managed no more."""
+    """So many of the site's devices leave the declaration, or are managed no more, that somebody has to say
+    that it is meant."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -179,6 +183,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether a node above the device counts more than it may."""
     incident: str | None = None
     """An open incident that stops writes to this device."""
+    locked: str = ""
+    """The grant under which firmware is being installed on it; empty without."""
     tries_writes: bool = False
     """Whether a write interface that was off is tried again: only a write tells that it is on."""
 

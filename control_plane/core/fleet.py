@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
+from control_plane.core.catalogue import Release, Releases
 from control_plane.core.findings import SourceRef
 from control_plane.core.observation import Field, PoolSetting, Settings
 
@@ -279,6 +281,35 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     where: SourceRef
 
 
+class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+    """The Kubernetes cluster that a site's hosts are to be. No revision has it: devices do not hear of it."""
+
+    backend: str
+    """`kubeadm` or `rke2`."""
+    version: str
+    endpoint: str | None
+    """Address in front of all API servers; `None`: the first server's own."""
+    pods: str
+    services: str
+    cni: str
+    """`routed` or `external`."""
+    pods_of: Mapping[str, str]
+    """Host or GPU node → network of its pods, where the site routes them."""
+    image_repository: str
+    pause_image: str | None
+    registry_mirrors: Mapping[str, tuple[str, ...]]
+    ssh_user: str
+    ssh_port: int
+    on_removal: str
+    """`release` or `uninstall`."""
+    kubelet: Mapping[str, Any]
+    kube_proxy: Mapping[str, Any]
+    cgroup_driver: str
+    restrict_oom_score_adj: bool
+    ignore_preflight: tuple[str, ...]
+    where: SourceRef
+
+
 class Budgets(msgspec.Struct, frozen=True, kw_only=True):
     """How much may be in flight at once, and how much may change before a gate."""
 
@@ -315,6 +346,21 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     budgets: Budgets
     strategy: Strategy
     clusters: tuple[str, ...] = ()
+    cluster: Cluster | None = None
+    """`None` where the site declares none."""
+    jump_host: str | None = None
+    """The host through which the others are reached from outside."""
+    firmware_store: str | None = None
+    """Where firmware Jobs find images: `http://ADDRESS[:PORT][/FOLDER]`."""
+    releases: Releases = {}
+    """What the site's profiles ask for, of the catalogue."""
+
+    def release_of(self, device: Device) -> Release | None:
+        """What a device is to run; `None` where its profile leaves the firmware as it is."""
+        intent = device.intent
+        if intent.firmware is None:
+            return None
+        return self.releases.get((device.type.id, intent.family, intent.firmware))
 
     def path(self, feed: str) -> tuple[FeedNode, ...]:
         """The node and its ancestors, leaf first."""

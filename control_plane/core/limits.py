@@ -128,6 +128,15 @@ SHRINK_MAX_SHARE: Final = _limit(
     "share of site",
     "design §4: a revision that drops more devices is not accepted",
 )
+SHRINK_DOMAIN_SHARE: Final = _limit(
+    "SHRINK_DOMAIN_SHARE",
+    0.5,
+    "share of node",
+    "a rack, PDU or feed that loses half at once is a decommissioning, or a file that was cut off",
+)
+SHRINK_DOMAIN_FLOOR: Final = _limit(
+    "SHRINK_DOMAIN_FLOOR", 5, "devices", "fewer go out of a rack on any day for repair"
+)
 HASH_EVIDENCE_SHARE: Final = _limit(
     "HASH_EVIDENCE_SHARE", 0.5, "of nameplate", "hashing means at least half of the nameplate hash"
 )
@@ -271,6 +280,57 @@ LEDGER_WRITES_PER_S: Final = _limit(
     20,
     "requests per wire s",
     "as STATUS_WRITES_PER_S; 49 shards, so a site that is all in motion is kept within 3 s",
+)
+FIRMWARE_SHARD_DEVICES: Final = _limit(
+    "FIRMWARE_SHARD_DEVICES",
+    200,
+    "devices per index of a Job",
+    "pulumi §7.2: 100 to 500; one DeviceOperation takes 500",
+)
+FIRMWARE_SHARDS_AT_ONCE: Final = _limit(
+    "FIRMWARE_SHARDS_AT_ONCE", 10, "pods per Job", "management hosts are small: 64 MiB a pod"
+)
+FIRMWARE_SHARD_S: Final = _limit(
+    "FIRMWARE_SHARD_S",
+    7_200,
+    "s per round of a Job's pods",
+    "200 devices, 20 at a time, with 10 min each for the longest flash and its reboot",
+)
+FIRMWARE_AT_ONCE: Final = _limit(
+    "FIRMWARE_AT_ONCE",
+    20,
+    "devices per grant",
+    "pulumi §7.2; they are down together, and a runner feeds all of them",
+)
+FIRMWARE_WAIT_S: Final = _limit(
+    "FIRMWARE_WAIT_S",
+    3_600,
+    "policy s",
+    "a wave that was let go and has no fit machine waits so long; then it is swept up at the end",
+)
+FIRMWARE_SWEEP_S: Final = _limit(
+    "FIRMWARE_SWEEP_S",
+    600,
+    "policy s",
+    "between two rounds that sweep up: who is fit by then goes together",
+)
+FIRMWARE_RETRIES: Final = _limit(
+    "FIRMWARE_RETRIES",
+    1,
+    "per index of a Job",
+    "pulumi §7.2; the runner reads first, so a retry repeats nothing",
+)
+FIRMWARE_FAILED_SHARE: Final = _limit(
+    "FIRMWARE_FAILED_SHARE", 0.02, "of a Job's indexes", "pulumi §7.2: then the Job stops"
+)
+SHARDS_MAX_BYTES: Final = _limit(
+    "SHARDS_MAX_BYTES", 700_000, "bytes per ConfigMap", "the API server takes 1 MiB of data"
+)
+COMMENT_MAX_CHARS: Final = _limit(
+    "COMMENT_MAX_CHARS",
+    60_000,
+    "characters",
+    "GitHub takes 65,536 of a comment, GitLab more; whatever the size of the fleet",
 )
 YAML_MAX_BYTES: Final = _limit(
     "YAML_MAX_BYTES",

@@ -109,6 +109,21 @@ def note_equal(memory: Memory, equal: Settings) -> Memory:
     )
 
 
+def note_flashing(memory: Memory, desired: Settings, observed: Settings) -> Memory:
+    """Firmware will be installed, which may reset what now is as desired: its return repairs no drift.
+
+    What differs now was changed by somebody else before, and stays that.
+    """
+    same = {
+        field.value: None
+        for field in FIELDS
+        if getattr(desired, field.value) == getattr(observed, field.value)
+    }
+    return msgspec.structs.replace(
+        memory, equalled=msgspec.structs.replace(memory.equalled, **same), expected=None
+    )
+
+
 def note_converged(memory: Memory, desired: Settings, observed: Settings) -> Memory:
     """Remember that the device equals all that is desired of it."""
     memory = note_equal(memory, desired)

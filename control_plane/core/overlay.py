@@ -125,6 +125,11 @@ def hold_on(overlays: Iterable[Overlay]) -> Overlay | None:
     return holds[0] if holds else None
 
 
+def bars_all(overlays: Collection[Overlay], now_s: float) -> bool:
+    """Whether people forbid whatever does not lower: a hold or a freeze is in force."""
+    return hold_on(overlays) is not None or freeze_on(overlays, now_s) is not None
+
+
 def freeze_on(overlays: Iterable[Overlay], now_s: float) -> Overlay | None:
     """The freeze in force, if any."""
     for overlay in overlays:

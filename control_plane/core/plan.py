@@ -13,6 +13,7 @@ from control_plane.core import limits
 from control_plane.core.decision import PENDING, Danger, Held, Step, Why
 from control_plane.core.diff import nameplate_ths
 from control_plane.core.digest import digest_of
+from control_plane.core.firmware_plan import FirmwareEffect, firmware_effects
 from control_plane.core.fleet import Site, SlotState
 from control_plane.core.observation import Observation
 from control_plane.core.rollout import cohort_order, wave_sizes
@@ -78,6 +79,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     danger: Danger
     digest: str
     """Over revision, steps and the settings that they start from: `apply` accepts exactly this."""
+    firmware: tuple[FirmwareEffect, ...] = ()
+    """Not among the steps: a person lets each wave of it go once the revision is in force."""
 
     @property
     def actionable(self) -> int:
@@ -128,6 +131,7 @@ def make_plan(site: Site, revision: str, world: World) -> Plan:
             sorted(world.retired),
             sorted(world.approved),
         ),
+        firmware=firmware_effects(site, world.sightings),
     )
 
 

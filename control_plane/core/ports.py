@@ -18,8 +18,9 @@ from control_plane.core.memory import Pin
 from control_plane.core.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from control_plane.core.catalogue import Facts, Image
     from control_plane.core.change import Capabilities, Change, Outcome
     from control_plane.core.observation import Depth, Identity, Observation
 
@@ -81,6 +82,18 @@ class Connection(Protocol):
         """
         ...
 
+    async def send(self, pieces: Iterable[bytes], *, deadline_s: float) -> None:
+        """Send what is too large to hold at once; the reply is asked for by a `request` with nothing to send.
+
+        Args:
+            pieces: one is taken when the one before it has left.
+            deadline_s: wire seconds for all of them.
+
+        Raises:
+            Unreachable: reset, closed, or the deadline passed; some of it may have arrived.
+        """
+        ...
+
     def close(self) -> None:
         """Close at once; safe to call twice."""
         ...
@@ -129,6 +142,52 @@ class Permit(Protocol):
 
     def __call__(self) -> str | None:
         """Why nothing more may be sent, in words; `None` where it may. Never waits."""
+        ...
+
+
+class ImageFile(Protocol):
+    """The bytes of one firmware image. Whoever hands it out has held them against its digest."""
+
+    @property
+    def image(self) -> Image:
+        """Which one."""
+        ...
+
+    def read(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes from `offset`; fewer only at the end."""
+        ...
+
+
+class Installer(Protocol):
+    """What a driver can do beside, where `capabilities.firmware` says so.
+
+    It decides nothing: whether an image fits is told by `facts` and the catalogue, and whoever calls has a
+    grant, a journal, and the power.
+    """
+
+    async def facts(self, target: Target) -> tuple[Identity, Facts]:
+        """Who answers, and what decides which image it may be given.
+
+        Raises: as `Driver.observe`.
+        """
+        ...
+
+    async def install(self, target: Target, file: ImageFile, permit: Permit) -> Outcome:
+        """Send an image, once; settings stay where the family keeps them.
+
+        Identity and permit as for `Driver.apply`, right before the first byte. `Applied`: the device found it
+        good, and writes it. `InProgress`: it has left, whole or in part, and its fate is unknown: look, and
+        never send it again. `RefusedByDevice`: it was sent, found bad, and nothing was written.
+
+        Raises: nothing of the error tree.
+        """
+        ...
+
+    async def roll_back(self, target: Target, permit: Permit) -> Outcome:
+        """Boot what ran before the last install; only where `can_roll_back`.
+
+        Raises: nothing of the error tree.
+        """
         ...
 
 

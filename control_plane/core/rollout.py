@@ -93,6 +93,18 @@ def wave_sizes(subjects: int, cohorts: Sequence[float]) -> tuple[int, ...]:
     return tuple(size for size in sizes if size > 0)
 
 
+def wave_members(
+    revision: str, assets: Iterable[str], cohorts: Sequence[float]
+) -> tuple[tuple[str, ...], ...]:
+    """Who is in which wave, each in cohort order: from the revision and the asset ids alone.
+
+    Whoever declares waves and whoever opens them get the same ones: neither slot states nor holds are in it.
+    """
+    order = cohort_order(revision, assets)
+    ends = wave_sizes(len(order), cohorts)
+    return tuple(order[begin:end] for begin, end in pairwise((0, *ends)))
+
+
 def wave_of(order: Mapping[str, int], rollout: Rollout, asset: str) -> int | None:
     """The wave that brings the revision to an asset; `None` for one the rollout does not change."""
     index = order.get(asset)
@@ -113,7 +125,7 @@ def is_assigned(order: Mapping[str, int], rollout: Rollout, asset: str) -> bool:
 
 
 def judge_gate(
-    rollout: Rollout,
+    wave: int,
     *,
     at_s: float,
     treated: Collection[str],
@@ -124,7 +136,7 @@ def judge_gate(
     """Whether the open wave may be followed by the next.
 
     Args:
-        rollout: with its open wave.
+        wave: the open one.
         at_s: policy time.
         treated: members of this wave that were healthy before it.
         control: devices that no wave has touched and that were healthy at the same time.
@@ -138,7 +150,7 @@ def judge_gate(
     share = treated_failed / len(treated) if treated else 0.0
     passed = share - background <= max_new_failure_share
     return GateResult(
-        wave=rollout.wave,
+        wave=wave,
         at_s=at_s,
         passed=passed,
         treated=len(treated),

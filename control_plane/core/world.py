@@ -36,6 +36,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """Writes whose end is not known, by asset."""
     incidents: tuple[Incident, ...] = ()
     """Open ones."""
+    locked: Mapping[str, str] = {}
+    """Devices that firmware is being installed on → the grant."""
     later: Mapping[str, Device] = {}
     """Devices that the open wave of the rollout in force has not reached, as they stand until then."""
     approved: frozenset[tuple[str, Field]] = frozenset()
@@ -198,6 +200,7 @@ def _contexts(site: Site, world: World, over: frozenset[str]) -> Iterator[Contex
             approved=approved[owner_id],
             over_cap=over_feeds.get(device.feed, False),
             incident=incident_above(open_at, above),
+            locked=world.locked.get(device.asset, ""),
         )
 
 

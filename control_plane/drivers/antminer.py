@@ -17,6 +17,7 @@ from control_plane.core.change import (
     ChangeKind,
     Disturbance,
     Failed,
+    FirmwareWays,
     InProgress,
     Outcome,
     Reboot,
@@ -43,11 +44,14 @@ from control_plane.drivers.driver import (
     maybe_written,
     not_written,
     text_of,
+    upload_s,
 )
 
 if TYPE_CHECKING:
-    from control_plane.core.ports import Clock, Net, Permit, Target
-    from control_plane.drivers.http import Page, WebSession
+    from control_plane.core.catalogue import Facts
+    from control_plane.core.ports import Clock, ImageFile, Net, Permit, Target
+    from control_plane.drivers.http import WebSession
+    from control_plane.drivers.http_framing import Page
 
 RPC_PORT, WEB_PORT = 4028, 80
 _STATS: Final = b'{"command":"stats","new_api":true}'
@@ -57,7 +61,9 @@ _SET_CONF: Final = "/cgi-bin/set_miner_conf.cgi"
 _INFO: Final = "/cgi-bin/get_system_info.cgi"
 _SUMMARY: Final = "/cgi-bin/summary.cgi"
 _REBOOT: Final = "/cgi-bin/reboot.cgi"
-_DONE: Final = b"M000"
+_TYPE: Final = "/cgi-bin/miner_type.cgi"
+_UPGRADE: Final = "/cgi-bin/upgrade.cgi"
+_DONE: Final = (b"M000", b"U000")
 _OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
 
 _RESTART_CHECK_S: Final = 10.0
@@ -74,6 +80,13 @@ _CONF_WRITE: Final = SettingClass(
     readback_s=180.0,
     # Ten minutes of ramp, and slack: the last evidence is full hash.
     effect_s=900.0,
+)
+FIRMWARE: Final = FirmwareWays(
+    # Ours: 30 MB over a poor link within five minutes.
+    bytes_per_s=100_000.0,
+    # It checks signatures, formats a partition and copies, before it answers (FR-1.1, `updateporc.sh`).
+    check_s=180.0,
+    can_roll_back=False,
 )
 CAPABILITIES: Final = Capabilities(
     family=reads.FAMILY,
@@ -97,6 +110,7 @@ CAPABILITIES: Final = Capabilities(
     },
     settle_s=900.0,
     max_pools=3,
+    firmware=FIRMWARE,
 )
 
 _ASKED_FULL: Final = CAPABILITIES.reads
@@ -174,6 +188,48 @@ class AntminerDriver:
             return not_written(error)
         finally:
             web.close()
+
+    # -- firmware ----------------------------------------------------------------------------------
+
+    async def facts(self, target: Target) -> tuple[Identity, Facts]:
+        """Version, type and boards by `miner_type.cgi`; builds before 2022 tell no boards."""
+        web = self._web(target)
+        try:
+            info = decode_reply(await web.get(_INFO), target.address)
+            try:
+                kind = decode_reply(await web.get(_TYPE), target.address)
+            except UnexpectedReply:
+                kind = {}
+        finally:
+            web.close()
+        return reads.read_identity(info), reads.read_facts(info, kind)
+
+    async def install(self, target: Target, file: ImageFile, permit: Permit) -> Outcome:
+        """`upgrade.cgi` keeps the settings; the device checks the image, answers, and boots into it."""
+        web = self._web(target)
+        try:
+            barred = await self._ready(target, web, permit)
+            if barred is not None:
+                return barred
+        except ControlPlaneError as error:
+            web.close()
+            return not_written(error)
+        try:
+            # Framing is loaded with the first look that needs it, not by a plan.
+            from control_plane.drivers.http import Form  # noqa: PLC0415
+
+            form = Form(file, field="file", deadline_s=upload_s(file.image.size_bytes, FIRMWARE))
+            page = await web.upload(_UPGRADE, form, deadline_s=FIRMWARE.check_s)
+        except ControlPlaneError as error:
+            return maybe_written(error, check_after_s=_BOOT_CHECK_S)
+        finally:
+            web.close()
+        return _verdict(page)
+
+    async def roll_back(self, target: Target, permit: Permit) -> Outcome:
+        """It cannot: one bank, and older images are refused by many builds."""
+        del target, permit
+        return Failed("this family has nothing to go back to", retryable=False)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -308,7 +364,9 @@ def _verdict(page: Page) -> Outcome:
         answer = {}
     # Not the page itself: whatever went wrong, it may be the config with its passwords.
     told = " ".join(filter(None, (text_of(answer.get(key)) for key in ("stats", "code", "msg"))))
-    if page.status == _OK and (answer.get("stats") == "success" or _DONE in page.body[:200]):
+    if page.status == _OK and (
+        answer.get("stats") == "success" or any(code in page.body[:200] for code in _DONE)
+    ):
         return Applied(told)
     if answer.get("stats") == "error":
         return RefusedByDevice(told)

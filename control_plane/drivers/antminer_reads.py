@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from control_plane.core.catalogue import Facts
 from control_plane.core.errors import UnexpectedReply
 from control_plane.core.observation import (
     Activity,
@@ -244,6 +245,19 @@ def _sum(entries: list[Reply], name: str) -> int | None:
 
 
 # -- the web page's own reads ------------------------------------------------------------------------
+
+
+def read_facts(info: Reply, kind: Reply) -> Facts:
+    """What decides about an image: `get_system_info`, and `miner_type` where the build has it.
+
+    `subtype` (control board and hash boards) is what the device itself holds an image against
+    (hashsource_antminer_S21x, FR-1.1).
+    """
+    return Facts(
+        version=text_of(kind.get("fw_version")) or text_of(info.get("system_filesystem_version")),
+        model=text_of(kind.get("miner_type")) or text_of(info.get("minertype")),
+        control_board=text_of(kind.get("subtype")),
+    )
 
 
 def read_identity(reply: Reply) -> Identity:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -25,8 +25,9 @@ from control_plane.core.errors import (
 from control_plane.core.observation import PoolSetting
 
 if TYPE_CHECKING:
+    from control_plane.core.change import FirmwareWays
     from control_plane.core.observation import Identity
-    from control_plane.core.ports import Net, Target
+    from control_plane.core.ports import ImageFile, Net, Target
 
 Reply = dict[str, Any]
 """A JSON object that a device sent: its keys are the vendor's, its values may be anything."""
@@ -242,6 +243,23 @@ async def ask(
         )
     finally:
         connection.close()
+
+
+# -- images ------------------------------------------------------------------------------------------
+
+_PIECE_BYTES: Final = 64 * 1024
+_UPLOAD_LEAST_S: Final = 60.0
+
+
+def pieces_of(file: ImageFile) -> Iterator[bytes]:
+    """An image, piece by piece: nobody holds the whole of it."""
+    for offset in range(0, file.image.size_bytes, _PIECE_BYTES):
+        yield file.read(offset, _PIECE_BYTES)
+
+
+def upload_s(size_bytes: int, ways: FirmwareWays) -> float:
+    """Wire seconds after which an upload is given up."""
+    return _UPLOAD_LEAST_S + size_bytes / ways.bytes_per_s
 
 
 # -- outcomes ----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""HTTP/1.1 towards a device: h11 frames it, digest authentication (RFC 7616) opens the door.
+"""HTTP/1.1 towards a device: `HttpLine` sends and reads it, `WebSession` adds digest (RFC 7616).
 
 One `WebSession` per call of a driver. It keeps its connection while the device does, and its nonce
 for the whole call, so that a write goes out with credentials and its body travels once.
@@ -9,30 +9,23 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-import h11
 import msgspec
 
 from control_plane.core import limits
 from control_plane.core.errors import AuthRejected, UnexpectedReply, Unreachable
-from control_plane.drivers.driver import excerpt
+from control_plane.drivers.driver import excerpt, pieces_of
+from control_plane.drivers.http_framing import Exchange, NotHttp, Page, Unsendable
 
 if TYPE_CHECKING:
-    from control_plane.core.ports import Connection, Net, Target
+    from collections.abc import Callable, Iterator
+
+    from control_plane.core.ports import Connection, ImageFile, Net, Target
 
 _PAIR: Final = re.compile(r'(\w+)\s*=\s*(?:"((?:[^"\\]|\\.)*+)"|([^\s,"]+))')
 _OK, _UNAUTHORIZED = 200, 401
-
-
-class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """One response, read whole."""
-
-    status: int
-    headers: dict[str, str]
-    """Names in lower case; of several with one name the first digest challenge, else the last."""
-    body: bytes
-    keeps_alive: bool
 
 
 class _Challenge(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,14 +35,136 @@ class _Challenge(msgspec.Struct, frozen=True, kw_only=True):
     opaque: str | None
 
 
-class WebSession:
-    """Requests to one device as one user. Close it."""
+class Form:
+    """A firmware image as multipart form data (RFC 7578), sent piece by piece."""
 
-    def __init__(self, net: Net, target: Target, port: int = 80) -> None:
+    def __init__(self, file: ImageFile, *, field: str, deadline_s: float) -> None:
+        """`field` is the form's name for it; `deadline_s` are wire seconds for all of it."""
+        self._file = file
+        self.deadline_s = deadline_s
+        boundary = secrets.token_hex(16)
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        self._head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; '
+            f'filename="{file.image.file}"\r\nContent-Type: application/octet-stream\r\n\r\n'
+        ).encode()
+        self._tail = f"\r\n--{boundary}--\r\n".encode()
+
+    @property
+    def size_bytes(self) -> int:
+        """All of it."""
+        return len(self._head) + self._file.image.size_bytes + len(self._tail)
+
+    def pieces(self) -> Iterator[bytes]:
+        """In order."""
+        yield self._head
+        yield from pieces_of(self._file)
+        yield self._tail
+
+
+class HttpLine:
+    """Requests to one device; the connection is kept while the device keeps it. Close it."""
+
+    def __init__(self, net: Net, address: str, port: int = 80) -> None:
         self._net = net
-        self._target = target
+        self._address = address
         self._port = port
         self._connection: Connection | None = None
+
+    async def open(self) -> None:
+        """Be connected.
+
+        Raises:
+            Unreachable: refused or silent. Nothing was sent.
+        """
+        if self._connection is None:
+            self._connection = await self._net.connect(
+                self._address, self._port, deadline_s=limits.CONNECT_DEADLINE_S
+            )
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        headers: list[tuple[str, str]],
+        body: bytes = b"",
+        *,
+        deadline_s: float = limits.REPLY_DEADLINE_S,
+        form: Form | None = None,
+    ) -> Page:
+        """One request, sent once, and its response, whatever the status.
+
+        Args:
+            method: the verb.
+            path: from the root.
+            headers: with the length of the body, or of the form.
+            body: held at once.
+            deadline_s: wire seconds for the answer; with a form, from its last byte on.
+            form: instead of a body, what is too large to hold.
+
+        Raises:
+            Unreachable: no complete answer in time; the request may have arrived.
+            AuthRejected: something in the headers cannot be sent; nothing was.
+            UnexpectedReply: not HTTP.
+            OversizedReply: more than the cap.
+        """
+        await self.open()
+        connection = self._connection
+        assert connection is not None  # noqa: S101 — it was just opened
+        exchange = Exchange()
+        try:
+            first = exchange.bytes_of(method, path, headers, body)
+            if form is not None:
+                await connection.send(chain([first], form.pieces()), deadline_s=form.deadline_s)
+                first = b""
+            await connection.request(
+                first,
+                complete=exchange.is_complete,
+                deadline_s=deadline_s,
+                max_bytes=limits.REPLY_MAX_BYTES,
+            )
+            page = exchange.page()
+        except Unsendable:
+            self.close()
+            raise AuthRejected(f"{self._address}: credentials that no header can carry") from None
+        except NotHttp as why:
+            self.close()
+            raise UnexpectedReply(f"{self._address}{path}: not HTTP: {why}") from None
+        except BaseException:
+            self.close()
+            raise
+        if not page.keeps_alive:
+            self.close()
+        return page
+
+    async def read(self, path: str, headers: Callable[[], list[tuple[str, str]]]) -> Page:
+        """One GET, asked again on a fresh connection where a kept one had been dropped.
+
+        A device may drop a connection that it kept, without a word; reading twice harms nothing.
+
+        Raises: as `ask`.
+        """
+        kept = self._connection is not None
+        try:
+            return await self.ask("GET", path, headers())
+        except Unreachable:
+            if not kept:
+                raise
+        return await self.ask("GET", path, headers())
+
+    def close(self) -> None:
+        """Close the connection; safe to call twice."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class WebSession:
+    """Requests to one device as one user, with digest authentication. Close it."""
+
+    def __init__(self, net: Net, target: Target, port: int = 80) -> None:
+        self._line = HttpLine(net, target.address, port)
+        self._target = target
         self._challenge: _Challenge | None = None
         self._uses = 0
 
@@ -79,72 +194,36 @@ class WebSession:
             Unreachable: refused or silent. Nothing was written.
         """
         self.close()
-        await self._open()
+        await self._line.open()
 
     async def send(self, method: str, path: str, body: bytes, *, deadline_s: float) -> Page:
         """Send what changes something: once, on a prepared connection, without a second try.
 
         Raises: as `get`; whatever it is, the request may have arrived. Any status is returned.
         """
-        return await self._ask(method, path, body, deadline_s=deadline_s)
+        headers = self._headers(method, path, body)
+        return await self._line.ask(method, path, headers, body, deadline_s=deadline_s)
+
+    async def upload(self, path: str, form: Form, *, deadline_s: float) -> Page:
+        """POST a form, as `send` does; `deadline_s` are wire seconds from its last byte to the answer.
+
+        Raises: as `send`.
+        """
+        headers = [
+            *self._headers("POST", path, b"")[:-1],
+            ("Content-Type", form.content_type),
+            ("Content-Length", str(form.size_bytes)),
+        ]
+        return await self._line.ask("POST", path, headers, deadline_s=deadline_s, form=form)
 
     def close(self) -> None:
         """Close the connection; the nonce stays."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._line.close()
 
     # ----------------------------------------------------------------------------------------------
 
-    async def _open(self) -> Connection:
-        if self._connection is None:
-            self._connection = await self._net.connect(
-                self._target.address, self._port, deadline_s=limits.CONNECT_DEADLINE_S
-            )
-        return self._connection
-
     async def _read(self, path: str) -> Page:
-        kept = self._connection is not None
-        try:
-            return await self._ask("GET", path)
-        except Unreachable:
-            if not kept:
-                raise
-        # A device may drop a connection that it kept, without a word; reading twice harms nothing.
-        return await self._ask("GET", path)
-
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        body: bytes = b"",
-        *,
-        deadline_s: float = limits.REPLY_DEADLINE_S,
-    ) -> Page:
-        connection = await self._open()
-        exchange = _Exchange()
-        try:
-            await connection.request(
-                exchange.bytes_of(method, path, self._headers(method, path, body), body),
-                complete=exchange.is_complete,
-                deadline_s=deadline_s,
-                max_bytes=limits.REPLY_MAX_BYTES,
-            )
-            page = exchange.page()
-        except h11.LocalProtocolError:
-            self.close()
-            raise AuthRejected(f"user {self._target.user!r} cannot be sent in a header") from None
-        except h11.RemoteProtocolError as error:
-            self.close()
-            # h11 quotes what it could not read, which may be a config without a head.
-            why = str(error).partition(":")[0]
-            raise UnexpectedReply(f"{self._target.address}{path}: not HTTP: {why}") from None
-        except BaseException:
-            self.close()
-            raise
-        if not page.keeps_alive:
-            self.close()
-        return page
+        return await self._line.read(path, lambda: self._headers("GET", path, b""))
 
     def _headers(self, method: str, path: str, body: bytes) -> list[tuple[str, str]]:
         headers = [("Host", self._target.address), ("Accept", "*/*")]
@@ -201,68 +280,6 @@ class WebSession:
         if asked.opaque is not None:
             parts.append(f'opaque="{asked.opaque}"')
         return "Digest " + ", ".join(parts)
-
-
-class _Exchange:
-    """Makes the bytes of one request, then frames its response piece by piece."""
-
-    def __init__(self) -> None:
-        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=32 * 1024)
-        self._read = 0
-        self._head: h11.Response | None = None
-        self._body = bytearray()
-
-    def bytes_of(
-        self, method: str, path: str, headers: list[tuple[str, str]], body: bytes
-    ) -> bytes:
-        """The request.
-
-        Raises:
-            LocalProtocolError: something in it cannot be sent as a header.
-        """
-        raw = [(name.encode(), value.encode()) for name, value in headers]
-        head = self._h11.send(h11.Request(method=method, target=path, headers=raw)) or b""
-        piece = self._h11.send(h11.Data(data=body)) or b"" if body else b""
-        return head + piece + (self._h11.send(h11.EndOfMessage()) or b"")
-
-    def is_complete(self, buffer: bytearray, eof: bool) -> bool:  # noqa: FBT001 — the port's signature
-        """Whether the response has ended.
-
-        Raises:
-            RemoteProtocolError: this is not HTTP, or it was cut short.
-        """
-        if len(buffer) > self._read:
-            self._h11.receive_data(bytes(buffer[self._read :]))
-            self._read = len(buffer)
-        if eof:
-            if not buffer:
-                return False
-            self._h11.receive_data(b"")
-        while True:
-            event = self._h11.next_event()
-            if isinstance(event, h11.EndOfMessage):
-                return True
-            if isinstance(event, h11.Response):
-                self._head = event
-            elif isinstance(event, h11.Data):
-                self._body += event.data
-            elif event is h11.NEED_DATA or isinstance(event, h11.ConnectionClosed):
-                return False
-
-    def page(self) -> Page:
-        """The response."""
-        assert self._head is not None  # noqa: S101 — h11 ends no message without its head
-        headers: dict[str, str] = {}
-        for name, value in self._head.headers:
-            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-            if key != "www-authenticate" or not headers.get(key, "").lower().startswith("digest"):
-                headers[key] = text
-        return Page(
-            status=self._head.status_code,
-            headers=headers,
-            body=bytes(self._body),
-            keeps_alive=self._h11.their_state is h11.DONE,
-        )
 
 
 def _md5(text: str) -> str:

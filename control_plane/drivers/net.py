@@ -215,6 +215,7 @@ class _Wire:
         "_max_bytes",
         "_name",
         "_socket",
+        "_streams",
         "_unsent",
         "_waiter",
         "_watch",
@@ -229,6 +230,8 @@ class _Wire:
         self._buffer = bytearray()
         self._unsent = b""
         self._max_bytes = 0
+        self._streams = False
+        """Whether pieces leave, to which nobody waits for a reply."""
 
     async def open(self, where: tuple[str, int], deadline_s: float) -> None:
         """Connect; see `core.ports.Net`."""
@@ -259,7 +262,26 @@ class _Wire:
         if self._socket is None:
             raise Unreachable(f"{self._name}: the connection is closed")
         self._complete, self._max_bytes, self._unsent = complete, max_bytes, payload
+        if self._streams:
+            self._streams = False
+            # Its device may have answered before it had everything.
+            if self._buffer and complete(self._buffer, False):  # noqa: FBT003 — the port's own signature
+                told = bytes(self._buffer)
+                self._buffer.clear()
+                return told
         return await self._wait(deadline_s, "complete reply")
+
+    async def send(self, pieces: Iterable[bytes], *, deadline_s: float) -> None:
+        """Send piece by piece; see `core.ports.Connection`."""
+        end_s = self._watch.loop.time() + deadline_s
+        for piece in pieces:
+            if self._socket is None:
+                raise Unreachable(f"{self._name}: the connection is closed")
+            if not piece:
+                continue
+            self._unsent, self._streams = piece, True
+            left_s = end_s - self._watch.loop.time()
+            await self._wait(max(0.0, left_s), "room for more")
 
     def close(self) -> None:
         """Close at once; safe to call twice."""
@@ -313,6 +335,8 @@ class _Wire:
         self._unsent = self._unsent[sent:]
         if self._unsent:
             self._watch.for_writing(sock.fileno(), self._send_more)
+        elif self._streams and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(b"")
 
     def _send_more(self) -> None:
         self._send()
@@ -331,6 +355,9 @@ class _Wire:
         except OSError:
             self._fail(f"reset after {len(self._buffer)} bytes")
             return
+        if self._streams and data and len(self._buffer) < _PIECE_BYTES:
+            self._buffer += data
+            return
         if waiter is None or waiter.done():
             self.close()
             return
@@ -338,7 +365,8 @@ class _Wire:
         if len(self._buffer) > self._max_bytes:
             self._fail(OversizedReply(f"{self._name}: more than {self._max_bytes} bytes"))
             return
-        self._settle(waiter, eof=not data)
+        if not self._streams:
+            self._settle(waiter, eof=not data)
         if not data:
             self._fail(f"closed after {len(self._buffer)} bytes")
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 _DRIVERS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "antminer_stock": ("control_plane.drivers.antminer", "AntminerDriver"),
+        "luxos": ("control_plane.drivers.luxos", "LuxosDriver"),
         "whatsminer_v2": ("control_plane.drivers.whatsminer", "WhatsminerDriver"),
+        "vnish": ("control_plane.drivers.vnish", "VnishDriver"),
     }
 )
 """Family → module (which has `CAPABILITIES`) and class (made from a `Net` and a `Clock`)."""

@@ -11,11 +11,13 @@ it tells; from then on looks say `write_enabled=False`, until a later write is l
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Final, assert_never
 
 import msgspec
 
 from control_plane.core import limits
+from control_plane.core.catalogue import Facts
 from control_plane.core.change import (
     Applied,
     Change,
@@ -46,12 +48,16 @@ from control_plane.drivers.driver import (
     ends_in_nul,
     maybe_written,
     not_written,
+    pieces_of,
     rows,
+    text_of,
+    upload_s,
     whole_of,
 )
 from control_plane.drivers.whatsminer_costs import (
     BOOT_CHECK_S,
     CAPABILITIES,
+    FIRMWARE,
     RESTART_CHECK_S,
     SLOTS,
 )
@@ -59,7 +65,7 @@ from control_plane.drivers.whatsminer_costs import (
 if TYPE_CHECKING:
     from control_plane.core.change import Capabilities
     from control_plane.core.observation import PoolSetting
-    from control_plane.core.ports import Clock, Net, Permit, Target
+    from control_plane.core.ports import Clock, Connection, ImageFile, Net, Permit, Target
     from control_plane.drivers.whatsminer_crypto import Seal
 
 Parts = dict[str, Reply]
@@ -73,6 +79,8 @@ _JOINED: Final = {
     Depth.POOLS: ("summary", "devs", "pools"),
     Depth.FULL: ("summary", "devs", "pools", "devdetails"),
 }
+_READY: Final = "ready"
+_SIZE_BYTES: Final = 4
 _PASSWORD: Final = "x"  # noqa: S105 — pools take any; a stored one cannot be read back.
 
 
@@ -144,6 +152,89 @@ class WhatsminerDriver:
                     assert_never(change)
         except ControlPlaneError as error:
             return not_written(error)
+
+    # -- firmware ----------------------------------------------------------------------------------
+
+    async def facts(self, target: Target) -> tuple[Identity, Facts]:
+        """Version, platform of the control board and model; no password."""
+        parts = await self._mining(target, ("devdetails",))
+        version = await self._daemon(target, "get_version")
+        return await self.identify(target), Facts(
+            version=text_of(version.get("fw_ver")),
+            model=reads.read_model(None if parts is None else parts["devdetails"]),
+            control_board=text_of(version.get("platform")),
+        )
+
+    async def install(self, target: Target, file: ImageFile, permit: Permit) -> Outcome:
+        """Ask whether it is ready, then send the image's size and bytes on the same connection.
+
+        It ends with a boot, which would wake a unit that was powered off: that one is not written to.
+        """
+        try:
+            status = reads.read_status(await self._daemon(target, "status"))
+            if status.mining is not True:
+                return Failed("it does not mine, and the boot would wake it", retryable=True)
+            seal = await self._seal(target)
+            check_identity(target, await self.identify(target))
+            connection = await self._net.connect(
+                target.address, PORT, deadline_s=limits.CONNECT_DEADLINE_S
+            )
+        except ControlPlaneError as error:
+            return not_written(error)
+        try:
+            return await self._upload(target, connection, seal, file, permit)
+        finally:
+            connection.close()
+
+    async def _upload(
+        self, target: Target, connection: Connection, seal: Seal, file: ImageFile, permit: Permit
+    ) -> Outcome:
+        what = f"{target.address} update_firmware"
+        try:
+            data = await connection.request(
+                seal.close("update_firmware", {}),
+                complete=reads.is_object,
+                deadline_s=limits.REPLY_DEADLINE_S,
+                max_bytes=limits.REPLY_MAX_BYTES,
+            )
+            reply = seal.open(data, what)
+        except ControlPlaneError as error:
+            return not_written(error)
+        if reply.get("Msg") != _READY:
+            verdict = self._verdict(target, reply, check_after_s=BOOT_CHECK_S)
+            return (
+                verdict
+                if isinstance(verdict, Failed | RefusedByDevice)
+                else Failed(f"not ready for an image: {reads.told(reply)}", retryable=True)
+            )
+        refusal = permit()
+        if refusal is not None:
+            return Failed(refusal, retryable=True)
+        size = file.image.size_bytes
+        try:
+            await connection.send(
+                chain([size.to_bytes(_SIZE_BYTES, "little")], pieces_of(file)),
+                deadline_s=upload_s(size, FIRMWARE),
+            )
+            data = await connection.request(
+                b"",
+                complete=ends_in_nul,
+                deadline_s=FIRMWARE.check_s,
+                max_bytes=limits.REPLY_MAX_BYTES,
+            )
+            told = decode_reply(data, what)
+        except ControlPlaneError as error:
+            return maybe_written(error, check_after_s=BOOT_CHECK_S)
+        if whole_of(told.get("Code")) == reads.FAILED:
+            return RefusedByDevice(reads.told(told))
+        if whole_of(told.get("Code")) == reads.OK:
+            return Applied(reads.told(told))
+        return InProgress(BOOT_CHECK_S, reads.told(told))
+
+    async def roll_back(self, target: Target, permit: Permit) -> Outcome:
+        """It cannot."""
+        del target, permit
+        return Failed("this family has nothing to go back to", retryable=False)
 
     # -- reading -----------------------------------------------------------------------------------
 

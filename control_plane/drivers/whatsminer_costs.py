@@ -6,7 +6,13 @@ from typing import Final
 
 import msgspec
 
-from control_plane.core.change import Capabilities, ChangeKind, Disturbance, SettingClass
+from control_plane.core.change import (
+    Capabilities,
+    ChangeKind,
+    Disturbance,
+    FirmwareWays,
+    SettingClass,
+)
 from control_plane.core.observation import Field
 from control_plane.drivers.whatsminer_reads import FAMILY
 
@@ -34,6 +40,12 @@ _REBOOTS: Final = msgspec.structs.replace(
     lost_s=480.0,
     accept_s=30.0,
     readback_s=300.0,
+)
+FIRMWARE: Final = FirmwareWays(
+    # Ours: 30 MB over a poor link within five minutes. No source tells what a control board takes.
+    bytes_per_s=100_000.0,
+    check_s=120.0,
+    can_roll_back=False,
 )
 CAPABILITIES: Final = Capabilities(
     family=FAMILY,
@@ -67,4 +79,5 @@ CAPABILITIES: Final = Capabilities(
     },
     settle_s=1200.0,
     max_pools=SLOTS,
+    firmware=FIRMWARE,
 )

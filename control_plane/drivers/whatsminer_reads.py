@@ -213,6 +213,11 @@ class Status(NamedTuple):
 UNREAD: Final = Status(None, None, None, None)
 
 
+def is_object(buffer: bytearray, eof: bool) -> bool:  # noqa: FBT001 — the port's own signature
+    """The framing of a reply on a connection that stays open: one flat object, here a sealed one."""
+    return buffer.rstrip(b"\0").endswith(b"}") or (eof and len(buffer) > 0)
+
+
 def read_status(body: Reply) -> Status:
     """Read `status`; older firmware calls the first key `btmineroff` (API v2.0.3)."""
     off = body.get("mineroff", body.get("btmineroff"))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from control_plane.core import limits
-from control_plane.core.against import removed_assets, retired_assets
+from control_plane.core.against import removed_assets, retired_assets, shrunk
 from control_plane.core.digest import short
 from control_plane.core.errors import ControlPlaneError
 from control_plane.core.fleet import Site
@@ -67,7 +66,7 @@ def accept(
         current = store.accepted()
         before = revisions.site(current.digest) if current else None
         removed = removed_assets(before, proposal.site)
-        leaving = len(removed) + len(retired_assets(before, proposal.site))
+        leaving = {*removed, *retired_assets(before, proposal.site)}
         _check_shrink(before, leaving, proposal.acknowledged_removals)
         _check_overlays(before, proposal.site, store.overlays(), now_s)
         record = _record(current, proposal, now_s)
@@ -152,18 +151,12 @@ def check_approvals(site: Site, approvals: Iterable[Approval]) -> None:
             )
 
 
-def is_shrunk(before: Site | None, leaving: int) -> bool:
-    """Whether so many of a site's managed devices leave that somebody has to say that it is meant."""
-    managed = sum(1 for device in before.devices if device.is_managed) if before else 0
-    return leaving > limits.SHRINK_MAX_SHARE * managed
-
-
-def _check_shrink(before: Site | None, leaving: int, acknowledged: int | None) -> None:
-    if acknowledged != leaving and is_shrunk(before, leaving):
+def _check_shrink(before: Site | None, leaving: Collection[str], acknowledged: int | None) -> None:
+    domain = shrunk(before, leaving) if acknowledged != len(leaving) else ""
+    if domain:
         raise NotAccepted(
-            f"{leaving} managed devices are gone from the declaration or managed no more, above "
-            f"{limits.SHRINK_MAX_SHARE:.0%} of the site: if that is meant, say "
-            f"`--acknowledge-removals {leaving}`"
+            f"{len(leaving)} managed devices are gone from the declaration or managed no more, {domain} "
+            f"among them: if that is meant, say `--acknowledge-removals {len(leaving)}`"
         )
 
 

@@ -19,6 +19,11 @@ class SystemClock:
         self._scale = scale
         self._epoch_s = epoch_s
 
+    @property
+    def scale(self) -> float:
+        """Policy seconds per real second."""
+        return self._scale
+
     def wall_s(self) -> float:
         """Policy seconds since the epoch."""
         now = time.time()

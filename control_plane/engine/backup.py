@@ -58,6 +58,7 @@ def rows_of(store: Store) -> tuple[dict[str, dict[str, bytes]], dict[str, bytes]
     rows = {
         "revision": {record.digest: _encode(record) for record in records},
         "rollout": {rollout.id: _encode(rollout) for rollout in store.rollouts()},
+        "firmware": {rollout.id: _encode(rollout) for rollout in store.firmware()},
         "incident": {incident.id: _encode(incident) for incident in store.incidents()},
         "overlay": {overlay.id: _encode(overlay) for overlay in store.overlays()},
         "released": {device.asset: _encode(device) for device in store.released()},

@@ -12,7 +12,7 @@ import msgspec
 
 from control_plane.core.errors import StoreBusy, StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -33,8 +33,13 @@ CREATE TABLE shown_plan (digest TEXT PRIMARY KEY, at_s REAL NOT NULL, doc BLOB N
 CREATE TABLE event (seq INTEGER PRIMARY KEY AUTOINCREMENT, asset TEXT, doc BLOB NOT NULL);
 CREATE INDEX event_asset ON event (asset);
 """
+_FIRMWARE = """
+CREATE TABLE firmware (id TEXT PRIMARY KEY, doc BLOB NOT NULL);
+CREATE TABLE flash (id TEXT PRIMARY KEY, open INTEGER NOT NULL, doc BLOB NOT NULL);
+CREATE INDEX flash_open ON flash (open) WHERE open = 1;
+"""
 
-_MIGRATIONS: Mapping[int, str] = {}
+_MIGRATIONS: Mapping[int, str] = {1: _FIRMWARE}
 """From version → script to the next one; forward only."""
 
 T = TypeVar("T")
@@ -124,7 +129,7 @@ class Database:
                     "use the release that wrote it, or a newer one."
                 )
             script = (
-                _SCHEMA
+                _SCHEMA + _FIRMWARE
                 if version == 0
                 else "".join(_MIGRATIONS[v] for v in range(version, SCHEMA_VERSION))
             )

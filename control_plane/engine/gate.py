@@ -27,6 +27,8 @@ from control_plane.engine.records import Event
 from control_plane.engine.slots import Slot
 from control_plane.engine.store import Store, operation_id
 
+_LOCKS_UNKNOWN = "it is not known yet on which devices firmware is being installed"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
@@ -63,6 +65,8 @@ class Gate:
         self.is_open = True
         self._busy = ""
         """Why nothing passes for now."""
+        self.knows_locks = True
+        """Whether it is known on which devices firmware is being installed; without that nothing passes."""
 
     def learn(self, site: Site, revision: str | None = None) -> None:
         """Take over what an accepted revision allows: each owner's pools, and what is the host's to do.
@@ -79,7 +83,7 @@ class Gate:
     @property
     def passes(self) -> bool:
         """Whether anything may pass at this moment, as far as is known without asking the Store."""
-        return self.is_open and not self._busy and self._is_live()
+        return self.is_open and self.knows_locks and not self._busy and self._is_live()
 
     def close(self) -> None:
         """Let nothing pass any more."""
@@ -105,6 +109,8 @@ class Gate:
         self._refuse_closed()
         if self._busy:
             raise StoreBusy(self._busy)
+        if not self.knows_locks:
+            raise StoreBusy(_LOCKS_UNKNOWN)
         try:
             with self._store.transaction():
                 self._store.check_fence(self._epoch)
@@ -135,6 +141,10 @@ class Gate:
             self._refuse_closed()
         except FenceLost as error:
             return str(error)
+        if not self.knows_locks:
+            return _LOCKS_UNKNOWN
+        if intent.slot.locked:
+            return f"firmware is being installed ({intent.slot.locked})"
         if self._busy and not isinstance(intent.step.change, StopMining):
             return self._busy  # What is being written there may be a hold.
         try:
@@ -197,6 +207,8 @@ class Gate:
             return "a repair may not raise power"
         if slot.op is not None:
             return "another write is open"
+        if slot.locked:
+            return f"firmware is being installed ({slot.locked})"
         if self._host_actions & fields_written(step.change, intent.seen.settings):
             return "only the host may change it"
         if isinstance(step.change, SetPools):

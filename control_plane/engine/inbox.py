@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from control_plane.engine.incidents import Incidents
+from control_plane.engine.installing import Installing
 from control_plane.engine.journal import Journal
 from control_plane.engine.orders import obey
 from control_plane.engine.poller import Poller
@@ -26,7 +27,9 @@ class Inbox:
         incidents: Incidents,
         journal: Journal,
         poller: Poller,
+        installing: Installing,
     ) -> None:
+        self._installing = installing
         self._store, self._roster, self._reconciler = store, roster, reconciler
         self._incidents, self._journal, self._poller = incidents, journal, poller
 
@@ -62,6 +65,8 @@ class Inbox:
                 runner = self._roster.rollout
                 if runner and runner.rollout.id == order.target and runner.proceed(order.by):
                     self._roster.keep_rollout(runner)
+            case OrderKind.FIRMWARE:
+                self._installing.release(order.target, through=order.through, by=order.by)
             case OrderKind.INCIDENT:
                 node = self._incidents.release(order.target, order.by)
                 self._roster.push_below(frozenset({node} if node else ()))

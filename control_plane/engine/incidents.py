@@ -70,6 +70,8 @@ class Incidents:
                 if slot.seen is not None and asset not in was_seen:
                     was_seen.add(asset)
                     self._lost.pop(asset, None)
+            elif slot.locked:
+                was_seen.discard(asset)  # It boots another firmware: that loses nobody.
             elif slot.unseen.reason is UnseenReason.UNREACHABLE:
                 silent.add(asset)
                 if asset in was_seen:

@@ -14,6 +14,7 @@ import msgspec
 
 from control_plane.core.correlate import Incident
 from control_plane.core.errors import StoreError
+from control_plane.core.firmware_rollout import FirmwareRollout
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay
 from control_plane.core.rollout import Rollout
@@ -29,6 +30,7 @@ _KEYS: Mapping[str, str] = {
     "rollout": "id",
     "incident": "id",
     "released": "asset",
+    "firmware": "id",
     "meta": "key",
 }
 TABLES = frozenset(_KEYS)
@@ -39,9 +41,11 @@ Rows = Mapping[str, Mapping[str, bytes]]
 Files = Mapping[str, Mapping[str, bytes]]
 """Digest of a revision → its files, as written."""
 
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 """Of the form of the rows; older ones are read for ever."""
-MIGRATIONS: Mapping[int, Callable[[Rows], Rows]] = {}
+MIGRATIONS: Mapping[int, Callable[[Rows], Rows]] = {
+    1: lambda rows: rows,  # before there were firmware rollouts
+}
 """From version → to the next; forward only."""
 T = TypeVar("T")
 
@@ -163,6 +167,8 @@ def fill(store: Store, rows: Rows, files: Files) -> None:
                 store.put_revision(record, files[record.digest])
         for rollout in all_of("rollout", Rollout):
             store.put_rollout(rollout)
+        for firmware in all_of("firmware", FirmwareRollout):
+            store.put_firmware(firmware)
         for incident in all_of("incident", Incident):
             store.put_incident(incident)
         for overlay in all_of("overlay", Overlay):

@@ -23,8 +23,10 @@ from control_plane.engine.audit import AuditFile
 from control_plane.engine.edges import Edges
 from control_plane.engine.fence import pid_space
 from control_plane.engine.gate import Gate
+from control_plane.engine.granting import Granting
 from control_plane.engine.inbox import Inbox
 from control_plane.engine.incidents import Incidents
+from control_plane.engine.installing import Installing
 from control_plane.engine.journal import Journal
 from control_plane.engine.locator import Locator
 from control_plane.engine.measures import measures
@@ -85,6 +87,7 @@ class Engine:
         acts: bool = True,
         is_live: Callable[[], bool] = lambda: True,
         keep: Keep | None = None,
+        granting: Granting | None = None,
     ) -> None:
         """Take over a site: read what is in force, and what an earlier process left open.
 
@@ -100,6 +103,7 @@ class Engine:
             acts: without it no write is ever begun: it looks, judges and remembers.
             is_live: whether the fence is held at this moment; the gate closes for good once it is not.
             keep: makes durable what has to be before anything is sent, where the Store alone is not.
+            granting: who installs firmware; without it none is.
 
         Raises:
             NothingAccepted: there is nothing to compare devices with.
@@ -163,6 +167,20 @@ class Engine:
             reconciler=self.reconciler,
             poller=self._poller,
         )
+        self._granting = granting if acts else None
+        self._installing = Installing(
+            store=store,
+            epoch=epoch,
+            clock=edges.clock,
+            revisions=revisions,
+            gate=gate,
+            roster=self._roster,
+            reconciler=self.reconciler,
+            incidents=self.incidents,
+            journal=self.journal,
+            poller=self._poller,
+            granting=self._granting,
+        )
         self._inbox = Inbox(
             store=store,
             roster=self._roster,
@@ -170,6 +188,7 @@ class Engine:
             incidents=self.incidents,
             journal=self.journal,
             poller=self._poller,
+            installing=self._installing,
         )
         self._watch = Watch(
             clock=edges.clock,
@@ -178,6 +197,7 @@ class Engine:
             reconciler=self.reconciler,
             incidents=self.incidents,
             poller=self._poller,
+            installing=self._installing,
             acts=acts,
         )
         self._standing = Standing(
@@ -186,6 +206,7 @@ class Engine:
             incidents=self.incidents,
             journal=self.journal,
             watch=self._watch,
+            installing=self._installing,
         )
         self._heard_s = record.accepted_at_s
         self._taken_up_s = 0.0
@@ -239,10 +260,15 @@ class Engine:
         try:
             async with asyncio.TaskGroup() as acts:
                 self.reconciler.acts = acts
+                if self._granting is not None:
+                    acts.create_task(self._granting.run())
                 try:
                     await self._work(until, report)
                 except ControlPlaneError as error:
                     failure = error
+                finally:
+                    if self._granting is not None:
+                        self._granting.stop()
                 # Leaving the block waits for the writes under way: each is bounded in time.
         finally:
             self.reconciler.draining = True
@@ -260,6 +286,7 @@ class Engine:
             asyncio.create_task(self._judge()),
             asyncio.create_task(self._locate()),
             asyncio.create_task(self._tick_on(until, report)),
+            asyncio.create_task(self._installing.run()),
             asyncio.create_task(self._stop.wait()),
         ]
         try:

@@ -33,7 +33,7 @@ def obey(memory: Memory, order: Order) -> Memory:
                 attempts={},
                 overridden_since_s=None,
             )
-        case OrderKind.ROLLOUT | OrderKind.INCIDENT:
+        case OrderKind.ROLLOUT | OrderKind.INCIDENT | OrderKind.FIRMWARE:
             return memory
 
 
@@ -41,7 +41,7 @@ def with_orders(memories: Mapping[str, Memory], orders: Iterable[Order]) -> dict
     """All memories as they will be once the orders are obeyed."""
     after = dict(memories)
     for order in orders:
-        if order.kind in {OrderKind.ROLLOUT, OrderKind.INCIDENT}:
+        if order.kind in {OrderKind.ROLLOUT, OrderKind.INCIDENT, OrderKind.FIRMWARE}:
             continue
         after[order.target] = obey(after.get(order.target) or Memory(asset=order.target), order)
     return after

@@ -23,7 +23,7 @@ from control_plane.core.errors import (
     WrongIdentity,
 )
 from control_plane.core.observation import Depth, Observation, Sighting, Unseen, UnseenReason
-from control_plane.core.ports import Clock, Rng, Secrets, Target
+from control_plane.core.ports import Clock, Driver, Rng, Secrets, Target
 from control_plane.core.secret import Secret
 from control_plane.engine.bugs import in_words
 from control_plane.engine.secrets import missing_secret
@@ -77,30 +77,35 @@ async def _look_at(
     slot: Slot, address: str | None, depth: Depth, *, secrets: Secrets, clock: Clock
 ) -> Sighting:
     if slot.driver is None:
-        return _unseen(slot, clock, UnseenReason.NO_DRIVER, "")
+        return unseen(slot.asset, clock, UnseenReason.NO_DRIVER, "")
     try:
         target = target_of(slot, address or "", secrets)
     except DeclarationError as error:
-        return _unseen(slot, clock, UnseenReason.SECRET_MISSING, missing_secret(slot.device, error))
+        why = missing_secret(slot.device, error)
+        return unseen(slot.asset, clock, UnseenReason.SECRET_MISSING, why)
     if address is None:
-        return _unseen(
-            slot, clock, UnseenReason.UNLOCATED, f"not found in {slot.device.subnet} yet"
+        return unseen(
+            slot.asset, clock, UnseenReason.UNLOCATED, f"not found in {slot.device.subnet} yet"
         )
+    return await ask(slot.driver, target, depth, clock=clock)
+
+
+async def ask(driver: Driver, target: Target, depth: Depth, *, clock: Clock) -> Sighting:
+    """What a device says; its failure, and a driver's, is a sighting too."""
     try:
-        return await slot.driver.observe(target, depth)
+        return await driver.observe(target, depth)
     except ControlPlaneError as error:
         for kind, reason in _REASONS:
             if isinstance(error, kind):
-                return _unseen(slot, clock, reason, str(error))
-        return _unseen(slot, clock, UnseenReason.INTERNAL_ERROR, in_words(error))
+                return unseen(target.asset, clock, reason, str(error))
+        return unseen(target.asset, clock, UnseenReason.INTERNAL_ERROR, in_words(error))
     except Exception as bug:  # noqa: BLE001 - a driver's bug is one device's trouble, not the site's
-        return _unseen(slot, clock, UnseenReason.INTERNAL_ERROR, in_words(bug))
+        return unseen(target.asset, clock, UnseenReason.INTERNAL_ERROR, in_words(bug))
 
 
-def _unseen(slot: Slot, clock: Clock, reason: UnseenReason, detail: str) -> Unseen:
-    return Unseen(
-        asset=slot.asset, at_s=clock.wall_s(), reason=reason, detail=detail[:_DETAIL_CHARS]
-    )
+def unseen(asset: str, clock: Clock, reason: UnseenReason, detail: str) -> Unseen:
+    """A look that gave nothing, now."""
+    return Unseen(asset=asset, at_s=clock.wall_s(), reason=reason, detail=detail[:_DETAIL_CHARS])
 
 
 class Poller:

@@ -145,6 +145,7 @@ class Reconciler:
             approved=frozenset(field for who, field in self.approved if who == owner),
             over_cap=self._is_over(slot),
             incident=self._incident_of(slot),
+            locked=slot.locked,
             tries_writes=self._tries_writes(slot),
         )
 

@@ -74,6 +74,8 @@ class OrderKind(StrEnum):
     ROLLOUT = "rollout"
     """Continue a halted rollout."""
     INCIDENT = "incident"
+    FIRMWARE = "firmware"
+    """Let the open wave of a firmware rollout go, or a halted one continue."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +86,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Asset, rollout id or incident id."""
     by: str
     at_s: float
+    through: int | None = None
+    """With `firmware`: the last wave that is let go, from 1; `None` for the open one alone."""
     pin: Pin | None = None
     """With `trust`: the machine that is the asset from now on."""
 

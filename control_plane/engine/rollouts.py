@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import islice, takewhile
 
 import msgspec
 
-from control_plane.core import limits
 from control_plane.core.decision import PENDING, Decision, Reason, Why
 from control_plane.core.fleet import Device, Site
 from control_plane.core.ports import Clock
@@ -23,6 +21,7 @@ from control_plane.core.rollout import (
 )
 from control_plane.core.verify import Operation
 from control_plane.engine.assignment import cohorts, until_its_wave
+from control_plane.engine.comparing import Control, failed_of
 from control_plane.engine.journal import Journal
 from control_plane.engine.poller import Poller
 from control_plane.engine.slots import Slot
@@ -31,19 +30,6 @@ IsIdle = Callable[[Slot, Device], bool]
 """Whether a device of a later wave would have nothing to write, had its wave come with this declaration."""
 _UNSETTLED = PENDING - {Reason.STARTING}
 """Whether a machine that starts comes up is for its gate to judge, not for its wave to wait for."""
-_CONTROL_MAX = 500
-"""Devices of a control group: enough to know a site's own failure rate to half a per cent."""
-_LOOK_WAIT_S = 30.0
-"""Wire seconds that a gate waits for its looks; who was not seen by then has failed."""
-
-
-@dataclass(slots=True)
-class _Control:
-    """Devices that no wave has touched, and what each hashed when the wave opened."""
-
-    baseline_ths: Mapping[str, float]
-    looked_wire_s: float | None = None
-    """When the gate asked for fresh looks."""
 
 
 class RolloutRunner:
@@ -70,7 +56,7 @@ class RolloutRunner:
         self._journal = journal
         self._written: dict[str, Operation] = {}
         """The first operation on each device since the wave opened."""
-        self._control: _Control | None = None
+        self._control: Control | None = None
         self._waiting: dict[str, Device] = {}
         """Devices of later waves as they are compared until then: always the same value of each."""
 
@@ -162,20 +148,15 @@ class RolloutRunner:
         assets = islice(self._order, first, self.rollout.waves[wave])
         return [slots[asset] for asset in assets if asset in slots]
 
-    def _take_control(self, slots: Mapping[str, Slot]) -> _Control:
-        """Who is touched by no wave yet, nearest to its turn last, and hashes as it should."""
+    def _take_control(self, slots: Mapping[str, Slot]) -> Control:
+        """Who is touched by no wave yet."""
         reached = frozenset(islice(self._order, self.rollout.waves[self.rollout.wave]))
-        healthy = [
-            slot for asset, slot in slots.items() if asset not in reached and _is_healthy(slot)
-        ]
-        # Spread over the site: one building's power cut must not be the whole comparison.
-        stride = -(-len(healthy) // _CONTROL_MAX) or 1
-        return _Control(baseline_ths={s.asset: _hashrate(s) for s in healthy[::stride]})
+        return Control(slots, without=reached)
 
     def _judge(
         self,
         treated: list[Slot],
-        control: _Control,
+        control: Control,
         slots: Mapping[str, Slot],
         poller: Poller,
         is_idle: IsIdle,
@@ -186,23 +167,14 @@ class RolloutRunner:
             for slot in treated
             if slot.asset in self._written and _was_healthy(self._written[slot.asset])
         }
-        baseline_ths = {**control.baseline_ths, **judged}
-        watched = [slots[asset] for asset in baseline_ths if asset in slots]
-        wire_s = self._clock.wire_s()
-        if control.looked_wire_s is None:
-            control.looked_wire_s = wire_s
-            for slot in watched:
-                poller.hurry(slot, full=False)
-            return False
-        since = control.looked_wire_s
-        if wire_s - since < _LOOK_WAIT_S and not all(_is_looked_at(s, since) for s in watched):
+        if not control.is_looked_at(slots, judged, clock=self._clock, poller=poller):
             return False
         gate = judge_gate(
-            self.rollout,
+            self.rollout.wave,
             at_s=self._clock.wall_s(),
             treated=judged,
-            control=[asset for asset in control.baseline_ths if asset in slots],
-            failed=[s.asset for s in watched if _has_failed(s, baseline_ths[s.asset])],
+            control=control.members(slots),
+            failed=[*control.failed(slots), *failed_of(slots, judged)],
             max_new_failure_share=self._max_failures,
         )
         written = [self._written[s.asset] for s in treated if s.asset in self._written]
@@ -273,34 +245,3 @@ def waits(decision: Decision) -> bool:
 def _was_healthy(operation: Operation) -> bool:
     """Whether the device did before the write what its settings said: a sleeping one did."""
     return operation.before.mining is False or bool(operation.hashrate_before_ths)
-
-
-def _is_healthy(slot: Slot) -> bool:
-    if not _is_seen(slot) or slot.seen is None:
-        return False
-    return slot.seen.settings.mining is False or bool(slot.seen.telemetry.hashrate_ths)
-
-
-def _is_seen(slot: Slot) -> bool:
-    return slot.seen is not None and slot.unseen is None
-
-
-def _is_looked_at(slot: Slot, since_wire_s: float) -> bool:
-    return slot.unseen is not None or slot.seen_wire_s >= since_wire_s
-
-
-def _hashrate(slot: Slot) -> float:
-    return (slot.seen.telemetry.hashrate_ths if slot.seen else None) or 0.0
-
-
-def _has_failed(slot: Slot, baseline_ths: float) -> bool:
-    """Silent, or hashing clearly less than before (or, once woken, than its nameplate)."""
-    if not _is_seen(slot) or slot.seen is None:
-        return True
-    settings = slot.seen.settings
-    if settings.mining is not True:
-        return False
-    nameplate = slot.device.hashrate_at(settings.power_mode)
-    if baseline_ths <= 0.0:
-        return _hashrate(slot) < nameplate * limits.HASH_EVIDENCE_SHARE
-    return _hashrate(slot) < min(baseline_ths, nameplate) * limits.FAILURE_HASH_SHARE

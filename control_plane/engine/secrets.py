@@ -66,6 +66,22 @@ class SystemSecrets:
         )
 
 
+class MountedSecrets:
+    """Resolves `env:NAME` to the file NAME of a folder: a pod's environment is no place for passwords."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._files = folder, SystemSecrets()
+
+    def resolve(self, ref: str) -> Secret:
+        """The secret behind a reference.
+
+        Raises:
+            DeclarationError: nothing there; who fills the folder acts.
+        """
+        scheme, _, name = ref.partition(":")
+        return self._files.resolve(f"file:{self._folder / name}" if scheme == "env" else ref)
+
+
 def missing_secret(device: Device, error: DeclarationError) -> str:
     """Which reference leads nowhere, and where it is declared."""
     return f"{error.findings[0].what} ({device.intent.origins.get('credentials', 'built in')})"

@@ -70,6 +70,8 @@ class Slot:
     """No write before that."""
     wrote_wire_s: float = NEVER
     """When the last write was sent."""
+    locked: str = ""
+    """The grant under which firmware is being installed on it: nothing else is written to it."""
     is_gone: bool = False
     """It left the declaration; a look or a write of it may still be under way."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from control_plane.core.firmware_rollout import FirmwareRollout
 from control_plane.engine.incidents import Incidents
+from control_plane.engine.installing import Installing
 from control_plane.engine.journal import Journal
 from control_plane.engine.reconciler import Reconciler
 from control_plane.engine.rollouts import is_actionable
@@ -30,6 +32,8 @@ class Progress:
     """Devices that later waves will reach."""
     rollout: str = ""
     """State of the rollout; empty without one."""
+    firmware: Sequence[FirmwareRollout] = ()
+    """Firmware rollouts that wait, install or were halted."""
     incidents: int = 0
     pages: Sequence[str] = ()
     """Texts of the last ones."""
@@ -48,9 +52,11 @@ class Standing:
         incidents: Incidents,
         journal: Journal,
         watch: Watch,
+        installing: Installing,
     ) -> None:
         self._roster, self._reconciler = roster, reconciler
         self._incidents, self._journal, self._watch = incidents, journal, watch
+        self._installing = installing
 
     def progress(self) -> Progress:
         """Where the engine stands now."""
@@ -74,6 +80,11 @@ class Standing:
             if rollout and rollout.waves
             else 0,
             rollout=rollout.state if rollout else "",
+            firmware=tuple(
+                firmware
+                for firmware in self._installing.rollouts.values()
+                if not firmware.has_ended
+            ),
             incidents=len(self._incidents.open),
             pages=tuple(self._journal.pages),
             paged=self._journal.paged,

@@ -16,6 +16,8 @@ import msgspec
 from control_plane.core import limits
 from control_plane.core.correlate import Incident
 from control_plane.core.errors import FenceLost, StoreError
+from control_plane.core.firmware_rollout import FirmwareRollout
+from control_plane.core.flashing import Grant
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Observation, Unseen
 from control_plane.core.overlay import Overlay
@@ -315,6 +317,40 @@ class Store(Database):
     def rollout_to(self, digest: str) -> Rollout | None:
         """The last rollout to a revision."""
         return next((r for r in reversed(self.rollouts()) if r.to == digest), None)
+
+    # --- firmware -----------------------------------------------------------------------------------
+
+    def put_firmware(self, rollout: FirmwareRollout) -> None:
+        """Keep a firmware rollout."""
+        with self.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO firmware VALUES (?, ?)", (rollout.id, _encode(rollout))
+            )
+
+    def firmware(self) -> list[FirmwareRollout]:
+        """Firmware rollouts, the newest last."""
+        return self._docs(FirmwareRollout, "firmware", "ORDER BY id")
+
+    def put_grant(self, grant: Grant) -> None:
+        """Keep a grant with how far each of its devices has come; durable before this returns."""
+        is_open = int(any(not entry.is_final for entry in grant.entries.values()))
+        with self.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO flash VALUES (?, ?, ?)",
+                (grant.operation, is_open, _encode(grant)),
+            )
+
+    def grants(self, *, open_only: bool = False) -> list[Grant]:
+        """Grants, by the name of their operation; those alone that have a device that has not ended."""
+        where = "WHERE open = 1 " if open_only else ""
+        return self._docs(Grant, "flash", f"{where}ORDER BY id")
+
+    def drop_grant(self, operation: str) -> None:
+        """Forget a grant."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM flash WHERE id = ?", (operation,))
+
+    # --- incidents ------------------------------------------------------------------------------------
 
     def put_incident(self, incident: Incident) -> None:
         """Keep an incident."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from control_plane.core.overlay import OverlayKind
 from control_plane.core.ports import Clock
 from control_plane.engine.incidents import Incidents
+from control_plane.engine.installing import Installing
 from control_plane.engine.journal import Journal
 from control_plane.engine.poller import Poller
 from control_plane.engine.reconciler import Reconciler
@@ -24,17 +25,19 @@ class Watch:
         reconciler: Reconciler,
         incidents: Incidents,
         poller: Poller,
+        installing: Installing,
         acts: bool,
     ) -> None:
         """Without `acts` no wave moves: one that passes because nobody writes says nothing."""
         self._clock, self._journal = clock, journal
         self._roster, self._reconciler = roster, reconciler
         self._incidents, self._poller = incidents, poller
-        self._acts = acts
+        self._installing, self._acts = installing, acts
         self._paged_holds: set[str] = set()
 
     def look(self) -> None:
         """Open and close incidents, move the rollout on, page for holds that ran out."""
+        self._installing.lock()
         slots = self._roster.slots
         if not self._reconciler.admits:
             self._reconciler.admits = all(s.sighting is not None for s in slots.values())

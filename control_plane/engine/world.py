@@ -61,6 +61,11 @@ def read_world(
         stale=stale,
         operations={o.asset: o for o in store.open_operations()},
         incidents=tuple(store.incidents()),
+        locked={
+            asset: grant.operation
+            for grant in store.grants(open_only=True)
+            for asset in grant.locked(now_s)
+        },
         later=_later(store, site, revision, site_of)
         if record and record.digest == revision
         else {},

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from control_plane.core.catalogue import Release
 from control_plane.core.digest import digest_of
 from control_plane.core.fleet import Intent, Site
 
@@ -42,7 +43,13 @@ def digest_of_site(site: Site) -> str:
             )
             for d in site.devices
         ],
+        # Last and only where there is one: a declaration without is what it was.
+        *([sorted((key, _release(one)) for key, one in site.releases.items())] if site.releases else ()),
     )  # fmt: skip
+
+
+def _release(release: Release) -> dict[str, object]:
+    return {name: value for name, value in _bare(release).items() if name not in {"id", "note"}}
 
 
 def _owners(site: Site) -> set[str]:

@@ -10,6 +10,7 @@ from control_plane.api.v1alpha1 import GpuRackDoc, RackDoc
 from control_plane.core.diff import permitted_w
 from control_plane.core.fleet import DeviceKind, DeviceType, SlotState
 from control_plane.inventory import errors
+from control_plane.inventory.check_firmware import versions_of
 from control_plane.inventory.choices import Choice, RackSource, choices_of, slot_ranges
 from control_plane.inventory.expand import (
     Shared,
@@ -320,6 +321,14 @@ class SlotCheck:
         doc, profile = self._shared.profiles[name]
         if not self._first("runs", kind.id, name):
             return
+        version, family = profile.firmware.version, profile.firmware.family
+        if version is not None and kind.kind is DeviceKind.MINER:
+            known = sorted(versions_of(self._tree, kind.id, family))
+            if version not in known and all(self._tree.firmware.values()):
+                what = f"profile {quoted(name)} (rack {quoted(rack)}) wants {family} {version} on "
+                what += f"{quoted(kind.id)}; firmware/ has {', '.join(known) or 'none for it'}"
+                spot = doc.spot("firmware", "version")
+                self._problems.add(errors.NO_RELEASE, doc, spot, what, word=version, known=known)
         mode = profile.power_mode
         steps = [step.name for step in kind.ladder]
         if mode is not None and mode not in steps:

@@ -1,6 +1,7 @@
 """The register of codes: each finding of the inventory is made from one entry of this file.
 
-E01 files and syntax · E02 shape · E03 names · E04 addresses · E05 power · E06 placement · E07 policy.
+E01 files and syntax · E02 shape · E03 names · E04 addresses · E05 power · E06 placement · E07 policy ·
+E08 stacks · E09 cluster.
 A code never changes its meaning and is never used again. `docs/reference/errors.md` is generated from
 here: what is wrong, why it is refused, an example and the usual fix.
 """
@@ -576,6 +577,35 @@ POOL_KEY: Final = _code(
     "protocol: stratum2           # and no sv2_public_key",
     "add the pool's public key, or correct the protocol",
 )
+NO_RELEASE: Final = _code(
+    "E0710",
+    "firmware that the catalogue does not have",
+    "A version is installed from a release that says which image, of which digest, fits which machine. "
+    "Without one a rollout could only halt.",
+    "firmware: {family: antminer_stock, version: '2027.1'}     # and no firmware/*.yaml of it",
+    "add firmware/<id>.yaml with the version and the device type, or take the version out of the profile",
+)
+RELEASE_TWICE: Final = _code(
+    "E0711",
+    "two releases of one firmware",
+    "Which of two digests is the right one of a version cannot be told.",
+    "two files in firmware/ with equal family, version and device type",
+    "make one of the two, or take the device type out of one",
+)
+IMAGE_OVERLAP: Final = _code(
+    "E0712",
+    "two images for one machine",
+    "An image is chosen by control board and hardware revision; each machine has to find one.",
+    "images: [{file: a.tar, …}, {file: b.tar, …}]     # and neither names a control board",
+    "name in each image what it is for",
+)
+BAD_SIGNATURE: Final = _code(
+    "E0713",
+    "image without a valid signature",
+    "Whoever can change this repository could have any bytes written to every machine; the key is not in it.",
+    "firmware_keys: {release: …}, and an image without signed_by and signature",
+    "have the image signed by one of the keys of fleet.yaml",
+)
 UNKNOWN_TIME_ZONE: Final = _code(
     "E0720",
     "time zone that this machine does not know",
@@ -590,4 +620,154 @@ SECRET_UNSET: Final = _code(
     "The declaration names where a secret is; on this host there is nothing.",
     "secret_ref: env:MINER_PASSWORD       # and the variable is not set",
     "set it where gridplane runs; the password itself never stands in the inventory",
+)
+
+# --- E09: cluster ----------------------------------------------------------------------------
+
+NO_SERVER: Final = _code(
+    "E0901",
+    "cluster without a server",
+    "The control plane runs on the site's hosts of role `control_plane`; where there is none, on its first "
+    "management host.",
+    "a cluster.yaml, and hosts of role meter_gateway only",
+    "declare a host of role control_plane, or delete cluster.yaml",
+)
+NO_ENDPOINT: Final = _code(
+    "E0902",
+    "several servers without an endpoint",
+    "Nodes and people find the API at one address. With a server's own, the cluster is lost with that "
+    "server, however many others there are.",
+    "three hosts of role control_plane, and no endpoint in cluster.yaml",
+    "add the address that the load balancer or VRRP of the site holds: `endpoint: 10.21.0.20`",
+)
+BAD_CLUSTER_NETWORK: Final = _code(
+    "E0903",
+    "networks of the cluster",
+    "Pods, services and machines are told apart by address. A pod that has a miner's address hides it.",
+    "pods: 10.20.0.0/14         # and the miners are in 10.20.0.0/16",
+    "choose ranges that nothing else of the site uses; pods may lie in a network of purpose pods",
+)
+NO_POD_NETWORK: Final = _code(
+    "E0904",
+    "node without a network for its pods",
+    "With `cni: routed` the site's routers know where each node's pods are: each has its own network, "
+    "inside of the cluster's.",
+    "cni: routed, and a GPU rack without first_pods",
+    "add `pods` to the host, or `first_pods` to the rack, or use `cni: external`",
+)
+OWN_SETTING: Final = _code(
+    "E0905",
+    "setting that gridplane derives",
+    "The kubelet and kube-proxy get these from other fields; two places for one setting would need an order.",
+    "kubelet: {cgroupDriver: cgroupfs}",
+    "delete the field, and set what it is derived from",
+)
+EVEN_SERVERS: Final = _code(
+    "E0906",
+    "even number of servers",
+    "etcd needs more than half of its members: four bear the loss of one, as three do.",
+    "two hosts of role control_plane",
+    "declare one more or one less",
+    Severity.WARNING,
+)
+
+NO_CLUSTER: Final = _code(
+    "E0907",
+    "cluster layer of a site that declares no cluster",
+    "What is to be made of the site's hosts stands in its cluster.yaml. A site whose cluster exists "
+    "already has "
+    "no cluster layer: its platform layer is given the kubeconfig.",
+    "gridplane:layer: cluster     # and sites/<site>/cluster.yaml is missing",
+    "write cluster.yaml, or give the platform layer a kubeconfig",
+)
+UNFIT_BUNDLE: Final = _code(
+    "E0908",
+    "offline bundle that cannot be used",
+    "Machines are given what is in it, and would end half-installed.",
+    "gridplane:bundle: ./bundle   # of Kubernetes 1.35, and the cluster is declared as 1.36.3",
+    "make the bundle anew, of the release that cluster.yaml names",
+)
+
+# --- E08: what a site's stacks are told -------------------------------------------------------
+
+STACK_NAME: Final = _code(
+    "E0801",
+    "stack of another name",
+    "The layers of a site find one another by name: `<site>.<layer>`. A copied configuration would bring "
+    "one site's hardware up under another's name.",
+    "gridplane:site: lab          # in Pulumi.ga-macon.platform.yaml",
+    "correct the site and the layer, or rename the stack",
+)
+NO_FILE: Final = _code(
+    "E0802",
+    "file that a stack is told of is not there",
+    "Without it nothing of the stack can be said, and half of a stack is none.",
+    "gridplane:kubeconfig: ~/.kube/conifg",
+    "correct the path; it starts at the top of the checkout",
+)
+UNKNOWN_VALUE: Final = _code(
+    "E0803",
+    "value that the chart does not know",
+    "Helm takes unknown values without a word and does nothing with them.",
+    "driver: {useOpenKernelModules: true}     # gone; driver.kernelModuleType",
+    "correct the key; the keys that are known stand in control_plane/provision/charts",
+)
+BAD_VALUE: Final = _code(
+    "E0804",
+    "value of the wrong kind for the chart",
+    "A number where text is meant changes on its way: 595.10 becomes 595.1.",
+    "driver: {version: 595.91}",
+    "write the kind of value that the chart takes; quotes make text",
+)
+BAD_COMBINATION: Final = _code(
+    "E0805",
+    "values that exclude one another",
+    "Together they end in a half-installed chart, or in nodes that two operators label.",
+    "cdi: {enabled: false, nriPluginEnabled: true}",
+    "change one of the two; the rule and its source stand in control_plane/provision/charts",
+)
+SKIPPED_RELEASE: Final = _code(
+    "E0806",
+    "upgrade that skips a release",
+    "The operators are upgraded within a release line, or to the next one; nothing is tested beyond that, "
+    "and definitions of the line between are missed.",
+    "version: 26.7.0          # and 25.10.1 stands",
+    "go to the next release line first, bring it up, then go on",
+)
+UNPINNED_CHART: Final = _code(
+    "E0807",
+    "chart without one exact version and one source",
+    "What a chart's name points to tomorrow was tried by nobody.",
+    "version: '>=26.3'",
+    "name the exact version, and either a repository or a path",
+)
+UNKNOWN_CHART: Final = _code(
+    "E0808",
+    "chart that nothing is known of",
+    "Its values cannot be checked before Helm sees them.",
+    "charts: {gpu-operatr: {version: 26.7.0}}",
+    "correct the name, or write its facts into control_plane/provision/charts",
+)
+NO_NETWORK: Final = _code(
+    "E0809",
+    "site without a network that its platform needs",
+    "The controller's network policy names the networks of devices and of management; without them it "
+    "would reach nothing.",
+    "networks: [{name: gpu, cidr: 10.24.0.0/20, purpose: gpu}]",
+    "declare the site's networks with their purpose in site.yaml",
+)
+NO_STORE: Final = _code(
+    "E0811",
+    "firmware Jobs without a store of images",
+    "A Job's pods bring the images to the machines; from where has to be declared, so that a network policy "
+    "can let them there and nowhere else.",
+    "a profile with a version, and no firmware_store in site.yaml",
+    "add `firmware_store: http://10.21.0.10:8090/images`: a web server with the files of firmware/*.yaml",
+)
+NO_LAYER: Final = _code(
+    "E0810",
+    "layer below is missing",
+    "Each layer of a site stands on the one before: the platform needs a cluster, the fleet a platform.",
+    "pulumi up --stack ga-macon.fleet        # and there is no stack ga-macon.platform",
+    "bring the layer below up first; a platform may name a cluster that exists instead, by `kubeconfig`",
 )

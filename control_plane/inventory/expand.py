@@ -9,6 +9,7 @@ from typing import NamedTuple
 from control_plane.api.v1alpha1 import (
     BudgetsDoc,
     DeviceTypeDoc,
+    FirmwareReleaseDoc,
     FleetDoc,
     GpuRackDoc,
     OwnerDoc,
@@ -17,9 +18,11 @@ from control_plane.api.v1alpha1 import (
     ProfileDoc,
     RackDoc,
 )
+from control_plane.core.catalogue import Image, Release, Releases
 from control_plane.core.findings import SourceRef
 from control_plane.core.fleet import (
     Budgets,
+    Cluster,
     Credentials,
     Device,
     DeviceKind,
@@ -40,6 +43,7 @@ from control_plane.core.observation import Field, Settings
 from control_plane.inventory.choices import Choice, RackSource, choices_of
 from control_plane.inventory.placement import Row, Table
 from control_plane.inventory.shape import File
+from control_plane.inventory.source import Source, Spot
 from control_plane.inventory.tree import SiteTree, Tree
 
 W_PER_KW = 1_000.0
@@ -51,6 +55,7 @@ class Shared(NamedTuple):
     owners: Mapping[str, Owner]
     types: Mapping[str, DeviceType]
     profiles: Mapping[str, File[ProfileDoc]]
+    releases: Releases
     fleet: FleetDoc
 
 
@@ -60,6 +65,12 @@ def shared_of(tree: Tree, fleet: FleetDoc) -> Shared:
         owners={name: owner(name, f.data) for name, f in tree.owners.items() if f},
         types={name: device_type(name, f.data) for name, f in tree.types.items() if f},
         profiles={name: f for name, f in tree.profiles.items() if f},
+        releases={
+            (kind, f.data.family, f.data.version): release(name, f.data)
+            for name, f in tree.firmware.items()
+            if f
+            for kind in f.data.device_types
+        },
         fleet=fleet,
     )
 
@@ -87,6 +98,32 @@ def device_type(name: str, doc: DeviceTypeDoc) -> DeviceType:
         nominal_mode=doc.nominal_mode,
         gpus=doc.gpus,
         source=doc.source,
+    )
+
+
+def release(name: str, doc: FirmwareReleaseDoc) -> Release:
+    """A release of the catalogue, as the core knows it."""
+    return Release(
+        id=name,
+        family=doc.family,
+        version=doc.version,
+        types=frozenset(doc.device_types),
+        images=tuple(
+            Image(
+                file=image.file,
+                sha256=image.sha256,
+                size_bytes=image.size_bytes,
+                control_boards=tuple(board.casefold() for board in image.control_boards),
+                hardware_revisions=tuple(r.casefold() for r in image.hardware_revisions),
+            )
+            for image in doc.images
+        ),
+        min_from_version=doc.min_from_version,
+        flash_s=doc.flash_s,
+        settle_s=doc.settle_s,
+        can_roll_back=doc.can_roll_back,
+        voids_warranty=doc.voids_warranty,
+        note=doc.note,
     )
 
 
@@ -200,7 +237,17 @@ def expand(tree: SiteTree, shared: Shared) -> Site | None:
             max_new_failure_share=rollout.max_new_failure_share,
         ),
         clusters=doc.clusters,
+        cluster=_cluster(tree),
+        jump_host=doc.jump_host,
+        firmware_store=doc.firmware_store,
+        releases=_asked_for(devices, shared.releases),
     )
+
+
+def _asked_for(devices: list[Device], releases: Releases) -> Releases:
+    """Only these are part of the site's declaration: a release that nobody runs changes nothing."""
+    wanted = {(d.type.id, d.intent.family, d.intent.firmware) for d in devices}
+    return {key: one for key, one in sorted(releases.items()) if key in wanted}
 
 
 def rack_sources(tree: SiteTree) -> Iterator[RackSource[RackDoc]]:
@@ -373,6 +420,70 @@ def _hosts(tree: SiteTree) -> Iterator[Host]:
                 host_key=host.host_key,
                 where=file.doc.ref(file.doc.spot("hosts", index)),
             )
+
+
+def _cluster(tree: SiteTree) -> Cluster | None:
+    if tree.cluster is None:
+        return None
+    doc = tree.cluster.data
+    return Cluster(
+        backend=doc.backend,
+        version=doc.version,
+        endpoint=doc.endpoint,
+        pods=doc.pods,
+        services=doc.services,
+        cni=doc.cni,
+        pods_of={name: str(network) for name, network, *_ in pod_networks(tree)},
+        image_repository=doc.image_repository,
+        pause_image=doc.pause_image,
+        registry_mirrors=doc.registry_mirrors,
+        ssh_user=doc.ssh.user,
+        ssh_port=doc.ssh.port,
+        on_removal=doc.on_removal,
+        kubelet=doc.kubelet,
+        kube_proxy=doc.kube_proxy,
+        cgroup_driver=doc.cgroup_driver,
+        restrict_oom_score_adj=doc.restrict_oom_score_adj,
+        ignore_preflight=doc.ignore_preflight,
+        where=tree.cluster.doc.ref(tree.cluster.doc.spot()),
+    )
+
+
+class PodNetwork(NamedTuple):
+    """Where a node's pods are."""
+
+    node: str
+    network: ipaddress.IPv4Network
+    source: Source
+    spot: Spot
+
+
+def pod_networks(tree: SiteTree) -> Iterator[PodNetwork]:
+    """The pod network of each host and GPU node that has one; those that are no networks are left out."""
+    for file in tree.hosts:
+        for index, host in enumerate(file.data.hosts):
+            if host.pods is not None and (network := _network(host.pods)) is not None:
+                yield PodNetwork(
+                    host.name, network, file.doc, file.doc.spot("hosts", index, "pods")
+                )
+    for gpu in gpu_sources(tree):
+        first = gpu.rack.first_pods
+        if first is None or (network := _network(first)) is None:
+            continue
+        for number in range(gpu.rack.nodes):
+            place = int(network.network_address) + number * network.num_addresses
+            if place < 1 << 32:
+                one = ipaddress.IPv4Network((place, network.prefixlen))
+                yield PodNetwork(
+                    f"{gpu.rack.id}-n{number + 1}", one, gpu.doc, gpu.spot("first_pods")
+                )
+
+
+def _network(text: str) -> ipaddress.IPv4Network | None:
+    try:
+        return ipaddress.IPv4Network(text)
+    except ValueError:
+        return None
 
 
 def _budgets(doc: BudgetsDoc) -> Budgets:

@@ -31,6 +31,14 @@ def commit_of(root: Path) -> str | None:
         return None
 
 
+def place_of(root: Path) -> str:
+    """Where the folder is in its repository, as `path/`; empty at the top, or where there is none."""
+    try:
+        return _git(root, "rev-parse", "--show-prefix").decode().strip()
+    except _GitFailed:
+        return ""
+
+
 def files_at(root: Path, ref: str) -> dict[str, bytes]:
     """The inventory's data files at a commit, by path below its root.
 

@@ -15,6 +15,8 @@ from control_plane.core.findings import Finding
 from control_plane.core.fleet import Fleet, Site
 from control_plane.inventory import errors
 from control_plane.inventory.canonical import digest_of_site
+from control_plane.inventory.check_cluster import check_cluster
+from control_plane.inventory.check_firmware import check_firmware
 from control_plane.inventory.check_power import check_feeds, check_loads
 from control_plane.inventory.check_shared import check_shared
 from control_plane.inventory.check_site import check_site
@@ -45,7 +47,7 @@ def load(root: Path, sites: Collection[str] | None = None) -> Loaded:
         sites: only these; `None` for all.
     """
     problems = Problems()
-    prefix = _prefix(root)
+    prefix = prefix_of(root)
     files = _from_disk(root, sites, prefix, problems)
     return _load(files, sites, prefix, problems)
 
@@ -56,7 +58,7 @@ def load_files(
     root: Path = Path("inventory"),
 ) -> Loaded:
     """Read an inventory from memory: path below its root → content. `root` is how places name it."""
-    return _load(files, sites, _prefix(root), Problems())
+    return _load(files, sites, prefix_of(root), Problems())
 
 
 def _load(
@@ -67,6 +69,7 @@ def _load(
 ) -> Loaded:
     tree = read_tree(files, sites, prefix, problems)
     check_shared(tree, problems, all_sites=sites is None)
+    check_firmware(tree, problems)
     shared = shared_of(tree, tree.fleet.data if tree.fleet else _ANY_FLEET)
     slots = SlotCheck(tree, shared, problems)
     for site in tree.sites.values():
@@ -93,6 +96,7 @@ _ANY_FLEET = FleetDoc(api_version="gridplane.dev/v1alpha1", name="unread")
 
 def _check(site: SiteTree, slots: SlotCheck, problems: Problems) -> None:
     check_site(site, problems)
+    check_cluster(site, problems)
     nodes = None
     if site.power is not None:
         hosted = site.site.data.tenure.kind == "hosted_in" if site.site else None
@@ -114,7 +118,7 @@ def slice_of(files: Mapping[str, bytes], site: str) -> dict[str, bytes]:
 # --- disk ------------------------------------------------------------------------------------
 
 
-def _prefix(root: Path) -> str:
+def prefix_of(root: Path) -> str:
     """What stands before a path in findings: the folder as it was named, if that is short."""
     given = root.as_posix()
     if given == ".":

@@ -7,8 +7,10 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, TypeVar
 
 from control_plane.api.v1alpha1 import (
+    ClusterDoc,
     DeviceTypeDoc,
     Document,
+    FirmwareReleaseDoc,
     FleetDoc,
     GpuRacksDoc,
     HostsDoc,
@@ -31,9 +33,11 @@ _PATTERNS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
     ("fleet", re.compile(r"fleet\.yaml")),
     ("owners", re.compile(r"owners/([^/]+)\.yaml")),
     ("types", re.compile(r"device-types/([^/]+)\.yaml")),
+    ("firmware", re.compile(r"firmware/([^/]+)\.yaml")),
     ("profiles", re.compile(r"profiles/([^/]+)\.yaml")),
     ("site", re.compile(r"sites/([^/]+)/site\.yaml")),
     ("power", re.compile(r"sites/([^/]+)/power\.yaml")),
+    ("cluster", re.compile(r"sites/([^/]+)/cluster\.yaml")),
     ("hosts", re.compile(r"sites/([^/]+)/hosts/[^/]+\.yaml")),
     ("racks", re.compile(r"sites/([^/]+)/racks/[^/]+\.yaml")),
     ("gpu", re.compile(r"sites/([^/]+)/gpu/[^/]+\.yaml")),
@@ -51,6 +55,7 @@ class SiteTree:
         self.name = name
         self.site: File[SiteDoc] | None = None
         self.power: File[PowerDoc] | None = None
+        self.cluster: File[ClusterDoc] | None = None
         self.hosts: list[File[HostsDoc]] = []
         self.racks: list[File[RacksDoc]] = []
         self.gpu: list[File[GpuRacksDoc]] = []
@@ -65,6 +70,7 @@ class Tree:
         self.fleet: File[FleetDoc] | None = None
         self.owners: dict[str, File[OwnerDoc] | None] = {}
         self.types: dict[str, File[DeviceTypeDoc] | None] = {}
+        self.firmware: dict[str, File[FirmwareReleaseDoc] | None] = {}
         self.profiles: dict[str, File[ProfileDoc] | None] = {}
         self.sites: dict[str, SiteTree] = {}
 
@@ -134,6 +140,9 @@ def _read(tree: Tree, kind: str, name: str, path: str, *, data: bytes, problems:
         case "types":
             tree.types[name] = read(DeviceTypeDoc)
             return
+        case "firmware":
+            tree.firmware[name] = read(FirmwareReleaseDoc)
+            return
         case "profiles":
             tree.profiles[name] = read(ProfileDoc)
             return
@@ -146,6 +155,8 @@ def _read(tree: Tree, kind: str, name: str, path: str, *, data: bytes, problems:
             found = site.site = read(SiteDoc)
         case "power":
             found = site.power = read(PowerDoc)
+        case "cluster":
+            found = site.cluster = read(ClusterDoc)
         case "hosts":
             found = _keep(site.hosts, read(HostsDoc))
         case "racks":

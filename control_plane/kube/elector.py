@@ -28,6 +28,8 @@ from control_plane.kube.reflector import Reflector
 from control_plane.kube.waiting import within
 
 _INSTANT_S = 0.001
+_HEARD_S = 2 * limits.LEASE_RETRY_S
+"""Who has heard of no renewal for that long asks."""
 
 
 class Elector:
@@ -84,6 +86,8 @@ class Elector:
         )
         self._news = asyncio.Event()
         self._seen = SeenLease(clock)
+        self._is_deaf = False
+        """Asking told what the watch had not: it may hang, for a minute before it is known to."""
         self._fence: int | None = None
         self._is_told = False
         self._from_s = self._until_s = float("-inf")
@@ -147,11 +151,11 @@ class Elector:
                 self.trouble = in_words(bug)
                 self._bug(f"lease {self._name}", self.trouble)
             self._tell()
-            await self._rest(limits.LEASE_RETRY_S / (2 if failed else 1))
+            await self._rest(limits.LEASE_RETRY_S / (2 if failed or self._is_deaf else 1))
 
     async def _turn(self) -> None:
         """One attempt to renew, or to claim what may be claimed."""
-        if self._seen.object is None:
+        if self._seen.object is None or self._is_deaf or self._is_unheard():
             await self._read()
         try:
             if self._seen.object is None:
@@ -167,6 +171,11 @@ class Elector:
             if self._fence is not None:
                 # Somebody wrote a note on it, or our own renewal did arrive: its reply was lost.
                 await self._renew()
+
+    def _is_unheard(self) -> bool:
+        """Whether nothing was heard of a holder that renews all the time."""
+        silent_s = self._clock.wire_s() - self._seen.since_s
+        return self._fence is None and bool(self._seen.holder) and silent_s >= _HEARD_S
 
     async def _rest(self, wait_s: float) -> None:
         """Until the next attempt, or until there is something to do or to tell before."""
@@ -210,7 +219,7 @@ class Elector:
         except NotFound:
             self._forget()
         else:
-            self._seen.read(lease)
+            self._is_deaf = self._seen.read(lease) or self._is_deaf
             self._heed()
 
     def _next_fence(self) -> int:
@@ -218,6 +227,7 @@ class Elector:
 
     def _changed(self, old: Object | None, new: Object | None) -> None:
         """The watch tells of a Lease of the namespace."""
+        self._is_deaf = False
         known = self._seen.object
         if new is not None and new.metadata.name == self._name:
             self._heard(new)

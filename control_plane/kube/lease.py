@@ -38,8 +38,9 @@ class SeenLease:
         self.spec = LeaseSpec()
         self.highest_fence = 0
         """Of all that were ever seen."""
+        self.since_s = 0.0
+        """Since when it has stood there as it does."""
         self._clock = clock
-        self._since_s = 0.0
 
     @property
     def holder(self) -> str:
@@ -50,20 +51,21 @@ class SeenLease:
     def ends_s(self) -> float:
         """When whoever has it is surely done with writing, by the own clock."""
         patience_s = max(limits.LEASE_DURATION_S, self.spec.lease_duration_seconds or 0)
-        return self._since_s + (patience_s if self.holder else 0.0)
+        return self.since_s + (patience_s if self.holder else 0.0)
 
     @property
     def claimable_s(self) -> float:
         """When it may be claimed, for a tenure that begins at `ends_s`."""
-        return self.ends_s - CLAIM_EARLY_S if self.holder else self._since_s
+        return self.ends_s - CLAIM_EARLY_S if self.holder else self.since_s
 
-    def read(self, lease: Object) -> None:
-        """What the server has at this moment."""
+    def read(self, lease: Object) -> bool:
+        """What the server has at this moment; whether that is news."""
         now, before = lease.metadata, self.object.metadata if self.object else None
         if before and (now.uid, now.resource_version) == (before.uid, before.resource_version):
-            return
-        self.object, self.spec, self._since_s = lease, spec_of(lease), self._clock.wire_s()
+            return False
+        self.object, self.spec, self.since_s = lease, spec_of(lease), self._clock.wire_s()
         self.highest_fence = max(self.highest_fence, self.spec.lease_transitions or 0)
+        return True
 
     def heard(self, lease: Object) -> None:
         """What the server had when it told it: something newer may have been seen since."""

@@ -1,6 +1,6 @@
-"""`Rollout` objects: the cluster's memory of how far a revision has come. Pure, both ways.
+"""`Rollout` objects: how far a revision has come, for people. Pure.
 
-Its spec survives a lost status, and a lost leader: whoever takes over goes on at the wave that stands there.
+A projection: what a new leader goes on with stands in the site's state (decision 0012).
 """
 
 from __future__ import annotations
@@ -56,22 +56,6 @@ def object_of(site: str, rollout: Rollout) -> tuple[str, RolloutSpec, RolloutSta
     )
 
 
-def rollout_of(name: str, spec: RolloutSpec) -> Rollout:
-    """What a new leader goes on with; times are those of the object, to the second."""
-    return Rollout(
-        id=name,
-        to=spec.to,
-        origin=spec.origin,
-        waves=spec.waves,
-        wave=spec.wave,
-        since_s=spec.since.timestamp() if spec.since else 0.0,
-        state=RolloutState(spec.state),
-        soak_until_s=spec.soak_until.timestamp() if spec.soak_until else None,
-        gates=tuple(_gate(part) for part in spec.gates),
-        behind={asset: part.revision for part in spec.behind for asset in part.assets},
-    )
-
-
 def _told(rollout: Rollout) -> list[Told]:
     if rollout.state is RolloutState.HALTED:
         why = rollout.gates[-1].detail if rollout.gates else ""
@@ -102,17 +86,4 @@ def _part(gate: GateResult) -> GatePart:
         control=gate.control,
         control_failed=gate.control_failed,
         detail=shortened(gate.detail),
-    )
-
-
-def _gate(part: GatePart) -> GateResult:
-    return GateResult(
-        wave=part.wave,
-        at_s=part.at.timestamp(),
-        passed=part.passed,
-        treated=part.treated,
-        treated_failed=part.treated_failed,
-        control=part.control,
-        control_failed=part.control_failed,
-        detail=part.detail,
     )

@@ -336,7 +336,8 @@ def _commands(
             "--requestheader-extra-headers-prefix=X-Remote-Extra-",
             f"--proxy-client-cert-file={keys / 'front-proxy-client.crt'}",
             f"--proxy-client-key-file={keys / 'front-proxy-client.key'}",
-            "--authorization-mode=Node,RBAC", "--profiling=false",
+            # As kubeadm has it: who may run a privileged pod is decided by admission, not by the server.
+            "--authorization-mode=Node,RBAC", "--profiling=false", "--allow-privileged=true",
             f"--service-cluster-ip-range={SERVICE_NETWORK}",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={keys / 'service-account.pub'}",

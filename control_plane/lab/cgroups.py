@@ -67,9 +67,11 @@ def members(*names: str) -> set[int]:
     """The processes in `gridplane-lab/<names>` and below."""
     found: set[int] = set()
     for hierarchy in hierarchies():
-        for file in hierarchy.joinpath(PARENT, *names).rglob("cgroup.procs"):
+        # It leaves out what vanishes while it walks: a kubelet may be removing pods.
+        for folder, _, _ in os.walk(hierarchy.joinpath(PARENT, *names)):
             with contextlib.suppress(OSError):
-                found.update(int(pid) for pid in file.read_text().split())
+                text = Path(folder, "cgroup.procs").read_text()
+                found.update(int(pid) for pid in text.split())
     return found
 
 
@@ -96,11 +98,8 @@ def remove(*names: str) -> None:
         time.sleep(_TICK_S)
     for hierarchy in hierarchies():
         top = hierarchy.joinpath(PARENT, *names)
-        if not top.is_dir():
-            continue
-        for folder in sorted((p for p in top.rglob("*") if p.is_dir()), reverse=True):
-            _rmdir(folder, until)
-        _rmdir(top, until)
+        for folder, _, _ in os.walk(top, topdown=False):
+            _rmdir(Path(folder), until)
         # The common parent goes with the last lab.
         with contextlib.suppress(OSError):
             (hierarchy / PARENT).rmdir()

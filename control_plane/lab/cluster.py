@@ -14,6 +14,7 @@ from pathlib import Path
 
 from control_plane.core.fleet import DeviceKind, Site
 from control_plane.lab import (
+    bundle,
     cgroups,
     debian,
     images,
@@ -24,6 +25,7 @@ from control_plane.lab import (
     records,
     remains,
     seeds,
+    store,
 )
 from control_plane.lab.commands import CommandFailed
 from control_plane.lab.hosts import NODE_PROGRAMS, Hosts
@@ -63,6 +65,11 @@ iptables --wait -t nat -S KUBE-SERVICES 2>/dev/null | grep -q default/kubernetes
 _JOINED = "/etc/kubernetes/gridplane-lab"
 """Ours, made once kubeadm has ended well: its own files are there half-way too."""
 
+_WATCHERS = Path("/proc/sys/fs/inotify/max_user_instances")
+_WATCHERS_MIN = 1_024
+"""To the kernel all hosts are one root, and share its inotify instances: a host takes 24 (measured with
+three), so that of the usual 128 the sixth gets none, and its containerd comes up without CRI."""
+
 Say = Callable[[str], None]
 
 
@@ -78,6 +85,14 @@ class ClusterLab:
         """Leads through loopback."""
         self.kubeconfig_inside = self.folder / "kubeconfig.inside"
         """Leads to the server's own address."""
+        self.bundle = self.folder / "bundle"
+        """Leads to the offline bundle, where all hosts are bare."""
+
+    @property
+    def images(self) -> Path | None:
+        """Where images for its machines are laid; `None` where its site declares no store of the lab's."""
+        record = self.record
+        return store.images_of(self.folder, record.store) if record and record.store else None
 
     @property
     def record(self) -> ClusterRecord | None:
@@ -94,7 +109,8 @@ class ClusterLab:
         if record is None:
             return ()
         forward = (FORWARD,) if _servers(record) else ()
-        return (*(host.name for host in record.hosts), SIMULATOR, *forward)
+        images = (store.PROGRAM,) if record.store else ()
+        return (*(host.name for host in record.hosts), SIMULATOR, *images, *forward)
 
     def log_of(self, program: str) -> Path:
         """The words of a program, or the console of a host, since the lab was made."""
@@ -127,10 +143,17 @@ class ClusterLab:
         )
 
     def environment(self) -> Mapping[str, str]:
-        """What a program run by `command` has to know: the API server's own address, the hosts' keys."""
+        """What a program run by `command` has to know: the API server's own address, the hosts' keys.
+
+        Where hosts are bare, also what turns them into nodes.
+        """
+        offline = {"GRIDPLANE_BUNDLE": str(self.bundle)} if self.bundle.exists() else {}
         return {
+            **offline,
             "KUBECONFIG": str(self.kubeconfig_inside),
             "GRIDPLANE_LAB_SSH": str(self.hosts.ssh_config),
+            "GRIDPLANE_LOGIN_KEY": str(self.hosts.login_key),
+            "GRIDPLANE_KNOWN_HOSTS": str(self.hosts.known_hosts),
         }
 
     def command(self, arguments: Sequence[str]) -> Sequence[str | Path]:
@@ -156,7 +179,8 @@ class ClusterLab:
             bare: hosts that are left with sshd alone; `all` for every one.
             only: these hosts alone; empty for every one.
             port: of loopback, for the API server; a free one is taken where it is not given.
-            checkout: of gridplane, whose image its nodes then have, beside those that kubeadm asks for.
+            checkout: of gridplane, whose image its nodes then have, beside those that kubeadm asks for;
+                where all hosts are bare, it is in the offline bundle that they are given.
             say: told of each step.
 
         Returns:
@@ -184,6 +208,7 @@ class ClusterLab:
                 port=port or free_ports(1)[0],
                 hosts=tuple(hosts),
                 devices=tuple(device_networks(site)),
+                store=site.firmware_store if store.address_of(site) else None,
             )
             records.write(self.folder, record)
         self._switch_on(record, say)
@@ -219,7 +244,9 @@ class ClusterLab:
         """The folder, and all that is on the hosts' disks."""
         for spec in {debian.BARE if host.is_bare else debian.NODE for host in hosts}:
             debian.tree(spec, say)
-        programs, seed = {}, None
+        programs, seed, offline = {}, None, None
+        if all(host.is_bare for host in hosts) and checkout:
+            offline = bundle.bundle(checkout, say)
         if any(not host.is_bare for host in hosts):
             programs = find_all(NODE_PROGRAMS)
             seed = seed_of(checkout, say)
@@ -227,6 +254,8 @@ class ClusterLab:
         self.folder.mkdir(parents=True, mode=0o700)
         for name in ("pki", "logs", "hosts"):
             (self.folder / name).mkdir(mode=0o700)
+        if offline:
+            self.bundle.symlink_to(offline)
         say("laying down the hosts")
         self.hosts.prepare(hosts, programs, seed)
 
@@ -239,6 +268,7 @@ class ClusterLab:
                 self.hosts.cut(host)
             say("laying the network")
             self.network.make(record.devices)
+        _allow_watchers()
         alive = processes.running(self.folder)
         say(f"booting {', '.join(host.name for host in record.hosts)}")
         for host in record.hosts:
@@ -246,6 +276,9 @@ class ClusterLab:
                 self.hosts.start(host)
         if SIMULATOR not in alive:
             self._start_simulator(record)
+        if record.store and store.PROGRAM not in alive:
+            log = self.log_of(store.PROGRAM)
+            store.start(self.folder, self.network, record.store, log)
         if FORWARD not in alive and _servers(record):
             self._start_forward(record)
         self.hosts.await_ssh(record.hosts)
@@ -364,6 +397,23 @@ class ClusterLab:
             list(pool.map(act, hosts))
 
 
+def _allow_watchers() -> None:
+    """Raise what the hosts share, where it is too low; it stays raised, as others may rely on it by then.
+
+    Raises:
+        LabError: this machine does not let us.
+    """
+    if int(_WATCHERS.read_text()) >= _WATCHERS_MIN:
+        return
+    try:
+        _WATCHERS.write_text(str(_WATCHERS_MIN))
+    except OSError as error:
+        raise LabError(
+            f"hosts take more inotify instances than this machine allows ({error.strerror}): "
+            f"sysctl --write fs.inotify.max_user_instances={_WATCHERS_MIN}"
+        ) from error
+
+
 def seed_of(checkout: Path | None, say: Say = lambda _text: None) -> Path:
     """The containerd root that a node starts with: the control plane's images, and gridplane's.
 
@@ -417,9 +467,11 @@ def declared_hosts(
 
 
 def device_networks(site: Site) -> list[str]:
-    """CIDRs of every miner, and of no host: declared addresses, and the subnets of those on DHCP."""
+    """CIDRs of every miner and the store, of no host: declared addresses, subnets of those on DHCP."""
     miners = [d for d in site.devices if d.type.kind is DeviceKind.MINER]
-    return collapsed(sorted({place for d in miners if (place := d.address or d.subnet)}))
+    places = {place for d in miners if (place := d.address or d.subnet)}
+    served = store.address_of(site)
+    return collapsed(sorted({*places, served} if served else places))
 
 
 def _servers(record: ClusterRecord) -> list[HostRecord]:

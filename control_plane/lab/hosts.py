@@ -36,6 +36,8 @@ class Hosts:
         """`folder` is the lab's, `tag` its name in what the whole machine shares."""
         self._folder, self._tag, self._network = folder, tag, network
         self.ssh_config = folder / "ssh_config"
+        self.login_key = folder / "pki" / "ssh"
+        self.known_hosts = folder / "known_hosts"
 
     def prepare(
         self, hosts: Sequence[HostRecord], programs: Mapping[str, Path], images: Path | None
@@ -51,7 +53,7 @@ class Hosts:
             TreeError: their Debian tree is not there and cannot be made.
         """
         own = ed25519.Ed25519PrivateKey.generate()
-        pki.write_private(self._folder / "pki" / "ssh", _private(own))
+        pki.write_private(self.login_key, _private(own))
         authorized = f"{_public(own)} gridplane-lab\n"
         known: list[str] = []
         for host in hosts:
@@ -63,8 +65,10 @@ class Hosts:
             self._lay_down(host, files)
             if images and not host.is_bare:
                 seeds.plant(images, self._of(host) / "containerd")
+            else:
+                (self._of(host) / "containerd").mkdir()
             self._connect(host, programs)
-        (self._folder / "known_hosts").write_text("".join(known), encoding="utf-8")
+        self.known_hosts.write_text("".join(known), encoding="utf-8")
         self.ssh_config.write_text(self._ssh_config(hosts), encoding="utf-8")
 
     def start(self, host: HostRecord) -> None:
@@ -161,15 +165,13 @@ class Hosts:
         """Write down how the power supply runs it."""
         folder = self._of(host)
         shown: list[tuple[str, str]] = []
-        binds: list[tuple[str, str]] = []
         if not host.is_bare:
             shown += [(str(programs[name]), f"/usr/bin/{name}") for name in NODE_PROGRAMS]
-            binds += [(str(folder / name), there) for name, there in _OWN_DISK.items()]
         how = supply.Supply(
             tag=self._tag,
             host=host,
             tree=str(debian.tree(debian.BARE if host.is_bare else debian.NODE)),
-            binds=tuple(binds),
+            binds=tuple((str(folder / name), there) for name, there in _OWN_DISK.items()),
             shown=tuple(shown),
         )
         (folder / supply.FILE).write_bytes(msgspec.json.encode(how))
@@ -177,8 +179,8 @@ class Hosts:
     def _ssh_config(self, hosts: Sequence[HostRecord]) -> str:
         named = "".join(f"Host {host.name}\n  HostName {host.address}\n" for host in hosts)
         return (
-            f"{named}Host *\n  User root\n  IdentityFile {self._folder / 'pki' / 'ssh'}\n"
-            f"  IdentitiesOnly yes\n  UserKnownHostsFile {self._folder / 'known_hosts'}\n"
+            f"{named}Host *\n  User root\n  IdentityFile {self.login_key}\n"
+            f"  IdentitiesOnly yes\n  UserKnownHostsFile {self.known_hosts}\n"
             f"  StrictHostKeyChecking yes\n  BatchMode yes\n  ConnectTimeout {_SSH_S}\n"
             "  LogLevel ERROR\n"
         )

@@ -65,7 +65,9 @@ class ClusterRecord(msgspec.Struct, frozen=True, kw_only=True, tag="cluster", ta
     """Of loopback: leads to the API server."""
     hosts: tuple[HostRecord, ...]
     devices: tuple[str, ...]
-    """CIDRs at which simulated devices answer."""
+    """CIDRs at which simulated devices answer, and the store."""
+    store: str | None = None
+    """URL of the firmware images that the lab serves."""
     version: int = 1
 
 

@@ -11,6 +11,7 @@ Port 80: see `antminer_web`.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,13 +22,11 @@ from control_plane.simulator.antminer_builds import Build, Race, build_of
 from control_plane.simulator.antminer_conf import Conf, Pool
 from control_plane.simulator.antminer_unit import Network, Unit, conf_of
 from control_plane.simulator.antminer_web import WebSession
-from control_plane.simulator.json_in import object_in
+from control_plane.simulator.cgminer_rpc import RpcSession
 from control_plane.simulator.machine import Machine
-from control_plane.simulator.wire import Reply, Session
+from control_plane.simulator.wire import Session
 
 RPC_PORT, WEB_PORT = 4028, 80
-RPC_IDLE_S = 30.0
-MAX_COMMAND = 8192
 PRIVILEGED = frozenset(
     {
         "privileged",
@@ -95,7 +94,9 @@ class Antminer:
         if not unit.machine.answers():
             return None
         if port == RPC_PORT:
-            return None if unit.is_restarting(unit.machine.sample()) else RpcSession(unit, peer)
+            if unit.is_restarting(unit.machine.sample()):
+                return None
+            return RpcSession(unit.machine, peer, partial(_answer, unit))
         if port == WEB_PORT and unit.race() is not Race.REFUSE:
             return WebSession(unit, peer)
         return None
@@ -105,54 +106,25 @@ class Antminer:
         return not (self.machine.is_off or self.machine.is_dead)
 
 
-class RpcSession:
-    """One connection to 4028: one command."""
+def _answer(unit: Unit, command: dict[str, Any] | None) -> bytes:
+    if command is None:
+        return _error(unit, 23, "Invalid JSON")
+    name = command.get("command")
+    if not isinstance(name, str):
+        return _error(unit, 24, "Missing JSON 'command'")
+    if name in PRIVILEGED:
+        unit.machine.note(name, "refused: no access", honoured=False)
+        return _error(unit, 45, f"Access denied to '{name}' command")
+    sample = unit.machine.sample()
+    if command.get("new_api") is True and name in dashboard.NEW:
+        return _encode(dashboard.NEW[name](unit, sample))
+    if name not in reads.RPC:
+        return _error(unit, 14, "Invalid command")
+    text = _encode(reads.RPC[name](unit, sample))
+    if name == "stats" and unit.build.lacks_comma:
+        text = text.replace(b"},{", b"}{")
+    return text
 
-    __slots__ = ("_buffer", "_peer", "_unit")
 
-    def __init__(self, unit: Unit, peer: str) -> None:
-        self._unit = unit
-        self._peer = peer
-        self._buffer = b""
-
-    def idle_limit_s(self) -> float | None:
-        """Half a minute."""
-        return RPC_IDLE_S
-
-    def feed(self, data: bytes) -> tuple[Reply, ...]:
-        """Answer as soon as the bytes are a whole JSON object, or cannot become one."""
-        unit = self._unit
-        if not unit.machine.answers():
-            return (Reply(reset=True),)
-        unit.machine.world.peer = self._peer
-        self._buffer += data
-        text = self._buffer.strip(b"\0 \r\n\t")
-        command = object_in(text)
-        if command is None and len(text) <= MAX_COMMAND and not text.endswith(b"}"):
-            return ()
-        self._buffer = b""
-        return (Reply(data=self._answer(command), close=True),)
-
-    def _answer(self, command: dict[str, Any] | None) -> bytes:
-        unit = self._unit
-        if command is None:
-            return self._error(23, "Invalid JSON")
-        name = command.get("command")
-        if not isinstance(name, str):
-            return self._error(24, "Missing JSON 'command'")
-        if name in PRIVILEGED:
-            unit.machine.note(name, "refused: no access", honoured=False)
-            return self._error(45, f"Access denied to '{name}' command")
-        sample = unit.machine.sample()
-        if command.get("new_api") is True and name in dashboard.NEW:
-            return _encode(dashboard.NEW[name](unit, sample)) + b"\0"
-        if name not in reads.RPC:
-            return self._error(14, "Invalid command")
-        text = _encode(reads.RPC[name](unit, sample))
-        if name == "stats" and unit.build.lacks_comma:
-            text = text.replace(b"},{", b"}{")
-        return text + b"\0"
-
-    def _error(self, code: int, message: str) -> bytes:
-        body = {"STATUS": reads.status(self._unit, "E", code, message), "id": 1}
-        return _encode(body) + b"\0"
+def _error(unit: Unit, code: int, message: str) -> bytes:
+    return _encode({"STATUS": reads.status(unit, "E", code, message), "id": 1})

@@ -7,6 +7,7 @@ only a blank string removes one. It answers `M000 OK!` whether or not it underst
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +16,8 @@ from msgspec.structs import replace
 
 from control_plane.simulator.antminer_builds import HIGH, LOW, NORMAL, SLEEP, Build
 from control_plane.simulator.json_in import object_in
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 SLOTS = 3
 CODES = frozenset({NORMAL, SLEEP, HIGH, LOW})
@@ -139,9 +142,15 @@ def _code(value: object) -> int | None:
     """A mode code as `jq -r` and a shell comparison see it."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, str) and value.isdigit():
-        value = int(value)
+    value = _number(value)
     return value if isinstance(value, int) and value in CODES else None
+
+
+def _number(value: object) -> object:
+    """A number that is sent as text; all else as it is: `²` is a digit to Python, and no number."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return int(value)
+    return value
 
 
 def _asked_mode(posted: dict[str, Any]) -> int | None:
@@ -187,8 +196,7 @@ def _given(posted: dict[str, Any], key: str, old: object) -> object:
 
 
 def _percent(value: object, old: int) -> int:
-    if isinstance(value, str) and value.isdigit():
-        value = int(value)
+    value = _number(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 100:  # noqa: PLR2004 — per cent
         return value
     return old

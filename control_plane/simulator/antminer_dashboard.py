@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from control_plane.simulator import antminer_reads as parts
 from control_plane.simulator.antminer_reads import Body
-from control_plane.simulator.antminer_unit import Unit
+from control_plane.simulator.antminer_unit import CONTROL_BOARD, Unit
 from control_plane.simulator.machine import Sample
 
 
@@ -116,7 +116,7 @@ def system_info(unit: Unit) -> Body:
         "dnsservers": network.dns,
         "system_mode": "GNU/Linux",
         "system_kernel_version": "Linux 4.9.113 #1 SMP PREEMPT",
-        "system_filesystem_version": build.compile_time,
+        "system_filesystem_version": unit.flash.version,
         "firmware_type": "Release",
         "Algorithm": "sha256d",
     }
@@ -148,8 +148,8 @@ def miner_type(unit: Unit) -> Body:
     """Type and control board."""
     return {
         "miner_type": unit.machine.model.model,
-        "subtype": "AMLCtrl_BHB68xxx",
-        "fw_version": unit.build.compile_time,
+        "subtype": CONTROL_BOARD,
+        "fw_version": unit.flash.version,
     }
 
 
@@ -157,7 +157,7 @@ def log_text(unit: Unit, sample: Sample) -> str:
     """A few lines in the manner of the kernel and miner log."""
     lines = [
         f"Miner type: {unit.machine.model.model}",
-        f"Miner compile time: {unit.build.compile_time}",
+        f"Miner compile time: {unit.flash.version}",
         f"chain num: {len(unit.machine.alive_boards())}",
         f"uptime {int(sample.uptime_s)} s, mining {int(sample.mining_uptime_s)} s",
         *(f"ERROR: {error}" for error in unit.errors()),
@@ -175,7 +175,7 @@ def _new(unit: Unit, name: str, key: str, rows: list[Body]) -> Body:
         },
         "INFO": {
             "miner_version": unit.build.miner_version,
-            "CompileTime": unit.build.compile_time,
+            "CompileTime": unit.flash.version,
             "type": unit.machine.model.model,
         },
         key: rows,

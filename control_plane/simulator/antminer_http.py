@@ -1,27 +1,21 @@
 """The web server of Bitmain's stock firmware: lighttpd with digest authentication before CGI scripts.
 
-Derived from: RFC 7616 (MD5, `qop="auth"`), lighttpd's nonce life of ten minutes and its keep-alive
-idle time of 5 s, and the realm by which pyasic and asic-rs tell the make.
+Derived from: RFC 7616 (MD5, `qop="auth"`), lighttpd's nonce life of ten minutes, and the realm by which
+pyasic and asic-rs tell the make.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import re
-
-import msgspec
 
 from control_plane.simulator.antminer_builds import Framing
+from control_plane.simulator.http_in import PAIR, Request
 
 REALM = "antMiner Configuration"
 USER = "root"
 NONCE_LIFE_S = 600
 """Wire seconds."""
-KEEP_ALIVE_S = 5.0
-MAX_HEAD = 16_384
-MAX_BODY = 65_536
-_PAIR = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s,]+))')
 _REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -29,80 +23,6 @@ _REASONS = {
     404: "Not Found",
     413: "Payload Too Large",
 }
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One request, read whole."""
-
-    method: str
-    target: str
-    headers: dict[str, str]
-    """Names in lower case."""
-    body: bytes
-    is_old: bool = False
-    """HTTP/1.0: knows no chunks, and closes unless it asks for more."""
-
-    @property
-    def script(self) -> str:
-        """Name of the CGI script; empty for any other path."""
-        path = self.target.partition("?")[0]
-        if path.startswith("/cgi-bin/") and path.endswith(".cgi"):
-            return path[len("/cgi-bin/") : -len(".cgi")]
-        return ""
-
-    @property
-    def keeps_alive(self) -> bool:
-        """Whether the client wants to go on."""
-        wish = self.headers.get("connection", "").lower()
-        return wish == "keep-alive" if self.is_old else wish != "close"
-
-
-class BadRequest(Exception):
-    """Not HTTP, or more of it than the server takes; the status says which."""
-
-    def __init__(self, status: int) -> None:
-        self.status = status
-        super().__init__(str(status))
-
-
-def take_request(buffer: bytearray) -> Request | None:
-    """Cut one whole request off the buffer; `None` while it is not complete.
-
-    Raises:
-        BadRequest: the bytes cannot become a request.
-    """
-    end = buffer.find(b"\r\n\r\n")
-    if end < 0:
-        if len(buffer) > MAX_HEAD:
-            raise BadRequest(413)
-        return None
-    lines = bytes(buffer[:end]).decode("latin-1").split("\r\n")
-    first = lines[0].split(" ")
-    if len(first) != 3 or not first[2].startswith("HTTP/1."):  # noqa: PLR2004 — method target version
-        raise BadRequest(400)
-    headers = {}
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        if not colon:
-            raise BadRequest(400)
-        headers[name.strip().lower()] = value.strip()
-    length = headers.get("content-length", "0")
-    if not (length.isascii() and length.isdigit()) or "transfer-encoding" in headers:
-        raise BadRequest(400)
-    if len(length) > len(str(MAX_BODY)) or int(length) > MAX_BODY:
-        raise BadRequest(413)
-    total = end + 4 + int(length)
-    if len(buffer) < total:
-        return None
-    body = bytes(buffer[end + 4 : total])
-    del buffer[:total]
-    return Request(
-        method=first[0],
-        target=first[1],
-        headers=headers,
-        body=body,
-        is_old=first[2] == "HTTP/1.0",
-    )
 
 
 def response(
@@ -155,7 +75,7 @@ def is_authorised(
     kind, _, rest = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "digest":
         return False, False
-    given = {m[1].lower(): m[2] if m[2] is not None else m[3] for m in _PAIR.finditer(rest)}
+    given = {m[1].lower(): m[2] if m[2] is not None else m[3] for m in PAIR.finditer(rest)}
     if given.get("username") != USER or given.get("realm") != REALM:
         return False, False
     if given.get("uri") != request.target:

@@ -30,7 +30,7 @@ def version(unit: Unit, sample: Sample) -> Body:
     """`VERSION`: build and type, without MAC or serial (PF#792)."""
     del sample
     row = {"BMMiner": "1.0.0", "API": "3.1", "Miner": unit.build.miner_version}
-    row |= {"CompileTime": unit.build.compile_time, "Type": unit.machine.model.model}
+    row |= {"CompileTime": unit.flash.version, "Type": unit.machine.model.model}
     return _legacy(unit, 22, "CGMiner versions", "VERSION", [row])
 
 
@@ -67,7 +67,7 @@ def stats(unit: Unit, sample: Sample) -> Body:
     """`STATS`: a heading and one flat row with numbered keys; no watts in this generation."""
     machine = unit.machine
     heading = {"BMMiner": "1.0.0", "Miner": unit.build.miner_version}
-    heading |= {"CompileTime": unit.build.compile_time, "Type": machine.model.model}
+    heading |= {"CompileTime": unit.flash.version, "Type": machine.model.model}
     if unit.has_no_boards_yet(sample):
         return _legacy(unit, 70, "CGMiner stats", "STATS", [heading])
     chips = machine.model.chips_per_board

@@ -10,8 +10,11 @@ import msgspec
 
 from control_plane.simulator.antminer_builds import NORMAL, SLEEP, Build, Race
 from control_plane.simulator.antminer_conf import BLANK, FACTORY, Conf, Pool
+from control_plane.simulator.flash import Flash
 from control_plane.simulator.machine import Machine, Phase, Sample, Step
 
+CONTROL_BOARD = "AMLCtrl_BHB68xxx"
+"""Control board and hash boards: what an image is checked against (`subtype` of `miner_type.cgi`)."""
 RESTART_S = 8.0
 """Device seconds for which nothing listens on 4028 while the mining process starts. Ours."""
 FIRST_S = 20.0
@@ -36,7 +39,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 class Unit:
     """One Antminer: its machine, its config and its build."""
 
-    __slots__ = ("_answered_at", "_before", "blink", "build", "conf", "machine", "network")
+    __slots__ = ("_answered_at", "_before", "blink", "build", "conf", "flash", "machine", "network")
 
     def __init__(self, machine: Machine, *, build: Build, conf: Conf, network: Network) -> None:
         self.machine = machine
@@ -44,6 +47,7 @@ class Unit:
         self.conf = conf
         self.network = network
         self.blink = False
+        self.flash = Flash(machine, build.compile_time)
         self._before = conf
         self._answered_at = float("-inf")
         machine.has_work = bool(conf.live_pools())

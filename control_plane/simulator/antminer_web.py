@@ -2,8 +2,9 @@
 
 The scripts do not look at the method, so a GET on `reboot.cgi` reboots. `set_miner_conf.cgi`
 stores, answers `M000 OK!` whether it understood or not, takes 21 s on old builds, and lets the
-miner restart in the background. It also takes a document without any pool. Not simulated: firmware
-upgrade, factory reset, log files.
+miner restart in the background. It also takes a document without any pool. `upgrade.cgi` takes an image as
+multipart form data, checks it, answers, and boots into it (hashsource_antminer_S21x, FR-1.1; asic-rs).
+Not simulated: factory reset, log files.
 """
 
 from __future__ import annotations
@@ -16,55 +17,40 @@ from control_plane.simulator import antminer_dashboard as dashboard
 from control_plane.simulator import antminer_http as http
 from control_plane.simulator.antminer_builds import Framing, Race
 from control_plane.simulator.antminer_conf import Verdict, merge, read_document
-from control_plane.simulator.antminer_unit import Unit
+from control_plane.simulator.antminer_unit import CONTROL_BOARD, Unit
+from control_plane.simulator.http_in import HttpSession, Request, uploaded
+from control_plane.simulator.images import SimImage, read_image
 from control_plane.simulator.json_in import object_in
 from control_plane.simulator.wire import Reply
 
-WEB_IDLE_S = 60.0
-"""Before the first request: lighttpd's read timeout. Between requests `KEEP_ALIVE_S`."""
 REBOOT_AFTER_S = 0.2
 """Wire seconds until the connection of a reboot command breaks. Ours."""
+
+CHECK_IMAGE_S = 2.0
+"""Wire seconds until an uploaded image is checked and copied. Ours."""
+FAMILY = "antminer_stock"
 
 _encode = msgspec.json.Encoder().encode
 
 
-class WebSession:
+class WebSession(HttpSession):
     """One connection to port 80: requests one after the other."""
 
-    __slots__ = ("_buffer", "_peer", "_served", "_unit")
+    __slots__ = ("_unit",)
+
+    # lighttpd's read timeout, and its keep-alive idle time.
+    IDLE_S = 60.0
+    KEEP_ALIVE_S = 5.0
+    UPLOADS = ("/cgi-bin/upgrade",)
 
     def __init__(self, unit: Unit, peer: str) -> None:
+        super().__init__(unit.machine, peer)
         self._unit = unit
-        self._peer = peer
-        self._buffer = bytearray()
-        self._served = False
 
-    def idle_limit_s(self) -> float | None:
-        """Longer before the first request than between two."""
-        return http.KEEP_ALIVE_S if self._served else WEB_IDLE_S
+    def _bad(self, status: int) -> bytes:
+        return http.response(status, b"", framing=Framing.LENGTH)[0]
 
-    def feed(self, data: bytes) -> tuple[Reply, ...]:
-        """Answer every request that is complete."""
-        unit = self._unit
-        if not unit.machine.answers():
-            return (Reply(reset=True),)
-        unit.machine.world.peer = self._peer
-        self._buffer += data
-        replies: list[Reply] = []
-        while True:
-            try:
-                request = http.take_request(self._buffer)
-            except http.BadRequest as error:
-                text, _ = http.response(error.status, b"", framing=Framing.LENGTH)
-                return (*replies, Reply(data=text, close=True))
-            if request is None:
-                return tuple(replies)
-            self._served = True
-            replies += self._respond(request)
-            if replies[-1].close or replies[-1].reset:
-                return tuple(replies)
-
-    def _respond(self, request: http.Request) -> tuple[Reply, ...]:
+    def _respond(self, request: Request) -> tuple[Reply, ...]:
         unit = self._unit
         if unit.race() is Race.REFUSE:
             return (Reply(reset=True),)
@@ -116,7 +102,7 @@ class WebSession:
 
     # -- actions ---------------------------------------------------------------------------------
 
-    def set_miner_conf(self, request: http.Request) -> tuple[Reply, ...]:
+    def set_miner_conf(self, request: Request) -> tuple[Reply, ...]:
         """Store what was understood, answer `OK!`, restart."""
         unit = self._unit
         verdict, conf, asked = merge(
@@ -146,7 +132,7 @@ class WebSession:
         answer = {"stats": "success", "code": "M000", "msg": "OK!"}
         return self._json(request, answer, after_s=unit.build.accept_s)
 
-    def reboot(self, request: http.Request) -> tuple[Reply, ...]:
+    def reboot(self, request: Request) -> tuple[Reply, ...]:
         """Boot the control board; the answer is an empty page."""
         machine = self._unit.machine
         asks_w = machine.permitted_w()
@@ -156,14 +142,31 @@ class WebSession:
             machine.reboot()
         return (*page, Reply(after_s=REBOOT_AFTER_S, reset=True))
 
-    def set_blink(self, request: http.Request) -> tuple[Reply, ...]:
+    def upgrade(self, request: Request) -> tuple[Reply, ...]:
+        """Take an image, keep the settings, boot into it."""
+        unit, data = self._unit, uploaded(request)
+        image = read_image(data) if data is not None else None
+        problem = _upgrade_problem(unit, data, image)
+        acts = problem is None and unit.machine.obeys
+        told = image.version if image else f"{len(data or b'')} bytes"
+        unit.machine.note("upgrade", told, asks_w=unit.machine.permitted_w(), honoured=acts)
+        if problem is not None:
+            code, msg = problem
+            return self._json(request, {"stats": "error", "code": code, "msg": msg})
+        answer = {"stats": "success", "code": "U000", "msg": "OK!"}
+        page = self._json(request, answer, after_s=CHECK_IMAGE_S)
+        if acts and image is not None:
+            unit.flash.write(image)
+        return (*page, Reply(after_s=REBOOT_AFTER_S, reset=True))
+
+    def set_blink(self, request: Request) -> tuple[Reply, ...]:
         """The locate lamp."""
         wanted = _document(request).get("blink") in {True, "true"}
         self._unit.machine.note("blink", f"blink={wanted}")
         self._unit.blink = wanted
         return self._json(request, {"code": "B000" if wanted else "B100"})
 
-    def passwd(self, request: http.Request) -> tuple[Reply, ...]:
+    def passwd(self, request: Request) -> tuple[Reply, ...]:
         """Change the administrator's password."""
         given = _document(request)
         machine = self._unit.machine
@@ -178,7 +181,7 @@ class WebSession:
         machine.password = str(new)
         return self._json(request, {"stats": "success", "code": "P000", "msg": "OK!"})
 
-    def set_network_conf(self, request: http.Request) -> tuple[Reply, ...]:
+    def set_network_conf(self, request: Request) -> tuple[Reply, ...]:
         """Changes what it tells of its address; where it stands on the network stays as it is."""
         given = _document(request)
         machine = self._unit.machine
@@ -207,13 +210,13 @@ class WebSession:
     # -- replies ---------------------------------------------------------------------------------
 
     def _json(
-        self, request: http.Request, body: dict[str, Any], *, after_s: float = 0.0
+        self, request: Request, body: dict[str, Any], *, after_s: float = 0.0
     ) -> tuple[Reply, ...]:
         return self._page(request, 200, _encode(body), after_s=after_s)
 
     def _page(
         self,
-        request: http.Request,
+        request: Request,
         status: int,
         body: bytes,
         *,
@@ -237,9 +240,23 @@ ACTIONS = {
     "blink": WebSession.set_blink,
     "passwd": WebSession.passwd,
     "set_network_conf": WebSession.set_network_conf,
+    "upgrade": WebSession.upgrade,
 }
 """Scripts that change something."""
 
 
-def _document(request: http.Request) -> dict[str, Any]:
+def _upgrade_problem(
+    unit: Unit, data: bytes | None, image: SimImage | None
+) -> tuple[str, str] | None:
+    """Code and message of a refusal. That there is a code for each is known, which one it is, is ours."""
+    if data is None:
+        return "U001", "6"
+    if image is None:
+        return "U002", "file check failed"
+    if not unit.flash.fits(image, FAMILY, CONTROL_BOARD):
+        return "U003", "miner type mismatch"
+    return None
+
+
+def _document(request: Request) -> dict[str, Any]:
     return object_in(request.body) or {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from msgspec.structs import replace
@@ -19,21 +19,37 @@ from control_plane.core.diff import permitted_w
 from control_plane.core.fleet import Device, DeviceKind, DeviceType, Site, SlotState
 from control_plane.core.observation import PoolSetting, Settings
 from control_plane.core.power import Loads, Raise, admit, counted_w, efficiency
-from control_plane.simulator import antminer_builds, antminer_unit, whatsminer_unit
+from control_plane.simulator import (
+    antminer_builds,
+    antminer_unit,
+    luxos_unit,
+    vnish_builds,
+    vnish_conf,
+    whatsminer_unit,
+)
 from control_plane.simulator.antminer import Antminer
 from control_plane.simulator.antminer_conf import Pool as AntPool
 from control_plane.simulator.floor import Floor
+from control_plane.simulator.luxos import LuxOs
 from control_plane.simulator.machine import Machine, Model, Step, World, mix, seed_of
 from control_plane.simulator.network import Network, Station
 from control_plane.simulator.site import SimDevice, SimSite
+from control_plane.simulator.vnish import Vnish
 from control_plane.simulator.whatsminer import WhatsMiner
 from control_plane.simulator.wire import SimClock
 
 Start = Literal["converged", "stock"]
 ANTMINER, WHATSMINER = "antminer_stock", "whatsminer_v2"
-FAMILIES = frozenset({ANTMINER, WHATSMINER})
+LUXOS, VNISH = "luxos", "vnish"
+FAMILIES = frozenset({ANTMINER, WHATSMINER, LUXOS, VNISH})
 """Firmware families that have a simulator."""
-FACTORY_PASSWORDS: Mapping[str, str] = {ANTMINER: "root", WHATSMINER: "admin"}
+FACTORY_PASSWORDS: Mapping[str, str] = {
+    ANTMINER: "root",
+    WHATSMINER: "admin",
+    LUXOS: "",
+    VNISH: "admin",
+}
+"""LuxOS has none."""
 
 # How a new manager finds a site. Ours: made so that a first `apply` has visible work of every kind.
 OLD_WORKER_RACKS = 0.17
@@ -104,7 +120,7 @@ def build_site(
         address = addresses[device.asset]
         machine = _machine(device, model, settings[device.asset], world, seed=seed)
         machine.password = known[device.intent.family]
-        make = _antminer if device.intent.family == ANTMINER else _whatsminer
+        make = _MAKERS[device.intent.family]
         made = make(device, machine, settings[device.asset], seed=seed, address=address)
         station = Station(device.asset, address, made)
         stations[device.asset] = station
@@ -169,7 +185,7 @@ def model_of(kind: DeviceType, family: str) -> Model:
 def _printed(kind: DeviceType, family: str) -> str:
     """The model as the device prints it: one of the names under which the type is known."""
     name = kind.model
-    if family == ANTMINER:
+    if family != WHATSMINER:
         likely = [name if name.casefold().startswith("antminer") else f"Antminer {name}"]
     else:
         # A WhatsMiner prints its variant too: M60S_VK30.
@@ -348,3 +364,49 @@ def _whatsminer(
         writes_enabled=_draw(seed, f"writes/{device.asset}") >= WRITES_OFF,
         limit_w=settings.power_limit_w,
     )
+
+
+def _vnish(
+    device: Device, machine: Machine, settings: Settings, *, seed: int, address: str
+) -> SimDevice:
+    del seed
+    build = vnish_builds.build_of(machine)
+    if device.intent.firmware:
+        build = vnish_builds.BUILDS.get(device.intent.firmware) or replace(
+            build, version=device.intent.firmware
+        )
+    return Vnish(
+        machine,
+        pools=tuple(
+            vnish_conf.Pool(p.url.removeprefix("stratum+tcp://"), p.worker, "x")
+            for p in settings.pools or ()
+        ),
+        network=vnish_conf.Network(
+            dhcp=device.address is None, ip=address, hostname=device.asset.lower()
+        ),
+        build=build,
+    )
+
+
+def _luxos(
+    device: Device, machine: Machine, settings: Settings, *, seed: int, address: str
+) -> SimDevice:
+    del seed
+    build = luxos_unit.build_of(machine)
+    if device.intent.firmware:
+        version, _, commit = device.intent.firmware.partition("-")
+        build = replace(build, version=version, commit=commit or build.commit)
+    return LuxOs(
+        machine,
+        pools=tuple(luxos_unit.Pool(p.url, p.worker, "x") for p in settings.pools or ()),
+        network=luxos_unit.Network(dhcp=device.address is None, ip=address, hostname=device.asset),
+        build=build,
+    )
+
+
+_MAKERS: Mapping[str, Callable[..., SimDevice]] = {
+    ANTMINER: _antminer,
+    WHATSMINER: _whatsminer,
+    LUXOS: _luxos,
+    VNISH: _vnish,
+}

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,16 +138,33 @@ class Control:
 _REQUEST: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 
 
-def _short(path: Path) -> str:
-    """The shorter of a path's two spellings: a Unix socket's has room for 107 bytes."""
-    return min(str(path), os.path.relpath(path), key=len)
+_PATH_BYTES = 107
+"""Room for the path of a Unix socket (unix(7))."""
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A spelling of a path that fits: as it is, from here, or by a handle on its folder.
+
+    Raises:
+        OSError: the folder is not there.
+    """
+    spelling = min(str(path), os.path.relpath(path), key=len)
+    if len(os.fsencode(spelling)) <= _PATH_BYTES:
+        yield spelling
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 async def listen(control: Control, path: Path) -> asyncio.Server:
     """Open the control socket, for this user alone.
 
     Raises:
-        OSError: the path is too long or cannot be written.
+        OSError: the path cannot be written.
     """
     return await asyncio.start_unix_server(control.serve, sock=_bound(path))
 
@@ -157,7 +174,8 @@ def _bound(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     before = os.umask(0o177)
     try:
-        sock.bind(_short(path))
+        with _short(path) as spelling:
+            sock.bind(spelling)
     except OSError:
         sock.close()
         raise
@@ -183,7 +201,8 @@ class ControlClient:
         try:
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.settimeout(self._timeout_s)
-                sock.connect(_short(self._path))
+                with _short(self._path) as spelling:
+                    sock.connect(spelling)
                 sock.sendall(msgspec.json.encode(request) + b"\n")
                 pieces = []
                 while not data.endswith(b"\n"):

@@ -13,13 +13,17 @@ from enum import StrEnum
 import msgspec
 from msgspec.structs import replace
 
-from control_plane.simulator import antminer_conf, whatsminer_unit
+from control_plane.simulator import antminer_conf, luxos_unit, vnish_conf, whatsminer_unit
 from control_plane.simulator.antminer import Antminer
 from control_plane.simulator.antminer_builds import NORMAL, SLEEP
 from control_plane.simulator.build import deal
+from control_plane.simulator.luxos import LuxOs
+from control_plane.simulator.luxos_profiles import step_of
 from control_plane.simulator.machine import seed_of
 from control_plane.simulator.network import Trouble
 from control_plane.simulator.site import SimDevice, SimSite, Target
+from control_plane.simulator.vnish import Vnish
+from control_plane.simulator.whatsminer import WhatsMiner
 from control_plane.simulator.whatsminer_unit import WriteApi
 
 
@@ -97,19 +101,30 @@ def _hijack(device: SimDevice, fault: Fault) -> None:
         pool = antminer_conf.Pool(fault.url, fault.worker, "x")
         blank = antminer_conf.BLANK
         device.unit.write(replace(device.unit.conf, pools=(pool, blank, blank)))
+    elif isinstance(device, Vnish):
+        url = fault.url.removeprefix("stratum+tcp://")
+        slots = (vnish_conf.Pool(url, fault.worker, "x"), vnish_conf.Pool(), vnish_conf.Pool())
+        device.unit.save(replace(device.unit.conf, pools=slots))
+        if device.unit.needs_restart:
+            device.unit.restart()
+    elif isinstance(device, LuxOs):
+        device.unit.set_pools((luxos_unit.Pool(fault.url, fault.worker, "x"),))
     else:
         device.unit.set_pools((whatsminer_unit.Pool(fault.url, fault.worker, "x"),))
 
 
 def _reboot(device: SimDevice, _: Fault) -> None:
-    if isinstance(device, Antminer):
-        device.machine.reboot()
-    else:
+    if isinstance(device, WhatsMiner):
         device.unit.reboot()
+    else:
+        device.machine.reboot()
 
 
 def _step(device: SimDevice, fault: Fault) -> None:
     machine = device.machine
+    if isinstance(device, LuxOs):
+        _step_luxos(device, fault)
+        return
     names = [step.name for step in machine.model.ladder]
     here = names.index(machine.step.name)
     by = 1 if fault.kind is FaultKind.RAISE else -1
@@ -120,14 +135,39 @@ def _step(device: SimDevice, fault: Fault) -> None:
         place = names.index(mode) if mode in names else nominal
         code = unit.build.code_of(mode, nominal_index=nominal, index=place)
         unit.write(replace(unit.conf, mode=code if mode in names else NORMAL))
+    elif isinstance(device, Vnish):
+        device.unit.save(replace(device.unit.conf, preset=mode))
     else:
         device.unit.set_mode(mode)
         device.unit.move(restart=True)
 
 
+def _step_luxos(device: LuxOs, fault: Fault) -> None:
+    """To the step of its type's ladder that is next in watts, or to `mode`, whatever the ladder."""
+    unit = device.unit
+    ladder = [
+        step
+        for step in map(step_of, (s.name for s in device.machine.model.ladder))
+        if step is not None
+    ]
+    here = unit.kept.step
+    above = [step for step in ladder if step > here]
+    below = [step for step in ladder if step < here]
+    next_one = (
+        min(above, default=here) if fault.kind is FaultKind.RAISE else max(below, default=here)
+    )
+    meant = step_of(fault.mode) if fault.mode else next_one
+    if meant is not None and meant in unit.profiles:
+        unit.set_profile(meant)
+
+
 def _stop(device: SimDevice, _: Fault) -> None:
     if isinstance(device, Antminer):
         device.unit.write(replace(device.unit.conf, mode=SLEEP))
+    elif isinstance(device, Vnish):
+        device.unit.stop()
+    elif isinstance(device, LuxOs):
+        device.unit.sleep()
     else:
         device.unit.power_off()
 
@@ -164,7 +204,7 @@ def _password(device: SimDevice, _: Fault) -> None:
 
 
 def _writes_off(device: SimDevice, _: Fault) -> None:
-    if not isinstance(device, Antminer):
+    if isinstance(device, WhatsMiner):
         device.unit.write_api = WriteApi.DISABLED
 
 

@@ -141,6 +141,7 @@ class Machine:
         "_boot_end",
         "_boots",
         "_done",
+        "_flashing_until",
         "_h0",
         "_h1",
         "_hold_h",
@@ -155,6 +156,7 @@ class Machine:
         "asleep",
         "asset",
         "bias",
+        "cut_while_flashing",
         "dead_boards",
         "has_work",
         "hash_share",
@@ -217,7 +219,10 @@ class Machine:
         """False without a live pool: it draws power and hashes nothing (PF#663)."""
         self.is_dead = is_dead
         self.is_off = False
+        self.cut_while_flashing = False
+        """Whether its power ever went away while its flash was written."""
         self._boots = 0
+        self._flashing_until = float("-inf")
         now = world.clock.device_s()
         self._boot_end = now - age_s
         self._started = now - age_s
@@ -404,8 +409,26 @@ class Machine:
             return
         self._boot(self.world.clock.device_s())
 
+    def flash(self, write_s: tuple[float, float], *, survives_cut: bool) -> None:
+        """Write the flash and boot: until it is up, a cut of its power is the end of it.
+
+        With `survives_cut` there is a second bank to boot from.
+        """
+        now = self.world.clock.device_s()
+        self._boot(now)
+        self._boot_end += self._spread(write_s, 14)
+        self._begin(self._boot_end)
+        if not survives_cut:
+            self._flashing_until = self._boot_end
+
+    def is_flashing(self) -> bool:
+        """Whether a cut of its power would be the end of it."""
+        return not self.is_dead and self.world.clock.device_s() < self._flashing_until
+
     def power_off(self) -> None:
         """The outlet goes dark."""
+        if self.is_flashing():
+            self.cut_while_flashing = self.is_dead = True
         self.is_off = True
 
     def power_on(self) -> None:

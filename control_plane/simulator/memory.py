@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum, auto
 
 from control_plane.core.errors import OversizedReply, Unreachable
@@ -111,6 +111,25 @@ class MemoryConnection:
         except BaseException:
             self.close()
             raise
+
+    async def send(self, pieces: Iterable[bytes], *, deadline_s: float) -> None:
+        """Send piece by piece; see `core.ports.Connection`. A megabyte takes some tenths of a second."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                for piece in pieces:
+                    self._require_open()
+                    await asyncio.sleep(self._net.trip_s())
+                    self._arrive(piece)
+        except TimeoutError:
+            self.close()
+            raise Unreachable(f"{self._name}: no room for more within {deadline_s:g} s") from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _require_open(self) -> None:
+        if self._closed or (self._inbox and isinstance(self._inbox[-1], _End)):
+            raise Unreachable(f"{self._name}: closed in the middle of a request")
 
     def close(self) -> None:
         """Close at once; safe to call twice. What was sent before still arrives."""

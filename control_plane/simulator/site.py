@@ -9,11 +9,13 @@ from typing import NamedTuple
 import msgspec
 
 from control_plane.simulator.antminer import Antminer
+from control_plane.simulator.luxos import LuxOs
 from control_plane.simulator.machine import Machine, World
 from control_plane.simulator.network import Network, Station
+from control_plane.simulator.vnish import Vnish
 from control_plane.simulator.whatsminer import WhatsMiner
 
-SimDevice = Antminer | WhatsMiner
+SimDevice = Antminer | WhatsMiner | LuxOs | Vnish
 
 
 class NoSuchTarget(LookupError):
@@ -110,7 +112,7 @@ class SimSite:
             NoSuchTarget: it has none.
         """
         station = self.stations.get(asset)
-        if station is None or not isinstance(station.device, Antminer | WhatsMiner):
+        if station is None or not isinstance(station.device, SimDevice):
             raise NoSuchTarget(f"{self.id} has no simulated machine {asset}")
         return station.device
 
@@ -193,4 +195,6 @@ def pools_of(device: SimDevice) -> tuple[tuple[str, str], ...]:
     """URL and worker of every slot in use."""
     if isinstance(device, Antminer):
         return tuple((pool.url, pool.user) for pool in device.unit.conf.live_pools())
+    if isinstance(device, Vnish):
+        return tuple((pool.url, pool.user) for pool in device.unit.pools_in_force)
     return tuple((pool.url, pool.worker) for pool in device.unit.pools if pool.url)

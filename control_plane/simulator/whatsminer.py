@@ -42,6 +42,11 @@ IDLE_S = 10.0
 """WhatsMiner API v2.0.5 §2, notice 1."""
 MAX_REQUEST = 65_536
 """Bytes; ours. A real daemon's buffer is smaller, and no honest client comes near."""
+MAX_IMAGE = 200_000_000
+"""Bytes; ours."""
+CHECK_IMAGE_S = 2.0
+"""Wire seconds until an image is checked and copied. Ours."""
+_SIZE_BYTES = 4
 NO_MINER = b"Socket connect failed: Connection refused\n"
 
 _encode = msgspec.json.Encoder().encode
@@ -124,13 +129,15 @@ class WhatsMiner:
 class Session:
     """One connection: one command."""
 
-    __slots__ = ("_buffer", "_done", "_peer", "_unit")
+    __slots__ = ("_buffer", "_done", "_image", "_peer", "_unit")
 
     def __init__(self, unit: Unit, peer: str) -> None:
         self._unit = unit
         self._peer = peer
         self._buffer = b""
         self._done = False
+        self._image: bytearray | None = None
+        """What has arrived of an image, once the device said that it is ready for one."""
 
     def idle_limit_s(self) -> float | None:
         """Ten seconds, also after a command that never answers."""
@@ -138,9 +145,12 @@ class Session:
 
     def feed(self, data: bytes) -> tuple[Reply, ...]:
         """Answer as soon as the bytes are a whole JSON object."""
+        machine = self._unit.machine
+        if self._image is not None:
+            machine.world.peer = self._peer
+            return self._take_image(self._image, data)
         if self._done:
             return ()
-        machine = self._unit.machine
         if not machine.answers():
             return (Reply(reset=True),)
         machine.world.peer = self._peer
@@ -232,6 +242,10 @@ class Session:
         answer = writes.WRITES[name](unit, name, inner)
         if answer.silent:
             return ()
+        if answer.awaits_image:
+            self._image = bytearray()
+            ready = self._envelope(writes.OK, "ready")
+            return (Reply(data=_encode({"enc": credentials.encrypt(ready).decode()})),)
         text = (
             self._envelope(answer.code, _TEXTS[answer.code])
             if answer.code == writes.OK
@@ -239,6 +253,20 @@ class Session:
         )
         sealed = _encode({"enc": credentials.encrypt(text).decode()})
         return _send(sealed, after_s=answer.after_s)
+
+    def _take_image(self, image: bytearray, data: bytes) -> tuple[Reply, ...]:
+        """Four bytes of size, then as many of the image as they say."""
+        if not self._unit.machine.answers():
+            return (Reply(reset=True),)
+        image += data
+        size = int.from_bytes(image[:_SIZE_BYTES], "little")
+        if len(image) < _SIZE_BYTES or (size <= MAX_IMAGE and len(image) < _SIZE_BYTES + size):
+            return ()
+        self._image = None
+        good = size <= MAX_IMAGE and writes.install(self._unit, bytes(image[_SIZE_BYTES:]))
+        code = writes.OK if good else writes.FAILED
+        text = self._envelope(code, _TEXTS[code]) if good else self._error(code)
+        return _send(text, after_s=CHECK_IMAGE_S)
 
     def _refusal(self, inner: Arguments) -> int:
         """The code with which a write is turned away; 0 where it is let through."""

@@ -187,7 +187,7 @@ def status(unit: Unit, sample: Sample) -> Body:
         "mineroff": "true" if off else "false",
         "mineroff_reason": "by whatsminer api" if off else "",
         "mineroff_time": unit.stamp(unit.off_at) if off and unit.off_at is not None else "",
-        "FirmwareVersion": unit.build.firmware,
+        "FirmwareVersion": unit.flash.version,
         "power_mode": unit.mode_as_stored(),
     }
     if unit.build.tells_limit:
@@ -201,7 +201,7 @@ def get_version(unit: Unit, sample: Sample) -> Body:
     del sample
     return {
         "api_ver": unit.build.api,
-        "fw_ver": unit.build.firmware,
+        "fw_ver": unit.flash.version,
         "platform": "H616",
         "chip": "K88Z347-2039 BINV01-195001D",
     }

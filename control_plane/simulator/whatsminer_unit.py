@@ -13,6 +13,7 @@ from enum import StrEnum
 import msgspec
 from msgspec.structs import replace
 
+from control_plane.simulator.flash import Flash
 from control_plane.simulator.machine import Machine, Phase, Sample, mix
 from control_plane.simulator.whatsminer_crypto import Credentials, TokenTable, salt_from
 from control_plane.simulator.whatsminer_power import PowerSettings, step_for, timed
@@ -96,6 +97,7 @@ class Unit:
         "_percent_at",
         "build",
         "clock_skew_s",
+        "flash",
         "led",
         "machine",
         "network",
@@ -121,6 +123,7 @@ class Unit:
         self.pools = fill_slots(pools)
         self.network = network
         self.build = build
+        self.flash = Flash(machine, build.firmware)
         self.write_api = write_api
         self.power = power
         self.clock_skew_s = clock_skew_s

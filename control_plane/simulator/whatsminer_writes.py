@@ -8,8 +8,11 @@ do to hashing: asic-devices reference §1 "WhatsMiner v2", after WMC.
 a boot also ends a `power_off`, setting a limit on a unit that was powered off raises its draw:
 inferred from these two facts, not seen.
 
-Not simulated: firmware update, factory reset, log download and preheating. They are understood and
-answered with code 132.
+`update_firmware` (`upgrade_firmware` on older builds) is answered with `ready`; the image follows on the
+same connection, four bytes of its size first, little-endian (v2.0.5; pyasic). That its fate is told there
+once more is inferred.
+
+Not simulated: factory reset, log download and preheating. They are understood and answered with code 132.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from control_plane.simulator.images import read_image
 from control_plane.simulator.whatsminer_power import (
     LIMIT_FLOOR,
     UNLIMITED_W,
@@ -32,6 +36,7 @@ from control_plane.simulator.whatsminer_unit import SLOTS, Pool, Unit
 Arguments = Mapping[str, Any]
 """The members of the command's JSON object, as the client sent them."""
 
+FAMILY = "whatsminer_v2"
 OK, BAD_COMMAND, FAILED = 131, 14, 132
 PERCENT_FAST_S = 1.0
 PERCENT_GENTLE_S = 180.0
@@ -49,6 +54,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     after_s: float = 0.0
     silent: bool = False
     """The command acts, and the connection stays open without an answer."""
+    awaits_image: bool = False
+    """The connection stays open for an image."""
 
 
 def _note(
@@ -237,6 +244,24 @@ def _accept(unit: Unit, kind: str, arguments: Arguments) -> Answer:
     return Answer()
 
 
+def _await_image(unit: Unit, kind: str, arguments: Arguments) -> Answer:
+    """Nothing is written before the image is there; the ledger has it then."""
+    del unit, kind, arguments
+    return Answer(awaits_image=True)
+
+
+def install(unit: Unit, data: bytes) -> bool:
+    """Check an image that has arrived, and boot into it; whether it was good."""
+    image = read_image(data)
+    fits = image is not None and unit.flash.fits(image, FAMILY, None)
+    told = image.version if image else f"{len(data)} bytes"
+    acts = fits and unit.machine.obeys
+    unit.machine.note("update_firmware", told, asks_w=_full_w(unit), honoured=acts)
+    if acts and image is not None:
+        unit.flash.write(image)
+    return fits
+
+
 def _not_simulated(unit: Unit, kind: str, arguments: Arguments) -> Answer:
     refuse(unit, kind, arguments)
     return Answer(code=FAILED)
@@ -270,8 +295,8 @@ WRITES: Mapping[str, Callable[[Unit, str, Arguments], Answer]] = {
     "set_temp_offset": _accept,
     "set_zone": _accept,
     "load_log": _accept,
-    "update_firmware": _not_simulated,
-    "upgrade_firmware": _not_simulated,
+    "update_firmware": _await_image,
+    "upgrade_firmware": _await_image,
     "factory_reset": _not_simulated,
     "download_logs": _not_simulated,
     "pre_power_on": _not_simulated,

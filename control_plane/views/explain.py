@@ -8,6 +8,7 @@ import msgspec
 
 from control_plane.core.decision import Decision, Reason
 from control_plane.core.digest import short
+from control_plane.core.firmware_rollout import FirmwareRollout
 from control_plane.core.fleet import Device, Site
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Field, Observation, PoolSetting, Settings, Unseen
@@ -17,6 +18,7 @@ from control_plane.core.verify import Operation
 from control_plane.engine.gate import describe
 from control_plane.engine.records import Event, RevisionRecord
 from control_plane.views.plan import change_text
+from control_plane.views.rollouts import Machine, in_brief
 from control_plane.views.table import one_line, power, span, table
 
 NEXT: Mapping[Reason, str] = {
@@ -50,6 +52,7 @@ NEXT: Mapping[Reason, str] = {
     Reason.ASK: "a person decides: change the declaration, or the device",
     Reason.CONTESTED: "no more writes: find who else writes, then `gridplane release {asset}`",
     Reason.STUCK: "no more writes: find out why they do not stick, then `gridplane release {asset}`",
+    Reason.FLASHING: "firmware is being installed: nobody else writes to it or cuts its power",
     Reason.FIRMWARE_JOB: "a firmware rollout brings it; configuration writes do not",
     Reason.WRITE_BUDGET: "tomorrow: its persistent writes of today are spent",
     Reason.NO_HEADROOM: "it is raised when there is headroom above it",
@@ -73,6 +76,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     rollout: Rollout | None
     operations: tuple[Operation, ...]
     events: tuple[Event, ...]
+    firmware: FirmwareRollout | None = None
+    """The one that brings what is declared for the device."""
+    grant: Machine | None = None
+    """Under which it is locked."""
 
 
 def path_of(site: Site, device: Device) -> tuple[str, ...]:
@@ -204,7 +211,7 @@ def _verdict(e: Explanation) -> list[str]:
         field = f"{held.field}: " if held.field else ""
         detail = f" ({one_line(held.detail)})" if held.detail else ""
         lines.append(f"Held        {field}{held.reason}{detail}")
-        lines.append(f"  next      {NEXT[held.reason].format(asset=e.device.asset)}")
+        lines.append(f"  next      {_next(e, held.reason)}")
     for step in e.decision.steps:
         lines.append(
             f"Step        {change_text(step.change)} ({step.why}, danger {step.danger}, "
@@ -218,6 +225,23 @@ def _verdict(e: Explanation) -> list[str]:
             else "Waiting     for its next look"
         )
     return lines
+
+
+def _next(e: Explanation, reason: Reason) -> str:
+    if reason is Reason.FIRMWARE_JOB and e.firmware is not None:
+        return (
+            f"{in_brief(e.firmware)}: it brings {e.firmware.version}; "
+            f"`gridplane rollout show {e.firmware.id}`"
+        )
+    if reason is Reason.FLASHING and e.grant is not None:
+        entry = e.grant.entry
+        since = (
+            ""
+            if entry.committed_at_s is None
+            else f", the image left {span(e.now_s - entry.committed_at_s)} ago"
+        )
+        return f"{NEXT[reason]} (grant {e.grant.operation}: {entry.step}{since})"
+    return NEXT[reason].format(asset=e.device.asset)
 
 
 def _operation(operation: Operation, now_s: float) -> str:

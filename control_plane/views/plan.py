@@ -1,6 +1,7 @@
 """A plan as people read it: physical effect first, then what is done, then what is not and why.
 
-14,000 equal changes are one line; the whole text stays within 40 lines whatever the site.
+14,000 equal changes are one line; the whole text stays within 40 lines whatever the site, and
+20 more where firmware changes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from control_plane.core.decision import PENDING, Danger, Held, Step, Why
 from control_plane.core.digest import short
 from control_plane.core.plan import NodeHeadroom, Plan
 from control_plane.core.units import j_per_th
+from control_plane.views.firmware import firmware_lines
 from control_plane.views.table import counted, hashrate, listed, power
 
 _STEP_LINES = 14
@@ -43,7 +45,7 @@ def render_plan(plan: Plan, *, command: str | None = None) -> str:
         plan: to show.
         command: what accepts it, as the last line; left out where nothing is to be done or accepted.
     """
-    lines = [_title(plan), "", *_effect(plan), *_steps(plan)]
+    lines = [_title(plan), "", *_effect(plan), *_steps(plan), *_firmware(plan)]
     left = [*exceptions_line(plan), *waiting_line(plan), *_removed(plan)]
     if command and plan.effect.exceptions:
         left.append(
@@ -60,13 +62,19 @@ def render_plan(plan: Plan, *, command: str | None = None) -> str:
     elif plan.managed and not plan.fresh:
         lines.append("Nothing can be said: no managed device was seen just now.")
     else:
+        what = "No settings to write" if plan.firmware else "Nothing to do"
         lines.append(
-            f"Nothing to do: zero actionable steps; {plan.converged:,} of {plan.managed:,} managed "
+            f"{what}: zero actionable steps; {plan.converged:,} of {plan.managed:,} managed "
             "are as declared."
         )
     if command and (plan.actionable or plan.accepted not in {None, plan.revision}):
         lines.append(f"Accept it:  {command}")
     return "\n".join(lines)
+
+
+def _firmware(plan: Plan) -> list[str]:
+    lines = firmware_lines(plan.firmware)
+    return ["", *lines] if lines else []
 
 
 def _removed(plan: Plan) -> list[str]:

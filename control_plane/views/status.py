@@ -8,11 +8,13 @@ import msgspec
 
 from control_plane.core.correlate import Incident
 from control_plane.core.digest import short
+from control_plane.core.firmware_rollout import FirmwareRollout
 from control_plane.core.overlay import Overlay
 from control_plane.core.plan import Plan
 from control_plane.core.rollout import Rollout
 from control_plane.engine.records import EngineStatus, Event, RevisionRecord
 from control_plane.views.plan import exceptions_line, waiting_line
+from control_plane.views.rollouts import in_status
 from control_plane.views.table import counted, hashrate, one_line, power, span
 
 _LATEST = 5
@@ -31,11 +33,16 @@ class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
     overlays: tuple[Overlay, ...]
     incidents: tuple[Incident, ...]
     pages: tuple[Event, ...]
+    firmware: tuple[FirmwareRollout, ...] = ()
+    """Firmware rollouts that are neither done nor superseded."""
 
 
 def render_status(status: SiteStatus) -> str:
     """The text of a status."""
-    lines = [f"{status.site}", *_revision(status), *_engine(status)]
+    lines = [f"{status.site}", *_revision(status)]
+    for firmware in status.firmware:
+        lines += in_status(firmware)
+    lines += _engine(status)
     if status.plan is not None:
         lines += _plan(status.plan)
     lines += _overlays(status.overlays, status.now_s)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from control_plane.cli.exits import Exit
 from control_plane.cli.main import main
 from control_plane.cli.workplace import Workplace
 from control_plane.core.correlate import Incident
+from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Field
 from control_plane.engine.records import OrderKind, Released
@@ -104,3 +107,64 @@ def test_an_unplugged_device_that_left_the_declaration_counts_no_more(
     assert "3.5 kW on pdu-1 are free" in capsys.readouterr().out
     assert [r.asset for r in store.released()] == ["old-2"]
     assert [e.text for _, e in store.events(limit=1)] == ["old-1 is unplugged, says ann"]
+
+
+def firmware(**changes: Any) -> FirmwareRollout:
+    new = FirmwareRollout(
+        id="f0001", bundle="b", members="m", model="S21", version="2", waves=(1, 11, 61)
+    )
+    return msgspec.structs.replace(new, **changes)
+
+
+@pytest.mark.parametrize(
+    ("words", "stands", "through", "told"),
+    [
+        pytest.param([], {}, None, "install 2 for S21: wave 1 of 3, 1 machine", id="the open wave"),
+        pytest.param(
+            ["--through", "2"], {}, 2, "waves up to 2 of 3, 11 machines", id="through a wave"
+        ),
+        pytest.param(["--all"], {}, 3, "waves up to 3 of 3, 61 machines", id="all"),
+        pytest.param(
+            [], {"state": FirmwareState.HALTED, "wave": 1, "released": 2}, None,
+            "go on and install 2 for S21: wave 2 of 3, 10 machines", id="a halted one goes on",
+        ),
+    ],
+)  # fmt: skip
+def test_waves_of_a_firmware_rollout_are_let_go(
+    store: Store,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    stands: dict[str, Any],
+    through: int | None,
+    told: str,
+) -> None:
+    store.put_firmware(firmware(**stands))
+    assert main(["release", "f0001", "--by", "ann", *words]) == Exit.OK
+    assert told in capsys.readouterr().out
+    ((_, order),) = store.orders()
+    assert (order.kind, order.target, order.by) == (OrderKind.FIRMWARE, "f0001", "ann")
+    assert order.through == through
+
+
+@pytest.mark.parametrize(
+    ("words", "stands", "end", "told"),
+    [
+        (["f0001"], {"state": FirmwareState.DONE}, Exit.REFUSED, "is done: there is nothing"),
+        (["f0001"], {"released": 1}, Exit.REFUSED, "wave 1 of 3 is let go already"),
+        (["f0001", "--all", "--through", "2"], {}, Exit.USAGE, "contradict"),
+        ([RACK, "--through", "2"], {}, Exit.USAGE, "see `gridplane rollout show`"),
+        (["f0009"], {}, Exit.USAGE, "`gridplane rollout show`"),
+    ],
+)  # fmt: skip
+def test_what_is_no_wave_to_let_go_is_refused(
+    store: Store,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    stands: dict[str, Any],
+    end: Exit,
+    told: str,
+) -> None:
+    store.put_firmware(firmware(**stands))
+    assert main(["release", *words]) == end
+    assert told in capsys.readouterr().err
+    assert not store.orders()

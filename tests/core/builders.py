@@ -6,7 +6,13 @@ from typing import Any
 
 import msgspec
 
-from control_plane.core.change import Capabilities, ChangeKind, Disturbance, SettingClass
+from control_plane.core.change import (
+    Capabilities,
+    ChangeKind,
+    Disturbance,
+    FirmwareWays,
+    SettingClass,
+)
 from control_plane.core.decide import decide
 from control_plane.core.decision import Context, Decision
 from control_plane.core.findings import SourceRef
@@ -79,7 +85,13 @@ WRITES = {
     kind: SettingClass(disturbance=Disturbance.RESTARTS_MINING, persistent=True, lost_s=60.0)
     for kind in ChangeKind
 }
-CAPABILITIES = Capabilities(family="fam", reads=frozenset(Field), writes=WRITES, settle_s=600.0)
+CAPABILITIES = Capabilities(
+    family="fam",
+    reads=frozenset(Field),
+    writes=WRITES,
+    settle_s=600.0,
+    firmware=FirmwareWays(bytes_per_s=1e5, check_s=60.0, can_roll_back=False),
+)
 PIN = Pin(mac="02:00:00:00:00:01", serial="SN1", source="placement")
 IDENTITY = Identity(mac=PIN.mac, serial=PIN.serial, model="Antminer S21", family="fam")
 

@@ -333,10 +333,24 @@ def test_a_write_interface_that_was_off_is_tried_where_the_engine_says_so() -> N
     assert step.change == SetPools(DECLARED_POOLS)
 
 
-def test_firmware_is_a_matter_of_its_own_job() -> None:
+INSTALLS_NOTHING = msgspec.structs.replace(CAPABILITIES, firmware=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({}, Reason.FIRMWARE_JOB, id="its rollout brings it"),
+        pytest.param({"capabilities": INSTALLS_NOTHING}, Reason.UNSUPPORTED, id="no driver does"),
+        pytest.param({"assigned": False}, Reason.ROLLOUT_WAVE, id="its settings come first"),
+        pytest.param({"locked": "f0001-wave-0-0"}, Reason.FLASHING, id="it is being installed"),
+        pytest.param({"incident": "i1"}, Reason.INCIDENT, id="below an incident"),
+    ],
+)
+def test_firmware_is_a_matter_of_its_own_rollout(changes: dict[str, Any], reason: Reason) -> None:
     wanted = device(intent=intent(firmware="2.0"))
     sighting = seen(settings(firmware="1.0"))
-    assert reasons(device=wanted, memory=fresh_memory(), sighting=sighting) == {Reason.FIRMWARE_JOB}
+    found = reasons(device=wanted, memory=fresh_memory(), sighting=sighting, **changes)
+    assert found == {reason}
 
 
 # --- properties ------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from control_plane.core.rollout import (
     is_assigned,
     judge_gate,
     uncounted,
+    wave_members,
     wave_of,
     wave_sizes,
 )
@@ -47,6 +48,19 @@ def test_order_depends_on_revision_and_asset_alone() -> None:
     assert tuple(kept) == cohort_order("rev", assets)
 
 
+def test_waves_as_members_are_those_that_a_rollout_opens() -> None:
+    assets = [f"d{n}" for n in range(200)]
+    cohorts = (1, 10, 0.25)
+    members = wave_members("rev", assets, cohorts)
+    assert [len(wave) for wave in members] == [1, 10, 50, 139]
+    order = {asset: place for place, asset in enumerate(cohort_order("rev", assets))}
+    opened = msgspec.structs.replace(ROLLOUT, waves=wave_sizes(len(assets), cohorts))
+    for number, wave in enumerate(members):
+        assert {wave_of(order, opened, asset) for asset in wave} == {number}
+    assert wave_members("rev", reversed(assets), cohorts) == members
+    assert wave_members("rev", [], cohorts) == ()
+
+
 def test_who_is_assigned() -> None:
     order = {f"d{n}": n for n in range(20)}
     assert [wave_of(order, ROLLOUT, a) for a in ("d0", "d1", "d4", "d5", "d19", "x")] == [
@@ -67,7 +81,7 @@ def test_only_new_failures_count(failed_treated: int, failed_control: int, passe
     treated = [f"t{n}" for n in range(10)]
     control = [f"c{n}" for n in range(100)]
     gate = judge_gate(
-        ROLLOUT,
+        ROLLOUT.wave,
         at_s=1.0,
         treated=treated,
         control=control,
@@ -101,6 +115,6 @@ def test_a_wave_that_wrote_nothing_does_not_make_the_next_larger(
 def test_the_last_gate_ends_the_rollout() -> None:
     last = msgspec.structs.replace(ROLLOUT, wave=2)
     gate = judge_gate(
-        last, at_s=1.0, treated=["a"], control=[], failed=[], max_new_failure_share=0.0
+        last.wave, at_s=1.0, treated=["a"], control=[], failed=[], max_new_failure_share=0.0
     )
     assert after_gate(last, gate).state is RolloutState.DONE

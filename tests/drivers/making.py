@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple, TypeVar
 
+import msgspec
+
+from control_plane.core.change import Change, SetPowerMode, StartMining
+from control_plane.core.fleet import Site
 from control_plane.core.memory import Pin
 from control_plane.core.observation import PoolSetting
 from control_plane.core.ports import Connection, Driver, Net, Target
@@ -14,16 +18,42 @@ from control_plane.simulator.ledger import Write
 from control_plane.simulator.network import Station, Trouble
 from control_plane.simulator.stage import Stage, set_stage
 from control_plane.simulator.virtual import VirtualLoop, run_virtual
-from tests.simulator.floors import a_site
+from tests.simulator.floors import S19_VNISH, TYPES, a_rack_of, a_site
 
 T = TypeVar("T")
 
-ASSETS = {"antminer_stock": "M-000-001", "whatsminer_v2": "M-001-001"}
-USERS = {"antminer_stock": "root", "whatsminer_v2": "admin"}
+ASSETS = {
+    "antminer_stock": "M-000-001",
+    "whatsminer_v2": "M-001-001",
+    "luxos": "M-002-001",
+    "vnish": "M-000-001",
+}
+USERS = {"antminer_stock": "root", "whatsminer_v2": "admin", "luxos": "", "vnish": "admin"}
+STEPS = {"luxos": {"low": "under-4"}, "vnish": {"low": "2350", "normal": "2950"}}
+"""What a family's ladder calls its steps, where it is not `low` and `normal`."""
 NEW_POOLS = (
     PoolSetting(url="stratum+tcp://new.pool:3333", worker="acct.n1"),
     PoolSetting(url="stratum+ssl://back.pool:443", worker="acct.n1"),
 )
+
+
+def step_of(family: str, name: str) -> str:
+    """The family's own name of a step."""
+    return STEPS.get(family, {}).get(name, name)
+
+
+def spoken(family: str, change: Change) -> Change:
+    """The change with the family's own name of its step."""
+    if isinstance(change, SetPowerMode | StartMining) and change.power_mode is not None:
+        return msgspec.structs.replace(change, power_mode=step_of(family, change.power_mode))
+    return change
+
+
+def site_of(family: str) -> Site:
+    """A small floor that has the family."""
+    if family == "vnish":
+        return a_rack_of(S19_VNISH, firmware="1.3.3")
+    return a_site(racks=len(TYPES), slots=4, odd_slots=False, families=tuple(TYPES))
 
 
 def always() -> str | None:
@@ -71,6 +101,10 @@ class _Counted:
             payload, complete=complete, deadline_s=deadline_s, max_bytes=max_bytes
         )
 
+    async def send(self, pieces: Iterable[bytes], *, deadline_s: float) -> None:
+        self._line.count()
+        await self._connection.send(pieces, deadline_s=deadline_s)
+
     def close(self) -> None:
         self._connection.close()
 
@@ -99,7 +133,7 @@ def on_bench(
     """Play against one device of a family, in virtual time."""
 
     async def main(loop: VirtualLoop) -> T:
-        stage = set_stage(a_site(racks=2, slots=4, odd_slots=False), loop, seed=seed)
+        stage = set_stage(site_of(family), loop, seed=seed)
         station = stage.site.stations[ASSETS[family]]
         line = Line(stage.net, station)
         machine = stage.site.machine(station.asset)

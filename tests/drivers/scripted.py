@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from control_plane.core.errors import OversizedReply, Unreachable
 from control_plane.core.memory import Pin
@@ -91,6 +91,9 @@ class ScriptedConnection:
         if ends and complete(buffer, True):  # noqa: FBT003 — the same
             return bytes(buffer)
         raise Unreachable("broken")
+
+    async def send(self, pieces: Iterable[bytes], *, deadline_s: float) -> None:
+        raise NotImplementedError("no recorded device takes an image")
 
     def close(self) -> None:
         self._closed = True

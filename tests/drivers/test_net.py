@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +17,12 @@ from control_plane.core.observation import Depth
 from control_plane.core.ports import Target
 from control_plane.core.secret import Secret
 from control_plane.drivers.antminer import AntminerDriver
+from control_plane.drivers.driver import ends_in_nul
 from control_plane.drivers.net import MapError, NetworkMap, StreamNet
 from control_plane.drivers.registry import FAMILIES, make_drivers
 from control_plane.engine.adapters import SystemClock
 from control_plane.simulator.serve import serving
-from tests.drivers.making import ASSETS, USERS
-from tests.simulator.floors import a_site
+from tests.drivers.making import ASSETS, USERS, site_of
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 RULES = [("10.8.0.0/16", "127.21.0.0/16"), ("10.9.4.0/24", "127.22.4.0/24")]
@@ -118,7 +118,7 @@ def test_an_address_that_is_none_is_unreachable_without_a_map_too() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_served_site_is_reached_at_its_declared_addresses(family: str, tmp_path: Path) -> None:
     async def main() -> None:
-        site = a_site(racks=2, slots=3, odd_slots=False)
+        site = site_of(family)
         async with serving(site, state=tmp_path, ports={4028: 0, 80: 0}) as running:
             net = StreamNet(NetworkMap.load(running.map_path))
             driver = make_drivers(net, SystemClock(scale=1.0, epoch_s=0.0))[family]
@@ -287,6 +287,65 @@ def test_what_the_kernel_does_not_take_at_once_is_sent_as_it_does() -> None:
         assert told == b"8000000"
 
     asyncio.run(at_peer(counting, play))
+
+
+async def counting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(0.1)
+    writer.write(b"%d" % len(await reader.readexactly(8_000_000)))
+    writer.close()
+
+
+async def hasty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers after the first bytes, and reads on."""
+    await reader.readexactly(1)
+    writer.write(b"no\0")
+    await reader.read()
+
+
+@pytest.mark.parametrize("has_epoll", [True, False], ids=["epoll", "loop"])
+@pytest.mark.parametrize(
+    ("talk", "complete", "reply"),
+    [(counting, ended, b"8000000"), (hasty, ends_in_nul, b"no\0")],
+    ids=["counting", "hasty"],
+)
+def test_pieces_leave_one_after_the_other_and_the_reply_is_asked_for_then(
+    talk: Talk,
+    complete: Callable[[bytearray, bool], bool],
+    reply: bytes,
+    has_epoll: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("control_plane.drivers.net.has_epoll", has_epoll)
+    taken: list[int] = []
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(80):
+            taken.append(number)
+            yield b"x" * 100_000
+
+    async def play(port: int) -> None:
+        connection = await StreamNet().connect("127.0.0.1", port, deadline_s=1.0)
+        sending = asyncio.ensure_future(connection.send(pieces(), deadline_s=10.0))
+        await asyncio.sleep(0.05)
+        # Nobody holds the whole: what the peer does not read yet is not even made.
+        assert talk is hasty or len(taken) < 80
+        await sending
+        told = await connection.request(b"", complete=complete, deadline_s=5.0, max_bytes=100)
+        assert told == reply
+
+    asyncio.run(at_peer(talk, play))
+
+
+@pytest.mark.parametrize("talk", [shut, silent], ids=lambda value: value.__name__)
+def test_a_peer_that_does_not_take_them_ends_it(talk: Talk) -> None:
+    async def play(port: int) -> None:
+        connection = await StreamNet().connect("127.0.0.1", port, deadline_s=1.0)
+        with pytest.raises(Unreachable):
+            await connection.send([b"x" * 1_000_000] * 20, deadline_s=0.4)
+        with pytest.raises(Unreachable):
+            await connection.request(b"x", complete=ended, deadline_s=0.4, max_bytes=10)
+
+    asyncio.run(at_peer(talk, play))
 
 
 @pytest.mark.parametrize("talk", [silent, endless, shut], ids=lambda value: value.__name__)

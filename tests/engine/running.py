@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from control_plane.drivers.registry import all_capabilities, make_drivers
 from control_plane.engine.accept import Proposal, accept
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.edges import Edges
+from control_plane.engine.granting import Granting
 from control_plane.engine.loop import Engine
 from control_plane.engine.records import ShownPlan
 from control_plane.engine.revisions import Revisions
@@ -31,8 +32,8 @@ from tests.simulator.floors import a_site
 T = TypeVar("T")
 ANT, WHATS = "M-000-001", "M-001-001"
 """One device of each family."""
-PASSWORDS = {"antminer_stock": "root", "whatsminer_v2": "admin"}
-REFS = {"env:antminer_stock": "root", "env:whatsminer_v2": "admin"}
+PASSWORDS = {"antminer_stock": "root", "whatsminer_v2": "admin", "vnish": "admin"}
+REFS = {f"env:{family}": password for family, password in PASSWORDS.items()}
 HORIZON_S = 20_000.0
 
 
@@ -56,6 +57,8 @@ class Running:
     other: Store
     secrets: Any
     drivers: dict[str, Driver]
+    declare: Callable[[Site], None]
+    """Another process accepts a revision."""
     asked: list[tuple[float, str]] = field(default_factory=list)
 
     def writes(self, asset: str) -> tuple[Write, ...]:
@@ -106,9 +109,12 @@ def on_site(
     wrap: Callable[[str, Driver], Driver] = lambda _family, driver: driver,
     net: Callable[[Net], Net] = lambda net: net,
     secrets: Secrets | None = None,
+    before: Sequence[Site] = (),
+    granting: Callable[[Store, int, Edges, Revisions], Granting] | None = None,
 ) -> T:
     """Play beside the engine, which brings a site that was found so to what is declared.
 
+    `before` was accepted before that. With `granting` firmware is installed.
     Fails if the engine ends by itself before the play does.
     """
 
@@ -118,31 +124,43 @@ def on_site(
         # The machine does not crash here, so that pages need not reach the disk.
         store._db.execute("PRAGMA synchronous = OFF")
         revisions = Revisions(store, declared.id)
-        _accept(store, audit, revisions, declared, stage.clock.wall_s())
+        for site in (*before, declared):
+            _accept(store, audit, revisions, site, stage.clock.wall_s())
         known = secrets or KnownSecrets()
         made = make_drivers(net(stage.net), stage.clock)
         drivers = {family: wrap(family, driver) for family, driver in made.items()}
+        edges = Edges(
+            clock=stage.clock,
+            rng=stage.rng,
+            secrets=known,
+            drivers=drivers,
+            capabilities=all_capabilities(),
+        )
+        epoch = store.take_over()
         engine = Engine(
             site=declared.id,
             store=store,
             audit=audit,
-            epoch=store.take_over(),
-            edges=Edges(
-                clock=stage.clock,
-                rng=stage.rng,
-                secrets=known,
-                drivers=drivers,
-                capabilities=all_capabilities(),
-            ),
+            epoch=epoch,
+            edges=edges,
             revisions=revisions,
+            granting=granting(store, epoch, edges, revisions) if granting else None,
         )
+        other = Store(folder / "state.sqlite")
         running = Running(
             stage=stage,
             loop=loop,
             engine=engine,
-            other=Store(folder / "state.sqlite"),
+            other=other,
             secrets=known,
             drivers=drivers,
+            declare=lambda site: _accept(
+                other,
+                AuditFile(folder / "audit.jsonl", other),
+                revisions,
+                site,
+                stage.clock.wall_s(),
+            ),
         )
         return await _beside(engine, play(running))
 

@@ -175,6 +175,19 @@ def test_a_site_that_is_taken_out_of_service_shrinks_as_one_that_is_deleted(
     assert desk.store.released() == [], "they are declared, and counted by their state"
 
 
+def test_a_rack_that_loses_half_of_its_machines_is_asked_about_however_large_the_site(
+    desk: Desk,
+) -> None:
+    """A truncated file of one rack is below any share of a site."""
+    rack = tuple(device(f"x{slot}", rack="r3", slot=slot) for slot in range(1, 10))
+    rest = tuple(device(f"m{slot}", slot=slot) for slot in range(5, 305))
+    desk.accept("large", site((*RACK, *rest, *rack)))
+    with pytest.raises(NotAccepted, match=r"5 of the 9 of r3 .*--acknowledge-removals 5"):
+        desk.accept("cut", site((*RACK, *rest, *rack[:4])))
+    desk.accept("some", site((*RACK, *rest, *rack[:5])))
+    desk.accept("meant", site((*RACK, *rest)), acknowledged_removals=5)
+
+
 # --- two at once -----------------------------------------------------------------------------------
 
 

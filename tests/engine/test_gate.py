@@ -177,6 +177,27 @@ def test_one_write_at_a_time() -> None:
     assert answer(SET, slot=slot(op=first)) == "another write is open"
 
 
+@pytest.mark.parametrize("change", [SET, StopMining()])
+def test_nothing_passes_to_a_machine_that_firmware_is_being_installed_on(change: Change) -> None:
+    under_way = slot(locked="f0001-wave-0-0")
+    refusal = "firmware is being installed (f0001-wave-0-0)"
+    assert answer(change, slot=under_way) == refusal
+    store = Store(None)
+    passed, intent = gate(store), Intent(slot=slot(), step=step_of(change), seen=seen())
+    assert isinstance(passed.intend([intent], NOW_S)[0], Operation)
+    intent.slot.locked = "f0001-wave-0-0"
+    assert passed.refuses(intent, NOW_S) == refusal
+
+
+def test_nothing_passes_while_it_is_not_known_where_firmware_is_being_installed() -> None:
+    shut = gate(Store(None))
+    shut.knows_locks = False
+    intent = Intent(slot=slot(), step=step_of(StopMining()), seen=seen())
+    with pytest.raises(StoreBusy, match="not known yet"):
+        shut.intend([intent], NOW_S)
+    assert "not known yet" in (shut.refuses(intent, NOW_S) or "")
+
+
 words = st.sampled_from(["own.d1", "own.d2", "thief", "own.{asset}", "", "own.d1 ", "OWN.d1"])
 hosts = st.sampled_from(["a.example.com", "b.example.com", "a.example.com.evil.example.org", "x"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ import pytest
 
 from control_plane.core.change import ChangeKind, StopMining
 from control_plane.core.errors import FenceLost, StoreError
+from control_plane.core.flashing import FlashEntry, Grant
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import Rollout
@@ -226,6 +228,23 @@ def test_a_newer_state_version_is_refused(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(StoreError, match="newer"):
         Store(path)
+
+
+def test_a_file_of_the_release_before_firmware_rollouts_is_brought_forward(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    with closing(Store(path)) as made:
+        made.put_memories([Memory(asset="d1", pin=PIN)])
+    db = sqlite3.connect(path)
+    db.executescript("DROP TABLE firmware; DROP TABLE flash; PRAGMA user_version = 1;")
+    db.close()
+    with closing(Store(path)) as store:
+        assert store.memories() == {"d1": Memory(asset="d1", pin=PIN)}
+        grant = Grant(
+            operation="o", rollout="f0001", digest="b", fence=1, at_once=1, deadline_s=1.0,
+            entries={"d1": FlashEntry(asset="d1")},
+        )  # fmt: skip
+        store.put_grant(grant)
+        assert store.grants(open_only=True) == [grant]
 
 
 def test_a_full_disk_is_an_error_and_leaves_the_old_state(store: Store) -> None:

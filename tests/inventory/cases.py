@@ -177,6 +177,85 @@ EDITS: tuple[tuple[str, str, str, str], ...] = (
     ("unknown time zone", SITE, "America/New_York", "America/New_Yrok"),
 )  # fmt: skip
 
+CLUSTER_FILE = "sites/lab/cluster.yaml"
+CLUSTER = """\
+version: 1.36.3
+cni: routed
+pods: 10.64.0.0/16
+services: 10.96.0.0/16
+"""
+POD_HOSTS = FILES[HOSTS].replace("bmc:", "pods: 10.64.1.0/24, bmc:")
+POD_GPU = FILES[GPU].replace("first_bmc:", "first_pods: 10.64.2.0/24, first_bmc:")
+
+
+def cluster(old: str = "", new: str = "", at: str = CLUSTER_FILE) -> dict[str, bytes]:
+    """The base with a cluster, and one thing in it broken."""
+    tree = files(**{CLUSTER_FILE: CLUSTER, HOSTS: POD_HOSTS, GPU: POD_GPU})
+    assert old in tree[at].decode(), f"{at} has no {old!r}"
+    return tree | {at: tree[at].decode().replace(old, new, 1).encode()}
+
+
+CLUSTERS = {
+    "cluster of an unknown version": cluster("1.36.3", "v1.36"),
+    "cluster without a server": cluster("role: management", "role: meter_gateway", HOSTS),
+    "two servers and no endpoint": cluster(
+        "hosts:\n",
+        "hosts:\n  - {name: cp-1, role: control_plane, address: 10.9.0.21, feed: hall, pods: 10.64.8.0/24}\n"
+        "  - {name: cp-2, role: control_plane, address: 10.9.0.22, feed: hall, pods: 10.64.9.0/24}\n",
+        HOSTS,
+    ),
+    "pods where miners are": cluster("pods: 10.64.0.0/16", "pods: 10.0.0.0/8"),
+    "services where pods are": cluster("services: 10.96", "services: 10.64"),
+    "pods that are no network": cluster("pods: 10.64.0.0/16", "pods: 10.64.0.1/16"),
+    "host without pods": cluster("pods: 10.64.1.0/24, ", "", HOSTS),
+    "host whose pods are no network": cluster("10.64.1.0/24", "10.64.1.7/24", HOSTS),
+    "rack without pods": cluster("first_pods: 10.64.2.0/24, ", "", GPU),
+    "rack whose pods are no network": cluster("10.64.2.0/24", "10.64.2.7/24", GPU),
+    "pods of two nodes overlap": cluster("10.64.2.0/24", "10.64.0.0/24", GPU),
+    "pods outside of the cluster's": cluster("10.64.1.0/24", "10.65.1.0/24", HOSTS),
+    "kubelet setting that is ours": cluster("cni:", "kubelet: {cgroupDriver: cgroupfs}\ncni:"),
+    "host key that is none": cluster("bmc:", "host_key: ssh-ed25519 AAAA, bmc:", HOSTS),
+}
+
+RELEASE = "firmware/s21.yaml"
+SIGNATURE = (
+    "UGu9for5ejJgNe7QZbMoylAUZHutOtjeL16F8Km6DD10UCn0L1BM6+TpxYkKaM7xuXdW7oAWK9zR/1s7qLOHAw=="
+)
+"""By the key whose private half is the bytes 0 to 31, over the digest of a5."""
+SIGNED_RELEASE = f"""\
+family: antminer_stock
+version: Fri Aug 25 17:28:38 CST 2023
+device_types: [s21]
+images:
+  - {{file: s21-zynq.bmu, sha256: {"a5" * 32}, size_bytes: 100, control_boards: [Zynq],
+     signed_by: release, signature: {SIGNATURE}}}
+can_roll_back: true
+voids_warranty: false
+"""
+KEYS = FILES[FLEET] + "firmware_keys: {release: A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=}\n"
+VERSIONED = FILES[PROFILE].replace("stock}", "stock, version: Fri Aug 25 17:28:38 CST 2023}")
+IMAGE = f"images:\n  - {{file: b.bmu, sha256: {'b6' * 32}, size_bytes: 1}}\n"
+
+
+def firmware(old: str = "", new: str = "", at: str = RELEASE) -> dict[str, bytes]:
+    """The base with a signed release that its profile asks for, and one thing in it broken."""
+    tree = files(**{RELEASE: SIGNED_RELEASE, FLEET: KEYS, PROFILE: VERSIONED})
+    assert old in tree[at].decode(), f"{at} has no {old!r}"
+    return tree | {at: tree[at].decode().replace(old, new, 1).encode()}
+
+
+FIRMWARE = {
+    "version that no release has": firmware("25 17:28", "26 17:28", PROFILE),
+    "release for an unknown type": firmware("[s21]", "[s21, s22]"),
+    "release for a type of another family": firmware("[s21]", "[s21, xe9680]"),
+    "the same release twice": firmware() | {"firmware/two.yaml": SIGNED_RELEASE.encode()},
+    "two images for one machine": firmware("images:\n", IMAGE),
+    "image that nobody signed": firmware(f"signed_by: release, signature: {SIGNATURE}", ""),
+    "image that is signed by a stranger": firmware("signed_by: release", "signed_by: mallory"),
+    "signature of another image": firmware("a5" * 32, "b6" * 32),
+    "image at a path": firmware("s21-zynq.bmu", "../../etc/passwd"),
+}
+
 LAB = {path: text.encode() for path, text in FILES.items() if path.startswith("sites/")}
 
 
@@ -192,6 +271,8 @@ def _bomb() -> dict[str, bytes]:
 
 
 CASES: dict[str, dict[str, bytes]] = {
+    **CLUSTERS,
+    **FIRMWARE,
     **{name: edited(path, old, new) for name, path, old, new in EDITS},
     "not UTF-8": files() | {OWNER: b"name: Caf\xe9\n"},
     "empty file": files(**{POWER: ""}),

@@ -62,8 +62,11 @@ def test_every_code_can_be_earned() -> None:
     earned = {f.code for name in CASES for f in load_files(CASES[name]).findings}
     elsewhere = {
         errors.UNREADABLE, errors.SECRET_UNSET, errors.TOO_MANY, errors.GIT, errors.DAMAGED_REVISION,
+        errors.NO_CLUSTER, errors.UNFIT_BUNDLE,
     }  # fmt: skip
-    assert {code for code in errors.REGISTER if code not in earned} == {c.code for c in elsewhere}
+    # What stacks are told wrong is earned in tests/provision and tests/stacks.
+    mine = {code for code in errors.REGISTER if not code.startswith("E08")}
+    assert mine - earned == {c.code for c in elsewhere}
 
 
 def test_findings_are_capped_and_counted() -> None:

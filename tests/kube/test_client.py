@@ -17,6 +17,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from kubernetes.aio.client.configuration import Configuration
 
 from control_plane.core.cluster import (
@@ -404,6 +408,66 @@ def test_a_pods_token_is_read_again_after_it_is_refused_and_in_time(
                 await who(eager)
 
     asyncio.run(main())
+
+
+@pytest.mark.lab
+def test_a_token_that_expires_meanwhile_is_replaced_by_what_the_kubelet_wrote(
+    api_lab: ApiLab, cluster: Kubectl, account: Callable[[str], Path]
+) -> None:
+    folder = account("first")
+    lasting = (folder / "token").read_text()
+
+    async def main() -> None:
+        (folder / "token").write_text(expiring(api_lab, cluster, "first", left_s=3.0 - LEEWAY_S))
+        async with connect(in_cluster(folder, in_pod(api_lab))) as client:
+            assert await who(client) == "first"
+            # The server remembers for ten seconds whom it let in.
+            with pytest.raises(Unauthorized):
+                await refused(client, within_s=40.0)
+            (folder / "token").write_text(lasting)
+            assert await who(client) == "first"
+
+    asyncio.run(main())
+
+
+async def refused(client: Client, *, within_s: float) -> None:
+    """Ask until the server says no."""
+    async with asyncio.timeout(within_s):
+        while await who(client):  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.5)
+
+
+LEEWAY_S = 60.0
+"""A server lets a token in for so long after its end: clocks differ."""
+
+
+def expiring(lab: ApiLab, cluster: Kubectl, name: str, *, left_s: float) -> str:
+    """A token as the lab's own issuer would sign it, but short: the server gives none below 10 minutes."""
+    account = cluster.json("get", "serviceaccount", name)["metadata"]
+    now_s = time.time()
+    claims = {
+        "iss": "https://kubernetes.default.svc",
+        "aud": ["https://kubernetes.default.svc"],
+        "sub": f"system:serviceaccount:{cluster.namespace}:{name}",
+        "iat": int(now_s - 2 * LEEWAY_S),
+        "nbf": int(now_s - 2 * LEEWAY_S),
+        "exp": int(now_s + left_s),
+        "kubernetes.io": {
+            "namespace": cluster.namespace,
+            "serviceaccount": {"name": name, "uid": account["uid"]},
+        },
+    }
+    parts = [_part(json.dumps(part).encode()) for part in ({"alg": "ES256"}, claims)]
+    pem = (lab.folder / "pki" / "service-account.key").read_bytes()
+    key = load_pem_private_key(pem, password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    signed = key.sign(".".join(parts).encode(), ec.ECDSA(hashes.SHA256()))
+    r, s = decode_dss_signature(signed)
+    return ".".join([*parts, _part(r.to_bytes(32, "big") + s.to_bytes(32, "big"))])
+
+
+def _part(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 @pytest.mark.lab

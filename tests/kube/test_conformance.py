@@ -514,11 +514,14 @@ async def test_applying_status_asks_for_a_version_but_not_for_a_uid(
 @both
 async def test_entries_of_an_operation_are_owned_one_by_one(cluster: Cluster, ns: str) -> None:
     made = await cluster.create(OPERATION, body(OPERATION, "o1", ns, spec=OPERATION_SPEC))
-    step = body(OPERATION, "o1", ns, spec={"entries": [{"asset": "m2", "step": "committing"}]})
-    told = await cluster.apply(OPERATION, step, manager="runner")
-    steps = {entry["asset"]: entry.get("step", "pending") for entry in of(told.spec)["entries"]}
-    assert steps == {"m1": "pending", "m2": "committing"}
-    assert told.metadata.generation == made.metadata.generation + 1
+    for manager, asset in (("runner", "m2"), ("other", "m1")):
+        step = {"entries": [{"asset": asset, "step": "committing"}]}
+        sent = body(OPERATION, "o1", ns, status=step)
+        await cluster.apply(OPERATION, sent, manager=manager, subresource="status")
+    told = await cluster.get(OPERATION, "o1", namespace=ns)
+    steps = {entry["asset"]: entry["step"] for entry in of(told.status)["entries"]}
+    assert steps == {"m1": "committing", "m2": "committing"}
+    assert (of(told.spec), told.metadata.generation) == (of(made.spec), made.metadata.generation)
 
 
 # --- deleting ------------------------------------------------------------------------------------

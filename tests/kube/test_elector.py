@@ -78,6 +78,26 @@ def test_a_holder_renews_and_stays() -> None:
     in_world(case)
 
 
+def test_who_stands_by_on_a_watch_that_hangs_is_as_soon() -> None:
+    """A connection may be dead for a minute before anybody knows: who hears nothing asks."""
+
+    async def case(world: World) -> None:
+        rng = random.Random(6)
+        holder = world.start("a")
+        await world.until_live()
+        other = world.start("b")
+        await asyncio.sleep(5)
+        other.line.client.faults = ApiFaults(silent=True)
+        await asyncio.sleep(rng.uniform(20, 50))
+        asked = other.line.client.calls["get", "Lease"]
+        assert 10 < asked < 60, "once a second, while the watch tells nothing"
+        await world.crash(holder)
+        await world.until_live(within_s=limits.LEASE_DURATION_S + 2 * limits.LEASE_RETRY_S / 2)
+        assert world.live() == [other]
+
+    in_world(case)
+
+
 def test_a_clean_stop_hands_over_at_once() -> None:
     async def case(world: World) -> None:
         first = world.start("a")
@@ -424,7 +444,7 @@ def test_never_two_at_once(seed: int) -> None:
 
 
 def impatient(seen: SeenLease) -> float:
-    return seen._since_s + (4.0 if seen.holder else 0.0)
+    return seen.since_s + (4.0 if seen.holder else 0.0)
 
 
 def stubborn(elector: Elector) -> bool:

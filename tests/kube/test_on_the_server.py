@@ -76,7 +76,7 @@ def test_every_projection_of_a_site_is_taken(cluster: Cluster) -> None:
         projections.site_status(made, SiteStatus()), projections.site_told(made, None),
     )  # fmt: skip
 
-    cluster.run("wait", "--for=condition=Ready", "miner/lab-r2-s1", "--timeout=5s")
+    cluster.wait("condition=Ready", "miner/lab-r2-s1")
     shown = cluster.run("get", "miners,racks,sites,rollouts", "--no-headers")
     rows = {row.split()[0]: row.split()[1:] for row in shown.splitlines() if row}
     assert rows["miner.gridplane.dev/lab-r1-s1"][:3] == ["False", "in_service", "lab-r1"]
@@ -103,7 +103,7 @@ def test_a_rendered_revision_is_read_back_and_judged(cluster: Cluster) -> None:
     )
     body = {**revision, "status": msgspec.to_builtins(status)}
     cluster.apply(body, "--subresource=status")
-    cluster.run("wait", "--for=condition=Accepted", f"fleetrevision/{name}", "--timeout=5s")
+    cluster.wait("condition=Accepted", f"fleetrevision/{name}")
 
 
 def test_what_people_say_is_taken_shown_and_waited_for(cluster: Cluster) -> None:
@@ -126,7 +126,7 @@ def test_what_people_say_is_taken_shown_and_waited_for(cluster: Cluster) -> None
         seen = msgspec.json.decode(msgspec.json.encode(made), type=Object)
         told = tellers[kind](seen, [ready("True", "InForce", "covers 1 devices")], 1_800_000_000.0)
         cluster.apply({**body, "status": told}, "--subresource=status")
-        cluster.run("wait", "--for=condition=Ready", f"{kind}/{name}", "--timeout=5s")
+        cluster.wait("condition=Ready", f"{kind}/{name}")
     kept = msgspec.json.decode(
         msgspec.json.encode(cluster.json("get", "overlay", hold.id)), type=Object
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from control_plane.lab.api import PROGRAMS, ApiLab
 from control_plane.lab.commands import which
 from control_plane.lab.hosts import NODE_PROGRAMS
 from control_plane.lab.programs import ProgramMissing, find_all
-from tests.conftest import NOT_RUN
+from tests.conftest import CANNOT_RUN
 from tests.lab.cluster import Cluster, a_namespace
 from tests.lab.engine import Engine
 
@@ -75,18 +74,12 @@ def needs_of(item: pytest.Item) -> set[str]:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what cannot run; the run says so at its end, and fails in CI. What `-m` left out is not asked."""
-    reasons: Counter[str] = Counter()
     for item in items:
         why = " ".join(filter(None, map(missing, sorted(needs_of(item)))))
         if why:
-            item.add_marker(pytest.mark.skip(reason=why))
-            reasons[why] += 1
-    if reasons:
-        config.stash[NOT_RUN] = "\n".join(
-            f"{count} tests of the lab did not run: {why}" for why, count in reasons.items()
-        )
+            item.add_marker(pytest.mark.skip(reason=f"{CANNOT_RUN}{why}"))
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +89,7 @@ def api_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiLab]:
     lab.up()
     cluster = Cluster(lab.kubeconfig)
     cluster.run("apply", "--server-side", "-f", str(CRDS))
-    cluster.run("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    cluster.wait("condition=Established", "crd", "--all")
     try:
         yield lab
     finally:

@@ -233,9 +233,9 @@ def test_simulated_gpu_nodes_join_and_jobs_run_to_their_end(cluster: Cluster) ->
     }
     cluster.run("create", "-f", "-", stdin=json.dumps(node))
     try:
-        cluster.run("wait", "--for=condition=Ready", f"node/{cluster.namespace}", "--timeout=30s")
+        cluster.wait("condition=Ready", f"node/{cluster.namespace}")
         cluster.run("create", "-f", "-", stdin=json.dumps(job))
-        cluster.run("wait", "--for=condition=Complete", "job/train", "--timeout=60s")
+        cluster.wait("condition=Complete", "job/train")
         pods = cluster.json("get", "pods")["items"]
         assert [pod["spec"]["nodeName"] for pod in pods] == [cluster.namespace]
     finally:

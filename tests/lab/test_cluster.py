@@ -122,7 +122,7 @@ def test_a_pod_reaches_the_api_by_service_name_and_token(pods: Cluster, image: s
         "-c",
         ask,
     )
-    pods.run("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/asker", "--timeout=50s")
+    pods.wait("jsonpath={.status.phase}=Succeeded", "pod/asker")
     assert pods.run("logs", "asker").strip() == f"system:serviceaccount:{pods.namespace}:default"
 
 
@@ -139,7 +139,7 @@ def test_a_job_of_gridplane_reads_the_miners_at_their_declared_addresses(
             "spec": {"backoffLimit": 0, "template": {"spec": pod}},
         }
     )
-    pods.run("wait", "--for=condition=Complete", "job/observe", "--timeout=50s")
+    pods.wait("condition=Complete", "job/observe")
     said = pods.run("logs", "job/observe", "-c", "gridplane")
     seen = json.loads(said[said.index("[") :])
     models = {one["asset"]: one["identity"]["model"] for one in seen}
@@ -173,7 +173,7 @@ def test_a_deployment_of_gridplane_keeps_the_miners_as_declared(
             },
         }
     )
-    pods.run("rollout", "status", "deployment/gridplane", "--timeout=55s")
+    pods.rolled_out("gridplane")
 
     declared = truth(cluster_lab, "lab-r1-s1")["pools"]
     before = simulated(cluster_lab, "status")["writes"]
@@ -286,7 +286,8 @@ def test_the_verbs_for_hosts(tmp_path: Path) -> None:
         code, told, _ = gridplane("status", "-o", "json")
         status = json.loads(told)
         assert (code, status["form"], status["ready"]) == (Exit.OK, "cluster", True)
-        assert [p["program"] for p in status["programs"]] == [SERVER, "simulator"]
+        programs = [SERVER, "simulator", "firmware-store"]
+        assert [p["program"] for p in status["programs"]] == programs
 
         ssh = f"ssh -F $GRIDPLANE_LAB_SSH {SERVER} hostname"
         assert gridplane("exec", "--", "sh", "-c", ssh)[:2] == (Exit.OK, f"{SERVER}\n")

@@ -44,7 +44,7 @@ def served(cluster_lab: ClusterLab, image: str) -> Iterator[Cluster]:
     """A namespace in which the controller serves the site of the lab."""
     everywhere = Cluster(cluster_lab.kubeconfig)
     everywhere.run("apply", "--server-side", "-f", str(MANIFESTS / "crds"))
-    everywhere.run("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    everywhere.wait("condition=Established", "crd", "--all")
     everywhere.run("label", "node", SERVER, "gridplane.dev/role=management", "--overwrite")
     everywhere.run("create", "namespace", "power")
     power = Cluster(cluster_lab.kubeconfig, "power")
@@ -57,7 +57,7 @@ def served(cluster_lab: ClusterLab, image: str) -> Iterator[Cluster]:
     for thing in (secret, *controller(MANIFESTS / "controller", image)):
         power.apply(thing)
     yield power
-    everywhere.run("delete", "namespace", "power", "--timeout=55s")
+    everywhere.run("delete", "namespace", "power", "--timeout=120s", within_s=150)
 
 
 def pointed(power: Cluster, files: dict[str, bytes]) -> str:
@@ -114,17 +114,17 @@ def read_by_people(power: Cluster, folder: Path) -> None:
 def test_a_site_is_served_from_its_cluster(served: Cluster, tmp_path: Path) -> None:
     """Accepted, seen at its declared addresses, shown; refused with a reason; then the other one leads."""
     files = dict(load(INVENTORY, sites={SITE}).files[SITE])
-    served.run("rollout", "status", "deployment/gridplane-controller", "--timeout=55s")
+    served.rolled_out("gridplane-controller")
     good = pointed(served, files)
 
     def site() -> dict[str, Any]:
         return dict(served.json("get", "site", SITE).get("status", {}))
 
     until(lambda: site().get("acceptedRevision") == good)
-    served.run("wait", "--for=jsonpath={.status.devices.seen}=12", f"site/{SITE}", "--timeout=55s")
+    served.wait("jsonpath={.status.devices.seen}=12", f"site/{SITE}")
     # The site is told first; its miners are made meanwhile.
     until(lambda: len(served.json("get", "miners")["items"]) == 12)
-    served.run("wait", "--for=condition=Ready=False", "miner", "--all", "--timeout=55s")
+    served.wait("condition=Ready=False", "miner", "--all")
     shown = served.run("get", "sites,racks,miners")
     assert all(name in shown for name in ("lab-r1", "lab-r1-s1"))
     # Nobody was trusted yet: that is what enforcing would wait for.
@@ -139,7 +139,7 @@ def test_a_site_is_served_from_its_cluster(served: Cluster, tmp_path: Path) -> N
         for name, text in files.items()
     }
     pointed(served, broken)
-    served.run("wait", "--for=condition=Stalled", f"site/{SITE}", "--timeout=55s")
+    served.wait("condition=Stalled", f"site/{SITE}")
     assert "lab-hall-p9" in json.dumps(site()["conditions"])
     assert site()["acceptedRevision"] == good
 

@@ -132,8 +132,8 @@ def _no_pools(difference: Any, desired: Any) -> Any:
     return SetPools(()) if difference.field is Field.POOLS else change
 
 
-def _pass_every_gate(rollout: Any, **more: Any) -> Any:
-    return msgspec.structs.replace(judge_gate(rollout, **more), passed=True, detail="")
+def _pass_every_gate(wave: Any, **more: Any) -> Any:
+    return msgspec.structs.replace(judge_gate(wave, **more), passed=True, detail="")
 
 
 def _pins() -> list[Cut]:

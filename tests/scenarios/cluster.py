@@ -22,14 +22,14 @@ from control_plane.api.objects import (
     SiteSpec,
     StateShardSpec,
 )
-from control_plane.core.change import Change
+from control_plane.core.change import Change, Outcome
 from control_plane.core.cluster import Body, Kind, NotFound, Object
 from control_plane.core.decision import Reason
 from control_plane.core.observation import Observation
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import RolloutState
 from control_plane.core.verify import Operation, Stage
-from control_plane.engine.loop import Engine, Pace
+from control_plane.engine.loop import Engine
 from control_plane.engine.records import Event, OrderKind, RevisionRecord
 from control_plane.engine.store import Store
 from control_plane.kube import tenure
@@ -156,7 +156,7 @@ class ClusterScene(Scene):
             watch=self,
             folder=self._folder,
             read=self._read,
-            pace=Pace(interval_s=self.poll_s, concurrency=16),
+            pace=self.pace,
         )
         self.pods.append(pod)
         self.configure(pod)
@@ -310,9 +310,13 @@ class ClusterScene(Scene):
         """As Git would: the revision, and the pointer to it."""
         name = revision.digest
         self.known[name] = self.revision = revision
+        self.put_revision(name)
+        self.point(name, mode)
+
+    def put_revision(self, name: str) -> None:
+        """The object of a revision; made again from its commit it is the same."""
         spec = FleetRevisionSpec(site=NAME, format="msgpack+zlib", data=name.encode())
         self.put(FLEET_REVISION, name, spec)
-        self.point(name, mode)
 
     def point(self, name: str, mode: Mode) -> None:
         """`Site.spec` is the only knob."""
@@ -435,6 +439,8 @@ class ClusterScene(Scene):
                 self.order("release", key)
                 done.append(f"release {key}")
         if any(overlay.id == LOST for overlay in running.store.overlays()) and self._is_due(LOST):
+            # Who releases it has compared, as it asks: what is declared is brought about again.
+            self.oracle.owed |= self.oracle.devices.keys()
             self._dropped.discard(LOST)
             self.drop_overlay(LOST)
             done.append(LOST)
@@ -463,6 +469,9 @@ class ClusterScene(Scene):
 
     def moved(self, process: Process, operation: Operation) -> None:
         """Not asked of controllers either."""
+
+    def answered(self, process: Process, asset: str, outcome: Outcome) -> None:
+        """Nor this."""
 
     def sending(self, process: Process, asset: str, change: Change) -> None:
         """A driver was told to write."""

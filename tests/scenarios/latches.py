@@ -39,6 +39,8 @@ class Latches:
         self._tries: dict[tuple[str, str], int] = {}
         self._turned_away_s: dict[tuple[str, str], float] = {}
         """(process, asset) → device time of the last write that a closed write interface refused."""
+        self._told_off: set[tuple[str, str]] = set()
+        """Of those, where the process has heard of it: an answer may be lost on the way."""
         self._heard: set[str] = set()
         self._silent_s: dict[str, float] = {}
         self._lost_s: dict[str, float] = {}
@@ -178,12 +180,18 @@ class Latches:
 
     def turned_away(self, process: str, write: Write) -> None:
         """A write arrived at a device whose write interface is off: a process tries that once an hour."""
-        last_s = self._turned_away_s.get((process, write.asset))
-        self._turned_away_s[process, write.asset] = write.at_device_s
+        key = (process, write.asset)
+        last_s = self._turned_away_s.get(key) if key in self._told_off else None
+        self._turned_away_s[key] = write.at_device_s
+        self._told_off.discard(key)
         if last_s is not None and write.at_device_s - last_s < limits.WRITE_ACCESS_RETRY_S / 2:
             # Half of it: from an intent to its arrival, wire seconds are minutes of the device.
             gap_s = write.at_device_s - last_s
             self._violate("stuck", f"{write.kind} to {write.asset}, shut {gap_s:.0f} device s ago")
+
+    def told_off(self, process: str, asset: str) -> None:
+        """A process was told that its last write came to nothing."""
+        self._told_off.add((process, asset))
 
     def wrote(self, asset: str, change: Change) -> None:
         """A write arrived."""

@@ -11,7 +11,15 @@ import asyncio
 from collections.abc import Callable, Collection
 
 from control_plane.core import limits
-from control_plane.core.change import Change, SetPools, StopMining, kind_of
+from control_plane.core.change import (
+    Change,
+    Failed,
+    Outcome,
+    RefusedByDevice,
+    SetPools,
+    StopMining,
+    kind_of,
+)
 from control_plane.core.decision import Why
 from control_plane.core.fleet import Device, Site
 from control_plane.core.observation import Depth, Observation, Settings
@@ -333,6 +341,11 @@ class Oracle:
         if sent.sends > 1:
             self.violate("intent", f"{what}: {sent.operation.id} is sent {sent.sends} times")
         self.about_to(asset)
+
+    def answered(self, process: Process, asset: str, outcome: Outcome) -> None:
+        """A driver's verdict on a write; of an answer that was lost on the way there is none."""
+        if isinstance(outcome, Failed | RefusedByDevice):
+            self.latches.told_off(process.name, asset)
 
     def wrote(self, write: Write) -> None:
         """A write arrived at a device."""

@@ -178,10 +178,15 @@ def _compact(script: Script) -> None:
 
 
 def _lease_deleted(script: Script) -> None:
-    script.at(
-        "somebody deletes the Lease",
-        lambda scene: scene.delete(LEASE, lease_name(NAME)),
-    )
+    nobody_knows = script.rng.random() < 0.5
+
+    def act(scene: ClusterScene) -> None:
+        scene.delete(LEASE, lease_name(NAME))
+        if nobody_knows:
+            for pod in scene.pods:
+                pod.kill()
+
+    script.at(f"somebody deletes the Lease{', and all processes die' * nobody_knows}", act)
 
 
 def _state_deleted(script: Script) -> None:
@@ -208,6 +213,20 @@ def _objects_deleted(script: Script) -> None:
         _later(scene, lasts_s, scene.point_back)
 
     script.at("somebody deletes the Site and its Miners", act)
+
+
+def _revision_deleted(script: Script) -> None:
+    """One that devices may stand on; who leads next cannot compare them with it until it is made again."""
+    lasts_s, dies = script.rng.uniform(5.0, 60.0), script.rng.random() < 0.7
+
+    def act(scene: ClusterScene) -> None:
+        name = script.rng.choice([*scene.known][-2:])
+        scene.delete(FLEET_REVISION, name)
+        if dies and scene.leader is not None:
+            scene.leader.kill()
+        _later(scene, lasts_s, lambda: scene.put_revision(name))
+
+    script.at(f"somebody deletes a revision{', and the leader dies' * dies}", act)
 
 
 def _bad_revision(script: Script) -> None:
@@ -283,6 +302,7 @@ OUTAGES: dict[str, Callable[[Script], None]] = {
     "lease_deleted": _lease_deleted,
     "state_deleted": _state_deleted,
     "objects_deleted": _objects_deleted,
+    "revision_deleted": _revision_deleted,
     "bad_revision": _bad_revision,
     "flip": _flip,
     "revision": _revision,

@@ -7,7 +7,7 @@ device. Each can be the last thing that a process does. What it had sent is on i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -282,6 +282,10 @@ class _PodConnection:
         )
         self._pod.check()
         return reply
+
+    async def send(self, pieces: Iterable[bytes], *, deadline_s: float) -> None:
+        await self._pod.does("write", lambda: self._connection.send(pieces, deadline_s=deadline_s))
+        self._pod.check()
 
     def close(self) -> None:
         self._connection.close()

@@ -62,6 +62,9 @@ class Watch(Protocol):
     def sending(self, process: Process, asset: str, change: Change) -> None:
         """A driver was told to write."""
 
+    def answered(self, process: Process, asset: str, outcome: Outcome) -> None:
+        """What the driver made of what the device said, or did not say."""
+
     def noted(self, process: Process, event: Event) -> None:
         """An event of the engine is durable."""
 
@@ -244,6 +247,11 @@ class _WatchedConnection:
         self._process.check()
         return reply
 
+    async def send(self, pieces: Iterable[bytes], *, deadline_s: float) -> None:
+        self._process.effect("write", done=asyncio.get_running_loop().call_soon)
+        await self._connection.send(pieces, deadline_s=deadline_s)
+        self._process.check()
+
     def close(self) -> None:
         self._connection.close()
 
@@ -272,6 +280,8 @@ class WatchedDriver:
         return seen
 
     async def apply(self, target: Target, change: Change, permit: Permit) -> Outcome:
+        # One that was killed in front of this call is resumed once more, to be buried.
+        self._process.check()
         self._process.watch.sending(self._process, target.asset, change)
         token = ACTING.set(Acting(self._process, target.asset, change))
         try:
@@ -279,6 +289,7 @@ class WatchedDriver:
         finally:
             ACTING.reset(token)
         self._process.check()
+        self._process.watch.answered(self._process, target.asset, outcome)
         return outcome
 
 

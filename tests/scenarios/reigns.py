@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from control_plane.simulator.virtual import PastHorizon, Stalled, run_virtual
@@ -19,24 +20,37 @@ from tests.scenarios.troubles import TROUBLES
 
 BEGIN_S = 14.0
 """Wire seconds after which somebody leads: nothing can go wrong before."""
-_CHANCE = {"state_deleted": 0.15, "objects_deleted": 0.2, "stop": 0.5, "kill": 0.5, "die": 0.5}
+_CHANCE = {
+    "state_deleted": 0.15,
+    "objects_deleted": 0.2,
+    "revision_deleted": 0.2,
+    "stop": 0.5,
+    "kill": 0.5,
+    "die": 0.5,
+}
 
 
-def draw(seed: int | str) -> Script:
+def draw(seed: int | str, always: Collection[str] = ()) -> Script:
     """All that happens in a seed: half of it to processes and the API server, some to machines."""
     script = Script(f"{seed}/reign")
-    script.classes = [name for name in OUTAGES if script.rng.random() < _CHANCE.get(name, 0.35)] + [
-        name for name in TROUBLES if script.rng.random() < 0.2
-    ]
+    script.classes = [
+        name for name in OUTAGES if script.rng.random() < _CHANCE.get(name, 0.35) or name in always
+    ] + [name for name in TROUBLES if script.rng.random() < 0.2]
     for name in script.classes:
         (OUTAGES.get(name) or TROUBLES[name])(script)
     script.events.sort(key=lambda event: event.at_s)
     return script
 
 
-def play(seed: int | str, *, keep: bool = False) -> Report:
-    """Play a seed from its beginning to its end, or to the first violation."""
-    script = draw(seed)
+def play(seed: int | str, *, keep: bool = False, always: Collection[str] = ()) -> Report:
+    """Play a seed from its beginning to its end, or to the first violation.
+
+    Args:
+        seed: any.
+        keep: whether the report has the trace.
+        always: classes of outage that happen whatever the seed draws.
+    """
+    script = draw(seed, always)
     report = Report(seed=seed, classes=script.classes)
     with tempfile.TemporaryDirectory(prefix="reign-") as folder, small_site_limits():
         try:

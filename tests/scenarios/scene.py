@@ -11,7 +11,7 @@ from control_plane.core.change import Outcome
 from control_plane.core.fleet import Site
 from control_plane.core.verify import Operation
 from control_plane.engine.gate import Intent
-from control_plane.engine.loop import Engine
+from control_plane.engine.loop import Engine, Pace
 from control_plane.engine.store import Store
 from control_plane.simulator.build import build_site
 from control_plane.simulator.clock import LoopSimClock
@@ -27,6 +27,9 @@ from tests.scenarios.line import Noise, NoisyStation
 from tests.scenarios.oracle import Oracle, WatchedLedger
 from tests.scenarios.process import Process, ended_well
 
+BUSY = Pace(interval_s=5.0, concurrency=16)
+"""As on a large site: a first round of looks takes the whole interval."""
+
 
 class Scene:
     """One run. `found` is what the machines are set to, where that is not what is declared."""
@@ -40,9 +43,9 @@ class Scene:
         scale: float,
         start: Any = "stock",
         found: Site | None = None,
-        poll_s: float = 5.0,
+        pace: Pace = BUSY,
     ) -> None:
-        self.loop, self.seed, self.scale, self.poll_s = loop, seed, scale, poll_s
+        self.loop, self.seed, self.scale, self.pace = loop, seed, scale, pace
         self.rng = seeded(f"{seed}/stage")
         self.clock = VirtualClock(loop, scale=scale)
         self.sim = build_site(

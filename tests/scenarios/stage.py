@@ -20,7 +20,7 @@ from control_plane.core.rollout import RolloutState
 from control_plane.core.world import decide_all
 from control_plane.engine.accept import NotAccepted, Proposal, accept
 from control_plane.engine.edges import Edges
-from control_plane.engine.loop import Engine, Pace
+from control_plane.engine.loop import Engine
 from control_plane.engine.records import Order, OrderKind
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
@@ -268,7 +268,7 @@ class Stage(Scene):
                 edges=process.edges,
                 revisions=self._revisions(process.store),
                 mode=mode,
-                pace=Pace(interval_s=self.poll_s, concurrency=16),
+                pace=self.pace,
             )
             self.listen(process, engine)
             if self.process is process:

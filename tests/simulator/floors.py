@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from control_plane.core.findings import SourceRef
 from control_plane.core.fleet import (
@@ -61,6 +64,35 @@ M60S = DeviceType(
     ),
     nominal_mode="normal",
 )
+S19_VNISH = DeviceType(
+    id="s19_vnish",
+    kind=DeviceKind.MINER,
+    make="Bitmain",
+    model="Antminer S19",
+    reported_models=("antminer s19",),
+    families=frozenset({"vnish"}),
+    boards=3,
+    chips_per_board=76,
+    phases=3,
+    cooling="air",
+    standby_w=25.0,
+    ladder=(
+        Mode(name="1900", hashrate_ths=73.0, power_w=1900.0),
+        Mode(name="2350", hashrate_ths=85.0, power_w=2350.0),
+        Mode(name="2950", hashrate_ths=99.0, power_w=2950.0),
+        Mode(name="3200", hashrate_ths=102.0, power_w=3200.0),
+    ),
+    nominal_mode="2950",
+)
+S21_LUXOS = replace(
+    S21,
+    id="s21-luxos",
+    families=frozenset({"luxos"}),
+    ladder=(
+        Mode(name="under-4", hashrate_ths=163.0, power_w=2800.0),
+        Mode(name="normal", hashrate_ths=200.0, power_w=3500.0),
+    ),
+)
 DGX = DeviceType(
     id="dgx",
     kind=DeviceKind.GPU_NODE,
@@ -77,6 +109,8 @@ DGX = DeviceType(
     nominal_mode="full",
     gpus=8,
 )
+TYPES = {"antminer_stock": S21, "whatsminer_v2": M60S, "luxos": S21_LUXOS, "vnish": S19_VNISH}
+ON_DHCP = frozenset({"whatsminer_v2"})
 POOLS = (
     OwnedPool(name="a", url="stratum+tcp://a.pool:3333", worker="acme.{asset}"),
     OwnedPool(name="b", url="stratum+tcp://b.pool:3333", worker="acme.{asset}"),
@@ -105,9 +139,14 @@ def an_intent(family: str, *, addressing: str = "static", **more: Any) -> Intent
 
 
 def a_site(
-    *, racks: int = 4, slots: int = 10, feed_share: float = 1.0, odd_slots: bool = True
+    *,
+    racks: int = 4,
+    slots: int = 10,
+    feed_share: float = 1.0,
+    odd_slots: bool = True,
+    families: Sequence[str] = ("antminer_stock", "whatsminer_v2"),
 ) -> Site:
-    """Even racks: S21 at fixed addresses. Odd racks: M60S on DHCP. One GPU node.
+    """Racks of the families in turn: WhatsMiners on DHCP, others at fixed addresses. One GPU node.
 
     `feed_share` of the nameplate is what the site's feed carries; with `odd_slots` the first slots
     of each rack are vacant, out of service, in repair and degraded.
@@ -138,9 +177,12 @@ def a_site(
             derate=1.0,
             where=WHERE,
         )
-        fixed = rack % 2 == 0
-        intent = (
-            an_intent("antminer_stock") if fixed else an_intent("whatsminer_v2", addressing="dhcp")
+        family = families[rack % len(families)]
+        fixed = family not in ON_DHCP
+        intent = an_intent(
+            family,
+            addressing="static" if fixed else "dhcp",
+            power_mode=TYPES[family].nominal_mode,
         )
         devices += [
             Device(
@@ -149,7 +191,7 @@ def a_site(
                 rack=f"r-{rack:03}",
                 slot=slot + 1,
                 feed=pdu,
-                type=S21 if fixed else M60S,
+                type=TYPES[family],
                 intent=intent,
                 address=f"10.40.{rack}.{slot + 10}" if fixed else None,
                 subnet=None if fixed else f"10.41.{rack}.0/24",
@@ -201,7 +243,20 @@ def a_site(
         devices=tuple(sorted(devices, key=lambda d: d.asset)),
         hosts=(),
         owners={"acme": OWNER},
-        types={t.id: t for t in (S21, M60S, DGX)},
+        types={t.id: t for t in (*(TYPES[family] for family in families), DGX)},
         budgets=Budgets(in_flight_per_rack=4, in_flight_per_feed=50, in_flight_per_site=100),
         strategy=Strategy(cohorts=(1, 0.25), max_new_failure_share=0.02),
     )
+
+
+def a_rack_of(kind: DeviceType, *, slots: int = 4, **intent: Any) -> Site:
+    """One rack of one type, at fixed addresses, at its nominal step."""
+    site = a_site(racks=1, slots=slots, odd_slots=False)
+    (family,) = kind.families
+    wanted = an_intent(family, **{"power_mode": kind.nominal_mode, **intent})
+    devices = tuple(
+        replace(device, type=kind, intent=wanted)
+        for device in site.devices
+        if device.type.kind is DeviceKind.MINER
+    )
+    return replace(site, devices=devices, types={kind.id: kind})

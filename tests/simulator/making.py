@@ -44,6 +44,20 @@ M60S = Model(
     nominal="normal",
     standby_w=20.0,
 )
+LUX_S21 = Model(
+    family="luxos",
+    make="Bitmain",
+    model="Antminer S21",
+    boards=3,
+    chips_per_board=108,
+    fans=4,
+    ladder=(
+        Step(name="under-4", hashrate_ths=163.0, power_w=2800.0),
+        Step(name="normal", hashrate_ths=200.0, power_w=3500.0),
+    ),
+    nominal="normal",
+    standby_w=25.0,
+)
 FACTORY = "root"
 POOLS = (
     Pool("stratum+tcp://a.pool:3333", "acct.r1", "x"),

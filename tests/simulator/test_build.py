@@ -22,11 +22,11 @@ from control_plane.core.plan import make_plan
 from control_plane.core.power import Loads, counted_w
 from control_plane.core.world import World
 from control_plane.inventory.load import load
-from control_plane.simulator.build import FACTORY_PASSWORDS, build_site, model_of
+from control_plane.simulator.build import FACTORY_PASSWORDS, FAMILIES, build_site, model_of
 from control_plane.simulator.clock import ManualSimClock
 from control_plane.simulator.floor import Floor, ForeignPool, load_floor
 from control_plane.simulator.site import NoSuchTarget, SimSite, Target
-from tests.simulator.floors import M60S, S21, a_site
+from tests.simulator.floors import M60S, S21, TYPES, a_site
 from tests.stock import TOLD, seen
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,10 +41,9 @@ def plan_of(site: Site, sim: SimSite) -> tuple[int, Counter[str]]:
     sightings = {
         d.asset: seen(d, sim) for d in site.devices if d.asset in sim.stations and d.is_managed
     }
-    families = ("antminer_stock", "whatsminer_v2")
     capabilities = {
         f: Capabilities(family=f, reads=TOLD, writes=dict.fromkeys(ChangeKind, CAN))
-        for f in families
+        for f in FAMILIES
     }
     world = World(now_s=0.0, sightings=sightings, memories={}, capabilities=capabilities)
     plan = make_plan(site, "rev", world)
@@ -67,7 +66,7 @@ def test_every_device_that_is_there_has_one_machine_and_the_others_a_reason() ->
 
 @pytest.mark.parametrize("feed_share", [1.0, 0.7, 0.2])
 def test_a_first_plan_on_a_converged_floor_has_nothing_to_do(feed_share: float) -> None:
-    site = a_site(racks=6, slots=20, feed_share=feed_share)
+    site = a_site(racks=6, slots=20, feed_share=feed_share, families=sorted(TYPES))
     sim = build(site)
     actionable, held = plan_of(site, sim)
     asleep = sum(

@@ -6,7 +6,7 @@ Whoever writes an adapter of the port `Net` to real sockets adds it to `CARRIERS
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
 import uvloop
@@ -73,6 +73,15 @@ class SocketConnection:
                         return bytes(buffer)
                     if not piece:
                         raise Unreachable("closed")
+        except (OSError, TimeoutError) as error:
+            raise Unreachable(str(error)) from error
+
+    async def send(self, pieces: Iterable[bytes], *, deadline_s: float) -> None:
+        try:
+            async with asyncio.timeout(deadline_s):
+                for piece in pieces:
+                    self._writer.write(piece)
+                    await self._writer.drain()
         except (OSError, TimeoutError) as error:
             raise Unreachable(str(error)) from error
 
@@ -231,6 +240,19 @@ def test_a_connection_that_is_kept_carries_a_second_request() -> None:
 
     first, second = both(play)
     assert first[0] == second[0] == "reply"
+
+
+def test_what_is_sent_in_pieces_arrives_as_one() -> None:
+    async def play(net: Net, _: Network) -> list[Outcome]:
+        ends = []
+        for address, pieces in ((ANT, [SUMMARY]), (WHATS, [SUMMARY[:9], b"", SUMMARY[9:]])):
+            connection = await net.connect(address, 4028, deadline_s=1.0)
+            await connection.send(pieces, deadline_s=1.0)
+            ends.append(await end_of(connection, b""))
+            connection.close()
+        return ends
+
+    assert [(name, bool(reply)) for name, reply in both(play)] == [("reply", True)] * 2
 
 
 def test_half_a_command_is_waited_for() -> None:

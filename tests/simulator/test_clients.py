@@ -24,14 +24,14 @@ NAMES = ["S21", "S21+", "S19 XP", "S19K Pro", "S19J Pro", "asleep", "two boards"
 Told = dict[str, dict[str, Any]]
 
 
-def look(client: str, python: Path) -> Told:
+def look(client: str, python: Path, cast: str = "factory") -> Told:
     """By machine's name: what the client told, and under `truth` what is so."""
     alone = ["unshare", "--map-root-user", "--net"]
     if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
         alone = []
     stage = [sys.executable, str(HERE / "clients/stage.py")]
     done = subprocess.run(
-        [*alone, *stage, str(python), str(HERE / f"clients/{client}.py")],
+        [*alone, *stage, str(python), str(HERE / f"clients/{client}.py"), cast],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -44,6 +44,7 @@ def look(client: str, python: Path) -> Told:
     return {
         truth["name"]: {**told["told"][address], "truth": truth}
         for address, truth in told["truth"].items()
+        if address in told["told"]
     }
 
 

@@ -125,12 +125,13 @@ def test_nobody_there_is_one_sentence(tmp_path: Path) -> None:
         ControlClient(tmp_path / "simulator.sock").request({"do": "status"})
 
 
+@pytest.mark.parametrize("here", [True, False], ids=["from it", "from elsewhere"])
 def test_a_deep_state_folder_is_no_obstacle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: bool
 ) -> None:
     deep = tmp_path / ("d" * 60) / ("e" * 60)
     deep.mkdir(parents=True)
-    monkeypatch.chdir(deep)
+    monkeypatch.chdir(deep if here else "/")
 
     async def work() -> None:
         async with serving(a_site(), state=deep, ports=FREE) as running:

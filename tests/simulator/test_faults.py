@@ -14,18 +14,23 @@ from control_plane.simulator.site import NoSuchTarget, SimSite, Target, Truth
 from tests.simulator.floors import a_site
 from tests.simulator.making import rpc
 
-ANT, WHATS = "M-000-005", "M-001-005"
+ANT, WHATS, LUX = "M-000-005", "M-001-005", "M-004-005"
+LOWER = {ANT: "low", WHATS: "low", LUX: "under-4"}
+FAMILIES = ("antminer_stock", "whatsminer_v2", "antminer_stock", "whatsminer_v2", "luxos")
 
 
-def a_sim() -> tuple[SimSite, ManualSimClock]:
+def a_sim(families: tuple[str, ...] = FAMILIES[:4]) -> tuple[SimSite, ManualSimClock]:
     clock = ManualSimClock()
-    return build_site(a_site(odd_slots=False), clock=clock), clock
+    site = a_site(racks=len(families), odd_slots=False, families=families)
+    return build_site(site, clock=clock), clock
 
 
 EFFECTS: dict[FaultKind, Callable[[Truth, Truth], bool]] = {
     FaultKind.HIJACK: lambda _, now: now.pools == (("stratum+tcp://p.x:1", "thief"),),
     FaultKind.REBOOT: lambda was, now: now.boots == was.boots + 1 and now.uptime_s < was.uptime_s,
-    FaultKind.LOWER: lambda was, now: now.mode == "low" and now.permitted_w < was.permitted_w,
+    FaultKind.LOWER: lambda was, now: (
+        now.mode == LOWER[now.asset] and now.permitted_w < was.permitted_w
+    ),
     FaultKind.STOP: lambda _, now: not now.mining and now.drawn_w < 30,
     FaultKind.POWER_OFF: lambda _, now: now.phase == "off" and now.drawn_w == 0,
     FaultKind.DIE: lambda _, now: now.phase == "off",
@@ -36,10 +41,10 @@ EFFECTS: dict[FaultKind, Callable[[Truth, Truth], bool]] = {
 }
 
 
-@pytest.mark.parametrize("asset", [ANT, WHATS])
+@pytest.mark.parametrize("asset", [ANT, WHATS, LUX])
 @pytest.mark.parametrize("kind", EFFECTS)
 def test_a_fault_does_what_it_says_and_to_nobody_else(kind: FaultKind, asset: str) -> None:
-    sim, clock = a_sim()
+    sim, clock = a_sim(FAMILIES)
     was = sim.truth(asset)
     bystander = sim.truth("M-002-002")
     fault = Fault(kind=kind, target=Target(asset=asset), url="stratum+tcp://p.x:1", worker="thief")
@@ -55,9 +60,9 @@ def test_a_fault_does_what_it_says_and_to_nobody_else(kind: FaultKind, asset: st
     assert len(sim.world.ledger) == 0
 
 
-@pytest.mark.parametrize("asset", [ANT, WHATS])
+@pytest.mark.parametrize("asset", [ANT, WHATS, LUX])
 def test_a_technician_lowers_and_raises_by_one_step(asset: str) -> None:
-    sim, clock = a_sim()
+    sim, clock = a_sim(FAMILIES)
     inject(sim, Fault(kind=FaultKind.LOWER, target=Target(asset=asset)))
     clock.advance(1200)
     low_w = sim.truth(asset).drawn_w
@@ -81,8 +86,8 @@ def test_a_technician_lowers_and_raises_by_one_step(asset: str) -> None:
     ],
 )
 def test_clear_makes_a_machine_well_again(kind: FaultKind) -> None:
-    sim, clock = a_sim()
-    for asset in (ANT, WHATS):
+    sim, clock = a_sim(FAMILIES)
+    for asset in (ANT, WHATS, LUX):
         was = sim.truth(asset)
         password = sim.machine(asset).password
         inject(sim, Fault(kind=kind, target=Target(asset=asset)))

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from control_plane.simulator.antminer_builds import BUILDS, Build
 from control_plane.simulator.antminer_conf import FACTORY, merge
+from control_plane.simulator.luxos import LuxOs
 from control_plane.simulator.whatsminer import WhatsMiner
 from control_plane.simulator.wire import Device
-from tests.simulator.making import M60S, Web, a_machine, a_world, an_antminer
+from tests.simulator.making import LUX_S21, M60S, Web, a_machine, a_world, an_antminer
 
 SEEDS = [
     b'{"command":"stats","new_api":true}',
     b'{"command":{"a":1}}',
     b'{"cmd":"get_miner_info","info":"ip,mac"}',
     b'{"enc":1,"data":"AAAABBBBCCCCDDDDAAAABB=="}',
+    b'{"command":"summary+devs+pools","parameter":"1"}',
+    b'{"command":"addpool","parameter":"a,b,c,1"}',
+    b'{"command":"atmset","parameter":"abcdefgh,max_profile=+1"}',
     b'GET /cgi-bin/stats.cgi HTTP/1.1\r\nAuthorization: Digest username="root"\r\n\r\n',
     b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
     b"POST / HTTP/1.1\r\nContent-Length: \xb2\r\n\r\n",
@@ -35,6 +39,7 @@ def devices() -> list[tuple[Device, int]]:
         (antminer, 4028),
         (antminer, 80),
         (WhatsMiner(a_machine(world, M60S, "W-1")), 4028),
+        (LuxOs(a_machine(world, LUX_S21, "L-1")), 4028),
     ]
 
 
@@ -75,6 +80,8 @@ KEYS = ("pools", "miner-mode", "bitmain-work-mode", "freq-level", "bitmain-fan-c
 
 @pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS)
 @given(document=st.dictionaries(st.sampled_from(KEYS), JSON))
+@example(document={"miner-mode": "²", "freq-level": "²"})
+@example(document={"miner-mode": "9" * 5_000})
 def test_any_json_document_leaves_a_config_that_can_be_read(
     build: Build, document: dict[str, object]
 ) -> None:

@@ -11,11 +11,14 @@ import pytest
 from control_plane.core.change import SetPools
 from control_plane.core.decision import Decision, Held, Reason
 from control_plane.core.findings import SourceRef
+from control_plane.core.firmware_rollout import FirmwareRollout
+from control_plane.core.flashing import FlashEntry, FlashStep, Grant
 from control_plane.core.observation import Field, Settings, Unseen, UnseenReason
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.verify import Operation, Stage
 from control_plane.engine.records import Event, RevisionRecord
 from control_plane.views.explain import NEXT, Explanation, render_explanation
+from control_plane.views.rollouts import machine_of
 from tests.core.builders import (
     CAPABILITIES,
     DECLARED_POOLS,
@@ -127,3 +130,29 @@ def test_revision_actions_and_events_are_told() -> None:
     )
     assert "7 s ago  drift: pools left its declaration" in shown
     assert "none accepted yet" in text()
+
+
+ROLLOUT = FirmwareRollout(
+    id="f0003", bundle="b", members="m", model="S21", version="2", waves=(1, 11), wave=1, released=2
+)
+
+
+def test_a_device_whose_firmware_differs_names_the_rollout_that_brings_it() -> None:
+    held = Held(asset="d1", reason=Reason.FIRMWARE_JOB, detail="1 instead of 2")
+    decision = Decision(asset="d1", desired=settings(), held=(held,))
+    shown = text(decision=decision, firmware=ROLLOUT)
+    assert "f0003 waiting, wave 2 of 2: it brings 2; `gridplane rollout show f0003`" in shown
+
+
+def test_a_locked_device_shows_how_far_its_grant_has_come() -> None:
+    held = Held(asset="d1", reason=Reason.FLASHING, detail="f0003-wave-0-0")
+    entry = FlashEntry(asset="d1", step=FlashStep.REBOOTING, attempt=1, committed_at_s=NOW_S - 300)
+    grant = Grant(
+        operation="f0003-wave-0-0", rollout="f0003", digest="b", fence=1, entries={"d1": entry},
+        at_once=1, deadline_s=NOW_S + 60,
+    )  # fmt: skip
+    shown = text(
+        decision=Decision(asset="d1", desired=settings(), held=(held,)),
+        grant=machine_of(grant, "d1"),
+    )
+    assert "(grant f0003-wave-0-0: rebooting, the image left 5 min ago)" in shown

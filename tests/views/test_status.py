@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from control_plane.core.correlate import Incident
+from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import GateResult, Rollout, RolloutState
 from control_plane.engine.records import EngineStatus, Event, RevisionRecord
@@ -74,3 +75,18 @@ def test_holds_incidents_and_pages_keep_to_their_lines() -> None:
     assert "Maintenance h0001 on r1 by bob, 60 min: fans\\nEngine, EXPIRED, still holds" in shown
     assert "Incident    i0001 on pdu: 40 of 42 lost, 60 s ago" in shown
     assert "5 s ago  r1-s1: pools \\u001b[31mare contested" in shown
+
+
+def test_a_firmware_rollout_says_what_a_person_has_to_say() -> None:
+    waits = FirmwareRollout(
+        id="f0003", bundle="b", members="m", model="S21", version="2", waves=(1, 11)
+    )
+    shown = text(firmware=(waits,))
+    assert "Firmware    f0003 waiting for a person, wave 1 of 2: 2 for S21" in shown
+    assert "let it go with: gridplane release f0003" in shown
+    halted = msgspec.structs.replace(
+        waits, state=FirmwareState.HALTED, detail="1 of 1 failed: a1: it does not hash"
+    )
+    shown = text(firmware=(halted,))
+    assert "stopped: 1 of 1 failed: a1: it does not hash" in shown
+    assert "go on with: gridplane release f0003" in shown

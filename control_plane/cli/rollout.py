@@ -1,0 +1,62 @@
+"""`gridplane rollout`."""
+
+from __future__ import annotations
+
+import click
+
+from control_plane.cli import options
+from control_plane.cli.emit import emit
+from control_plane.cli.exits import Exit, Stop
+from control_plane.cli.reading import of_reading
+from control_plane.cli.workplace import Workplace
+from control_plane.engine.bundles import Bundles
+from control_plane.views import rollouts as views
+
+
+@click.group("rollout")
+def command() -> None:
+    """How far a revision, or a firmware, has come.
+
+    \b
+    gridplane rollout show
+    gridplane rollout show f0003 -o json
+    """
+
+
+@command.command("show")
+@click.argument("rollout", required=False)
+@of_reading
+@options.output
+def show(*, rollout: str | None, place: Workplace, output: str) -> int:
+    """Show the rollouts of a site, or one with its gates; of firmware also what became of each machine.
+
+    \b
+    gridplane rollout show
+    gridplane rollout show f0003 --site ga-macon
+    gridplane rollout show f0003 -o json
+    """
+    store = place.store
+    if rollout is None:
+        found = views.overview(store.rollouts(), store.firmware())
+        emit(output, found, table=views.listed(found), names=[each.id for each in found])
+        return Exit.OK
+    firmware = next((each for each in store.firmware() if each.id == rollout), None)
+    if firmware is not None:
+        grants = store.grants()
+        bundles = Bundles(store, place.revisions())
+        known = {g.digest: bundles.of(g.digest) for g in grants if g.rollout == rollout}
+        images = {
+            digest: [image.sha256 for image in bundle.images]
+            for digest, bundle in known.items()
+            if bundle is not None
+        }
+        shown = views.of_firmware(firmware, grants, images)
+        emit(output, shown, table=views.told(shown), names=[rollout])
+        return Exit.OK
+    settings = next((each for each in store.rollouts() if each.id == rollout), None)
+    if settings is None:
+        raise Stop(
+            f"{place.site} has no rollout '{rollout}': see `gridplane rollout show`", Exit.USAGE
+        )
+    emit(output, settings, table=views.gates(settings.gates), names=[rollout])
+    return Exit.OK

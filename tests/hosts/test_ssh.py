@@ -1,0 +1,168 @@
+"""The transport against a real SSH server: deadlines, jump hosts, logins, hosts that go dark."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from control_plane.core.errors import Unreachable
+from control_plane.hosts.connection import Target, check
+from control_plane.hosts.errors import CommandFailed, DeadlinePassed, LoginRefused
+from control_plane.hosts.keys import HostKey, Pins
+from control_plane.hosts.ssh import Ssh, login_key
+from control_plane.simulator.hosts.sshd import Hall
+
+LOGIN = paramiko.ECDSAKey.generate(bits=256)
+
+
+@pytest.fixture
+def hall() -> Iterator[Hall]:
+    with Hall(("a", "b"), LOGIN) as made:
+        yield made
+
+
+def target(hall: Hall, name: str, *, via: Target | None = None, user: str = "root") -> Target:
+    address, port = hall.machines[name].address, hall.ports[name]
+    return Target(name=name, address=address, port=port, via=via, user=user)
+
+
+def ssh(hall: Hall, login: paramiko.PKey | None = LOGIN, *, connect_s: float = 20.0) -> Ssh:
+    keys = {
+        f"[{name}]:{hall.ports[name]}": [HostKey(key.get_name(), key.asbytes())]
+        for name, key in hall.host_keys.items()
+    }
+    return Ssh(login, Pins(keys), connect_s=connect_s)
+
+
+def test_a_command_gets_its_input_and_gives_its_output(hall: Hall) -> None:
+    with ssh(hall).connect(target(hall, "a")) as connection:
+        content = bytes(range(256)) * 4_000
+        reply = connection.run(("dd", "of=/x"), ("cat", "/x"), stdin=content)
+        assert reply.code == 0
+        assert hall.machines["a"].files["/x"].content == content
+        assert connection.run(("cat", "/nowhere")).code == 1
+
+
+def test_a_file_of_this_machine_is_sent_in_pieces(hall: Hall, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"x" * 3_000_000)
+    with ssh(hall).connect(target(hall, "a")) as connection:
+        connection.run(("dd", "of=/x"), stdin=tmp_path / "large")
+    assert hall.machines["a"].files["/x"].content == b"x" * 3_000_000
+
+
+def test_what_a_declaration_says_is_never_read_as_shell(hall: Hall) -> None:
+    with ssh(hall).connect(target(hall, "a")) as connection:
+        connection.run(("cat", "x; reboot && echo `id` $HOME"))
+    assert hall.machines["a"].log == ["cat 'x; reboot && echo `id` $HOME'"]
+
+
+def test_others_than_root_become_root(hall: Hall) -> None:
+    with ssh(hall).connect(target(hall, "a", user="operator")) as connection:
+        assert connection.run(("cat", "/proc/swaps"), ("true",)).code == 0
+    assert hall.machines["a"].log == ["sudo -n cat /proc/swaps && sudo -n true"]
+
+
+def test_a_jump_host_carries_the_rest(hall: Hall) -> None:
+    with (
+        contextlib.closing(ssh(hall)) as way,
+        way.connect(target(hall, "b", via=target(hall, "a"))) as connection,
+    ):
+        assert connection.run(("true",)).code == 0
+    assert hall.machines["a"].log == []
+    assert hall.machines["b"].log == ["true"]
+
+
+def test_a_jump_host_that_is_lost_hides_nothing_that_came_about(hall: Hall) -> None:
+    opener = ssh(hall)
+    with opener.connect(target(hall, "b", via=target(hall, "a"))) as connection:
+        reply = connection.run(("cat", "/nowhere"))
+        # As when its line breaks: it is not known yet when the connection behind it is closed.
+        (jump,) = opener._jumps.values()
+        jump.packetizer.close()
+    assert reply.code == 1
+
+
+def test_behind_a_jump_host_nobody_answers(hall: Hall) -> None:
+    hall.machines["b"].cut()
+    gone = Target(name="gone", address="127.9.200.1", port=1, via=target(hall, "a"))
+    with (
+        contextlib.closing(ssh(hall)) as way,
+        pytest.raises(Unreachable, match=r"host gone .* cannot be reached through a"),
+        way.connect(gone),
+    ):
+        pass
+
+
+def test_a_login_that_is_not_let_in(hall: Hall) -> None:
+    stranger = paramiko.ECDSAKey.generate(bits=256)
+    with (
+        pytest.raises(LoginRefused, match=r"host a .* does not let root in"),
+        ssh(hall, stranger).connect(target(hall, "a")),
+    ):
+        pass
+
+
+def test_nobody_listens(hall: Hall) -> None:
+    nowhere = Target(name="gone", address="127.9.200.1", port=1)
+    with (
+        pytest.raises(Unreachable, match=r"host gone .* takes no connection"),
+        ssh(hall).connect(nowhere),
+    ):
+        pass
+
+
+def test_somebody_listens_and_says_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        target = Target(name="mute", address="127.0.0.1", port=silent.getsockname()[1])
+        began = time.monotonic()
+        with (
+            pytest.raises(Unreachable, match=r"host mute .* does not speak SSH in time"),
+            Ssh(LOGIN, Pins(), connect_s=0.3).connect(target),
+        ):
+            pass
+        assert time.monotonic() - began < 5
+
+
+def test_a_command_that_does_not_end_ends_for_us(hall: Hall) -> None:
+    hall.machines["a"].faults.hangs_at = ("kubeadm",)
+    with (
+        ssh(hall).connect(target(hall, "a")) as connection,
+        pytest.raises(DeadlinePassed, match="host a: `kubeadm init` did not end in 0 s"),
+    ):
+        connection.run(("kubeadm", "init"), deadline_s=0.2)
+    hall.machines["a"].cut()
+
+
+def test_a_host_that_goes_dark_under_a_command(hall: Hall) -> None:
+    hall.machines["a"].faults.dies_at = ("kubeadm",)
+    with (
+        ssh(hall).connect(target(hall, "a")) as connection,
+        pytest.raises(DeadlinePassed, match="host a: `kubeadm init` was cut off"),
+    ):
+        connection.run(("kubeadm", "init"), deadline_s=5)
+
+
+def test_an_error_shows_no_secret(hall: Hall) -> None:
+    machine = hall.machines["a"]
+    machine.faults.fails_at = ("cat",)
+    token = "abcdef.0123456789abcdef"
+    with ssh(hall).connect(target(hall, "a")) as connection, pytest.raises(CommandFailed) as told:
+        check(connection, ("cat", f"--token={token}", "hunter2"), secrets=("hunter2",))
+    assert token not in str(told.value)
+    assert "hunter2" not in str(told.value)
+    assert "host a: `cat" in str(told.value)
+
+
+def test_a_login_key_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("not a key, but secret")
+    with pytest.raises(LoginRefused, match="is no private key that can be used here") as told:
+        login_key(tmp_path / "key")
+    assert "secret" not in str(told.value)
+    with pytest.raises(LoginRefused, match="FileNotFoundError"):
+        login_key(tmp_path / "missing")
