@@ -323,7 +323,7 @@ class Controller:
                 asyncio.ensure_future(tenure.grants.mirror()),
                 asyncio.ensure_future(self._words.serve(sitting)),
                 asyncio.ensure_future(self._obeying.serve(sitting)),
-                asyncio.ensure_future(self._collector.serve(tenure.said)),
+                asyncio.ensure_future(self._collector.serve(tenure.said, tenure.bundles())),
             )
         except FenceLost as error:
             self._say(f"writes no more: {error}", kind="leader", level="warning")

@@ -19,6 +19,7 @@ from control_plane.core.plan import make_plan
 from control_plane.drivers.registry import all_capabilities
 from control_plane.engine.accept import NotAccepted, Proposal, accept
 from control_plane.engine.audit import AuditFile
+from control_plane.engine.bundles import Bundles
 from control_plane.engine.edges import Edges
 from control_plane.engine.log import Say
 from control_plane.engine.loop import Engine, Pace
@@ -259,6 +260,10 @@ class Tenure:
         """The site as the revision in force declares it."""
         record = self.store.accepted()
         return self._revisions.site(record.digest) if record else None
+
+    def bundles(self) -> Bundles:
+        """Firmware that revisions declare which are kept, read over the connection of what is `said`."""
+        return Bundles(self.said, self._revisions.over(self.said))
 
     # --- for people ------------------------------------------------------------------------------------
 
