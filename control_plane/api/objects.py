@@ -338,10 +338,13 @@ class BehindPart(Part, frozen=True, kw_only=True):
 
 
 class RolloutSpec(Part, frozen=True, kw_only=True):
-    """One revision on its way to the devices, as its controller shows it."""
+    """One revision, or one firmware, on its way to the devices, as its controller shows it."""
 
     site: Annotated[Name, _said("Its site.", x_kubernetes_validations=IMMUTABLE)]
-    to: Annotated[Digest, _said("The revision.", x_kubernetes_validations=IMMUTABLE)]
+    to: Annotated[
+        Digest,
+        _said("The revision; of firmware the bundle.", x_kubernetes_validations=IMMUTABLE),
+    ]
     origin: Annotated[Digest | None, _said("The one that later waves stay on.")] = None
     waves: Annotated[
         tuple[Count, ...],
@@ -376,9 +379,21 @@ class RolloutSpec(Part, frozen=True, kw_only=True):
             ),
         ),
     ] = 0
-    state: Annotated[Literal["running", "soaking", "halted", "done"], _said("Where it stands.")] = (
-        "running"
-    )
+    kind: Annotated[
+        Literal["settings", "firmware"],
+        _said("What it brings.", x_kubernetes_validations=IMMUTABLE),
+    ] = "settings"
+    version: Annotated[
+        Annotated[str, Meta(max_length=256)] | None, _said("Of firmware: as machines print it.")
+    ] = None
+    model: Annotated[
+        Annotated[str, Meta(max_length=256)] | None, _said("Of firmware: for which.")
+    ] = None
+    released: Annotated[Count, _said("Of firmware: waves that a person has let go.")] = 0
+    state: Annotated[
+        Literal["running", "soaking", "waiting", "installing", "halted", "done", "superseded"],
+        _said("Where it stands."),
+    ] = "running"
     since: Annotated[Time | None, _said("When the open wave opened.")] = None
     soak_until: Annotated[Time | None, _said("When its gate may judge.")] = None
     gates: Annotated[
@@ -387,10 +402,49 @@ class RolloutSpec(Part, frozen=True, kw_only=True):
     ] = ()
 
 
+class MachinePart(Part, frozen=True, kw_only=True):
+    """What became of one machine under one grant of firmware."""
+
+    asset: Annotated[Name, _said("The device.")]
+    operation: Annotated[str, _said("Its grant and journal.", max_length=253)]
+    purpose: Annotated[Literal["wave", "sweep_up", "roll_back"], _said("What it was granted for.")]
+    step: Annotated[str, _said("How far it has come.", max_length=32)]
+    before: Annotated[
+        Annotated[str, Meta(max_length=256)] | None, _said("What it told before.")
+    ] = None
+    after: Annotated[Annotated[str, Meta(max_length=256)] | None, _said("What it tells since.")] = (
+        None
+    )
+    image: Annotated[Digest | None, _said("SHA-256 of what left for it.")] = None
+    hash_before_ths: Annotated[
+        Annotated[float, Meta(ge=0)] | None, _said("What it hashed before, TH/s.")
+    ] = None
+    hash_after_ths: Annotated[
+        Annotated[float, Meta(ge=0)] | None, _said("What it hashed when it was found well, TH/s.")
+    ] = None
+    j_per_th_before: Annotated[
+        Annotated[float, Meta(ge=0)] | None, _said("What it took before, J/TH at the device.")
+    ] = None
+    j_per_th_after: Annotated[
+        Annotated[float, Meta(ge=0)] | None, _said("What it takes since, J/TH at the device.")
+    ] = None
+    committed_at: Annotated[Time | None, _said("When the first byte was about to leave.")] = None
+    booted_at: Annotated[Time | None, _said("When it first told the new version.")] = None
+    detail: Annotated[Message, _said("In words.")] = ""
+
+
 class RolloutStatus(Status, frozen=True, kw_only=True):
     """For people."""
 
     progress: Annotated[str, _said("`wave/waves`, for the table.", max_length=32)] = ""
+    machines: Annotated[
+        tuple[MachinePart, ...],
+        _said(
+            "Of firmware: what became of each machine, those that need a person first. All of them: "
+            "`gridplane rollout show`, or the DeviceOperations.",
+            max_length=200, x_kubernetes_list_type="atomic",
+        ),
+    ] = ()  # fmt: skip
 
 
 _FINAL = "['done', 'rolled_back', 'quarantined']"
@@ -424,11 +478,16 @@ class OperationStep(Part, frozen=True, kw_only=True):
     after: Annotated[Annotated[str, Meta(max_length=256)] | None, _said("What it tells since.")] = (
         None
     )
+    image: Annotated[Digest | None, _said("SHA-256 of what left for it.")] = None
     hash_before_ths: Annotated[
         Annotated[float, Meta(ge=0)] | None, _said("What it hashed before, TH/s.")
     ] = None
+    power_before_w: Annotated[Watts | None, _said("What it drew before, as it told, watts.")] = None
     hash_after_ths: Annotated[
         Annotated[float, Meta(ge=0)] | None, _said("What it hashed when it was found well, TH/s.")
+    ] = None
+    power_after_w: Annotated[
+        Watts | None, _said("What it drew when it was found well, as it told, watts.")
     ] = None
     committed_at: Annotated[Time | None, _said("When the first byte was about to leave.")] = None
     booted_at: Annotated[Time | None, _said("When it first told the new version.")] = None
@@ -573,7 +632,15 @@ class OrderSpec(Part, frozen=True, kw_only=True):
     site: Annotated[Name, _said("Its site.")]
     kind: Annotated[
         Literal[
-            "release", "trust", "override", "contested", "stuck", "rollout", "incident", "unplugged"
+            "release",
+            "trust",
+            "override",
+            "contested",
+            "stuck",
+            "rollout",
+            "incident",
+            "unplugged",
+            "firmware",
         ],
         _said("What is to be ended or taken for granted."),
     ]
@@ -587,6 +654,10 @@ class OrderSpec(Part, frozen=True, kw_only=True):
     at: Annotated[Time, _said("When.")]
     pin: Annotated[
         PinPart | None, _said("With `trust`: the machine that is the asset from now on.")
+    ] = None
+    through: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        _said("With `firmware`: the last wave that is let go, from 1; without it, the open one."),
     ] = None
 
 

@@ -87,65 +87,49 @@ def command(
     """
     from control_plane.core.errors import ControlPlaneError
     from control_plane.core.firmware import About, Shard, shard_file
+    from control_plane.core.firmware_job import BUNDLE_FILE
     from control_plane.drivers.net import StreamNet
     from control_plane.drivers.registry import make_drivers
-    from control_plane.engine.firmware import counted, flash_shard, why_not
-    from control_plane.engine.flash import Flasher, is_installer
+    from control_plane.engine.flash import Flasher
     from control_plane.engine.images import images_at
     from control_plane.engine.secrets import MountedSecrets
     from control_plane.kube.client import connect, in_cluster
     from control_plane.kube.client import kubeconfig as of_file
-    from control_plane.kube.grants import OperationJournal, operation_of, read_grant
+    from control_plane.kube.firmware_runner import Index, run_index
+    from control_plane.kube.grants import operation_of
 
-    about = _read(work / "bundle.json", About)
-    shard = _read(work / shard_file(index), Shard)
+    given = Index(
+        operation=operation_of(job, index),
+        namespace=namespace or own_namespace(),
+        about=_read(work / BUNDLE_FILE, About),
+        shard=_read(work / shard_file(index), Shard),
+    )
     clock = clock_of(network_map)
-    operation, where = operation_of(job, index), namespace or own_namespace()
 
-    def not_granted(why: object) -> int:
-        _print({"operation": operation, "granted": False, "why": f"not granted: {why}"})
-        return Exit.OK
+    def began(flasher: Flasher) -> None:
+        # The kubelet ends a pod with this, and waits for an image that leaves.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, flasher.stop)
 
     async def main() -> int:
-        credentials = of_file(kubeconfig) if kubeconfig else in_cluster()
-        async with connect(credentials) as cluster:
+        async with connect(of_file(kubeconfig) if kubeconfig else in_cluster()) as cluster:
             try:
-                grant = await read_grant(cluster, job, index, namespace=where)
-            except ControlPlaneError as error:
-                return not_granted(error)
-            if grant is None:
-                return not_granted(f"there is no {operation}")
-            under_way = any(e.attempt and not e.is_final for e in grant.entries.values())
-            why = why_not(grant, about, now_s=clock.wall_s())
-            if why is not None and not (under_way and grant.digest == about.digest):
-                return not_granted(why)
-            driver = make_drivers(StreamNet(read_network_map(network_map)), clock).get(
-                about.bundle.family
-            )
-            if driver is None or not is_installer(driver):
-                return not_granted(f"no driver here installs firmware of {about.bundle.family}")
-            _print({"operation": operation, "granted": True, "devices": len(shard.devices)})
-            journal = OperationJournal(cluster, operation, grant.entries, namespace=where)
-            flasher = Flasher(
-                about.bundle,
-                driver,
-                images_at(images, cache),
-                journal,
-                clock,
-                deadline_s=grant.deadline_s,
-            )
-            # The kubelet ends a pod with this, and waits for an image that leaves.
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, flasher.stop)
-            try:
-                lines = await flash_shard(
-                    shard, about, grant, flasher, secrets=MountedSecrets(passwords), say=_print
+                is_done = await run_index(
+                    given,
+                    cluster,
+                    clock=clock,
+                    drivers=make_drivers(StreamNet(read_network_map(network_map)), clock),
+                    images=images_at(images, cache),
+                    secrets=MountedSecrets(passwords),
+                    tell=_print,
+                    began=began,
                 )
             except ControlPlaneError as error:
                 # The Job's controller begins this index again, which goes on where the journal says.
-                raise Stop(f"{operation}: a step could not be kept: {error}", Exit.STATE) from error
-            _print({"operation": operation, "ended": counted(lines), "writes": journal.writes})
+                raise Stop(
+                    f"{given.operation}: a step could not be kept: {error}", Exit.STATE
+                ) from error
             # What is under way has to be taken up: an index that fails is begun again by its Job.
-            return Exit.OK if all(line.has_ended for line in lines) else Exit.STATE
+            return Exit.OK if is_done else Exit.STATE
 
     return run_async(main())
 

@@ -9,7 +9,6 @@ from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.reading import of_reading
 from control_plane.cli.workplace import Workplace
-from control_plane.engine.bundles import Bundles
 from control_plane.views import rollouts as views
 
 
@@ -42,15 +41,7 @@ def show(*, rollout: str | None, place: Workplace, output: str) -> int:
         return Exit.OK
     firmware = next((each for each in store.firmware() if each.id == rollout), None)
     if firmware is not None:
-        grants = store.grants()
-        bundles = Bundles(store, place.revisions())
-        known = {g.digest: bundles.of(g.digest) for g in grants if g.rollout == rollout}
-        images = {
-            digest: [image.sha256 for image in bundle.images]
-            for digest, bundle in known.items()
-            if bundle is not None
-        }
-        shown = views.of_firmware(firmware, grants, images)
+        shown = views.of_firmware(firmware, store.grants())
         emit(output, shown, table=views.told(shown), names=[rollout])
         return Exit.OK
     settings = next((each for each in store.rollouts() if each.id == rollout), None)

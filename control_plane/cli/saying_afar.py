@@ -136,17 +136,17 @@ class ClusterSaying(Saying):
 
     def drop_overlay(self, overlay: Overlay, by: str) -> None:
         """Order the end of an overlay."""
-        self._order([("release", overlay.id, by, None)])
+        self._order([("release", overlay.id, by, None, None)])
 
     def drop_released(self, device: Released, by: str) -> None:
         """Order the end of the counting of a device that is unplugged."""
-        self._order([("unplugged", device.asset, by, None)])
+        self._order([("unplugged", device.asset, by, None, None)])
 
     def orders(self, orders: Sequence[Order]) -> None:
         """Order, all at once."""
-        self._order([(o.kind.value, o.target, o.by, o.pin) for o in orders])
+        self._order([(o.kind.value, o.target, o.by, o.pin, o.through) for o in orders])
 
-    def _order(self, words: Iterable[tuple[str, str, str, Any]]) -> None:
+    def _order(self, words: Iterable[tuple[str, str, str, Any, int | None]]) -> None:
         from control_plane.api.objects import OrderSpec, PinPart
         from control_plane.kube.conditions import moment
         from control_plane.kube.kinds import ORDER
@@ -162,11 +162,12 @@ class ClusterSaying(Saying):
                     by=by,
                     at=at,
                     pin=PinPart(mac=pin.mac, serial=pin.serial, source=pin.source) if pin else None,
+                    through=through,
                 ),
                 name=f"{kind}-{secrets.token_hex(4)}",
                 namespace=self._namespace,
             )
-            for kind, target, by, pin in words
+            for kind, target, by, pin, through in words
         ]
         self._say(ORDER, bodies, f"{len(bodies):,} orders", "obeyed")
 

@@ -52,7 +52,11 @@ class FlashEntry(msgspec.Struct, frozen=True, kw_only=True):
     """How often an image left for it: 0 or 1."""
     before: str | None = None
     """The version that it told before."""
+    image: str | None = None
+    """SHA-256 (hex) of what left for it."""
     hash_before_ths: float | None = None
+    power_before_w: float | None = None
+    """As the machine told it: many estimate."""
     detail: str = ""
     committed_at_s: float | None = None
     """When the first byte was about to leave, in policy seconds since the epoch."""
@@ -62,11 +66,23 @@ class FlashEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The version that it tells since."""
     hash_after_ths: float | None = None
     """What it hashed when it was found well."""
+    power_after_w: float | None = None
+    """What it drew then, as it told."""
 
     @property
     def is_final(self) -> bool:
         """Whether this operation has nothing more to do to it."""
         return self.step in FINAL
+
+    @property
+    def j_per_th_before(self) -> float | None:
+        """Joules per terahash before, at the device."""
+        return _j_per_th(self.power_before_w, self.hash_before_ths)
+
+    @property
+    def j_per_th_after(self) -> float | None:
+        """Joules per terahash when it was found well, at the device."""
+        return _j_per_th(self.power_after_w, self.hash_after_ths)
 
 
 class Purpose(StrEnum):
@@ -146,7 +162,13 @@ def after_boot(
 
 
 def after_settling(
-    entry: FlashEntry, told: str | None, hashrate_ths: float | None, *, wanted: str, is_over: bool
+    entry: FlashEntry,
+    told: str | None,
+    hashrate_ths: float | None,
+    power_w: float | None,
+    *,
+    wanted: str,
+    is_over: bool,
 ) -> FlashEntry:
     """The entry after a look at a device that told the new version once; the same where it has to go on.
 
@@ -154,6 +176,7 @@ def after_settling(
         entry: in `verifying`.
         told: the version that it tells; `None` where it does not answer.
         hashrate_ths: what it hashes. One that hashed nothing before has nothing to prove.
+        power_w: what it draws, as it tells.
         wanted: the release's.
         is_over: whether its time is.
     """
@@ -165,12 +188,21 @@ def after_settling(
         if (hashrate_ths or 0.0) < needed_ths:
             return entry
         return msgspec.structs.replace(
-            entry, step=FlashStep.DONE, hash_after_ths=hashrate_ths, detail=""
+            entry,
+            step=FlashStep.DONE,
+            hash_after_ths=hashrate_ths,
+            power_after_w=power_w,
+            detail="",
         )
     if told == entry.before:
         why = f"it went back to {told}"
         return msgspec.structs.replace(entry, step=FlashStep.ROLLED_BACK, after=told, detail=why)
     return quarantined(entry, f"it runs {told}, which is neither what it ran nor {wanted}")
+
+
+def _j_per_th(power_w: float | None, hashrate_ths: float | None) -> float | None:
+    """A watt for a terahash a second is a joule for a terahash."""
+    return power_w / hashrate_ths if power_w is not None and hashrate_ths else None
 
 
 def quarantined(entry: FlashEntry, why: str) -> FlashEntry:

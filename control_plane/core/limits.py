@@ -314,6 +314,12 @@ FIRMWARE_SWEEP_S: Final = _limit(
     "policy s",
     "between two rounds that sweep up: who is fit by then goes together",
 )
+FIRMWARE_KEPT_S: Final = _limit(
+    "FIRMWARE_KEPT_S",
+    90 * 86_400.0,
+    "policy s",
+    "what became of each machine stays so long for people after its rollout",
+)
 FIRMWARE_RETRIES: Final = _limit(
     "FIRMWARE_RETRIES",
     1,

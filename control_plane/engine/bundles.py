@@ -13,17 +13,29 @@ class Bundles:
     def __init__(self, store: Store, revisions: Revisions) -> None:
         self._store, self._revisions = store, revisions
         self._known: dict[str, Bundle] = {}
-        self._read: set[str] = set()
+        self._read: dict[str, frozenset[str]] = {}
+        """Revision → the bundles that it declares."""
 
     def of(self, digest: str) -> Bundle | None:
         """The bundle of a digest; `None` where no revision that is kept declares it."""
         if digest not in self._known:
-            for record in self._store.revisions():
-                if record.digest not in self._read:
-                    self._read.add(record.digest)
-                    for bundle in waves_by_bundle(self._revisions.site(record.digest)):
-                        self._known[bundle.digest] = bundle
+            self._read_new()
         return self._known.get(digest)
+
+    def declared(self) -> frozenset[str]:
+        """Digests of all bundles that a revision that is kept now declares."""
+        self._read_new()
+        kept = {record.digest for record in self._store.revisions()}
+        return frozenset(
+            bundle for digest in kept for bundle in self._read.get(digest, frozenset())
+        )
+
+    def _read_new(self) -> None:
+        for record in self._store.revisions():
+            if record.digest not in self._read:
+                found = {b.digest: b for b in waves_by_bundle(self._revisions.site(record.digest))}
+                self._known.update(found)
+                self._read[record.digest] = frozenset(found)
 
     def that_ran(self, asset: str, version: str) -> Bundle | None:
         """What brings a device back to a version, as the latest revision declares that asked for it there."""

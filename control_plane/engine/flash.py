@@ -26,7 +26,7 @@ from control_plane.core.flashing import (
     quarantined,
 )
 from control_plane.core.memory import is_other
-from control_plane.core.observation import Depth, Observation
+from control_plane.core.observation import Depth, Observation, Telemetry
 from control_plane.core.ports import Clock, Driver, ImageFile, Installer, Target
 from control_plane.engine.poller import ask
 
@@ -170,19 +170,22 @@ class Flasher:
         except ControlPlaneError as error:
             return _waits(entry, str(error))
         try:
-            return await self._send(entry, target, facts, file)
+            return await self._send(entry, target, facts, found, file)
         finally:
             file.close()
 
     async def _send(
-        self, entry: FlashEntry, target: Target, facts: Facts, file: ImageFile
+        self, entry: FlashEntry, target: Target, facts: Facts, image: Image, file: ImageFile
     ) -> FlashEntry:
+        measured = await self._measured(target)
         entry = msgspec.structs.replace(
             entry,
             step=FlashStep.COMMITTING,
             attempt=1,
             before=facts.version,
-            hash_before_ths=await self._hashrate(target),
+            image=image.sha256,
+            hash_before_ths=measured.hashrate_ths,
+            power_before_w=measured.power_w,
             committed_at_s=self._clock.wall_s(),
             detail="",
         )
@@ -236,10 +239,10 @@ class Flasher:
     async def _await_hash(self, entry: FlashEntry, target: Target) -> FlashEntry:
         since_s = entry.booted_at_s or self._clock.wall_s()
         while True:
-            told, hashrate_ths = await self._version(target), await self._hashrate(target)
+            told, measured = await self._version(target), await self._measured(target)
             waited_s = self._clock.wall_s() - since_s
             after = after_settling(
-                entry, told, hashrate_ths,
+                entry, told, measured.hashrate_ths, measured.power_w,
                 wanted=self._bundle.version, is_over=waited_s >= self._settle_s,
             )  # fmt: skip
             if after is not entry:
@@ -286,9 +289,10 @@ class Flasher:
             return None
         return None if is_other(target.pin, identity) else facts.version
 
-    async def _hashrate(self, target: Target) -> float | None:
+    async def _measured(self, target: Target) -> Telemetry:
+        """What it hashes and draws; nothing where it does not answer."""
         seen = await ask(self._driver, target, Depth.TELEMETRY, clock=self._clock)
-        return seen.telemetry.hashrate_ths if isinstance(seen, Observation) else None
+        return seen.telemetry if isinstance(seen, Observation) else Telemetry()
 
     async def _kept(self, entry: FlashEntry) -> FlashEntry:
         """Keep what has happened, past the grant's end if need be: the device goes on by itself.

@@ -254,7 +254,6 @@ class Installing:
     async def _open(
         self, rollout: FirmwareRollout, granting: Granting, fit: Sequence[Slot]
     ) -> None:
-        """Grant as many of the machines as the next round may take."""
         """Grant it to as many of the machines as the next round may take."""
         fit = fit[: round_size(rollout, self._roster.site.strategy)]
         wave = self._waves[rollout.bundle][rollout.wave]

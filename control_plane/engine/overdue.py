@@ -15,6 +15,7 @@ from control_plane.core.flashing import (
     after_settling,
     quarantined,
 )
+from control_plane.core.observation import Telemetry
 from control_plane.core.ports import Clock
 from control_plane.engine.bundles import Bundles
 from control_plane.engine.fitness import version_of
@@ -65,8 +66,15 @@ def _ended(entry: FlashEntry, slot: Slot | None, bundle: Bundle, now_s: float) -
         )
     if entry.is_final:
         return entry
-    hashrate_ths = slot.seen.telemetry.hashrate_ths if slot and slot.seen else None
-    ended = after_settling(entry, told, hashrate_ths, wanted=bundle.version, is_over=True)
+    measured = slot.seen.telemetry if slot and slot.seen else Telemetry()
+    ended = after_settling(
+        entry,
+        told,
+        measured.hashrate_ths,
+        measured.power_w,
+        wanted=bundle.version,
+        is_over=True,
+    )
     if ended.is_final:
         return ended
     return quarantined(entry, f"it runs {bundle.version}, and does not hash as before")

@@ -30,6 +30,7 @@ from control_plane.kube.facts import Facts
 from control_plane.kube.herald import Herald
 from control_plane.kube.journal import Journals
 from control_plane.kube.kinds import (
+    DEVICE_OPERATION,
     FLEET_REVISION,
     GPU_NODE,
     MINER,
@@ -56,7 +57,9 @@ _LOOK_S = 1.0
 """Whether there are new revisions is looked at that often."""
 _WON_S = 0.2
 """Whether the election is won is looked at that often: a site waits."""
-_KNOWN = (FLEET_REVISION, SITE, OVERLAY, ORDER, RACK, MINER, GPU_NODE, ROLLOUT)
+_KNOWN = (
+    FLEET_REVISION, SITE, OVERLAY, ORDER, RACK, MINER, GPU_NODE, ROLLOUT, DEVICE_OPERATION,
+)  # fmt: skip
 
 
 class Controller:
@@ -131,6 +134,7 @@ class Controller:
             about=self._about,
             is_live=self.elector.is_live,
             say=say,
+            operations=self._caches[DEVICE_OPERATION.plural],
         )
         self._writer = StatusWriter(
             counted,
@@ -316,9 +320,10 @@ class Controller:
                 asyncio.ensure_future(tenure.serve()),
                 asyncio.ensure_future(tenure.follow()),
                 asyncio.ensure_future(tenure.ledger.run()),
+                asyncio.ensure_future(tenure.grants.mirror()),
                 asyncio.ensure_future(self._words.serve(sitting)),
                 asyncio.ensure_future(self._obeying.serve(sitting)),
-                asyncio.ensure_future(self._collector.serve(tenure.said)),
+                asyncio.ensure_future(self._collector.serve(tenure.said, tenure.bundles())),
             )
         except FenceLost as error:
             self._say(f"writes no more: {error}", kind="leader", level="warning")

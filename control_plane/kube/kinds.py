@@ -19,3 +19,7 @@ DEVICE_OPERATION = _ALL["DeviceOperation"]
 OVERLAY = _ALL["Overlay"]
 ORDER = _ALL["Order"]
 STATE_SHARD = _ALL["StateShard"]
+
+# Not ours.
+JOB = Kind(group="batch", version="v1", kind="Job", plural="jobs")
+CONFIG_MAP = Kind(group="", version="v1", kind="ConfigMap", plural="configmaps")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from control_plane.core.cluster import Cluster, Kind, NotFound, Object
 
 
-async def list_all(cluster: Cluster, kind: Kind, *, namespace: str) -> list[Object]:
-    """Every object of a kind, consistent over the pages.
+async def list_all(
+    cluster: Cluster, kind: Kind, *, namespace: str, selector: str = ""
+) -> list[Object]:
+    """Every object of a kind, or those that a selector of labels takes, consistent over the pages.
 
     Raises:
         ClusterError: the API server did not answer, or a page came too late: ask again.
@@ -14,7 +16,7 @@ async def list_all(cluster: Cluster, kind: Kind, *, namespace: str) -> list[Obje
     objects: list[Object] = []
     page = ""
     while True:
-        part = await cluster.list_page(kind, namespace=namespace, page=page)
+        part = await cluster.list_page(kind, namespace=namespace, selector=selector, page=page)
         objects += part.items
         page = part.next
         if not page:

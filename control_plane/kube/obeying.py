@@ -241,6 +241,8 @@ def _for_engine(spec: OrderSpec, sitting: Sitting) -> Order | None:
             raise Refused(f"there is no rollout '{spec.target}'")
         if rollout.state is not RolloutState.HALTED:
             return None
+    if kind is OrderKind.FIRMWARE and all(f.id != spec.target for f in store.firmware()):
+        raise Refused(f"there is no firmware rollout '{spec.target}'")
     if kind is OrderKind.INCIDENT and all(i.id != spec.target for i in store.incidents()):
         return None
     return Order(
@@ -249,6 +251,7 @@ def _for_engine(spec: OrderSpec, sitting: Sitting) -> Order | None:
         by=spec.by,
         at_s=spec.at.timestamp(),
         pin=pin_in(spec.pin) if spec.pin else None,
+        through=spec.through,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -26,6 +27,7 @@ from control_plane.core.ports import Clock
 from control_plane.engine.queue import Priority
 from control_plane.kube.cache import Cache
 from control_plane.kube.conditions import Told, conditions
+from control_plane.kube.firmware_shown import firmware_objects
 from control_plane.kube.kinds import GPU_NODE, MINER, RACK, ROLLOUT, SITE
 from control_plane.kube.projections import gpu_nodes, miners, racks, site_status, site_told
 from control_plane.kube.rollouts import objects_of
@@ -95,7 +97,11 @@ class Projector:
             (MINER, miners(snapshot)),
         ]
         if snapshot.rollouts is not None:
-            kinds.insert(0, (ROLLOUT, objects_of(snapshot.site.id, snapshot.rollouts)))
+            shown = chain(
+                objects_of(snapshot.site.id, snapshot.rollouts),
+                firmware_objects(snapshot.site.id, snapshot.firmware or (), snapshot.grants),
+            )
+            kinds.insert(0, (ROLLOUT, shown))
         stood = True
         self._refused.clear()
         try:

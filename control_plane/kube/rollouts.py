@@ -49,7 +49,7 @@ def object_of(site: str, rollout: Rollout) -> tuple[str, RolloutSpec, RolloutSta
             state=rollout.state.value,
             since=moment(rollout.since_s) if rollout.since_s else None,
             soak_until=moment(rollout.soak_until_s) if rollout.soak_until_s is not None else None,
-            gates=tuple(_part(gate) for gate in rollout.gates),
+            gates=tuple(gate_part(gate) for gate in rollout.gates),
         ),
         RolloutStatus(progress=f"{done}/{waves}"),
         _told(rollout),
@@ -76,7 +76,8 @@ def _behind(rollout: Rollout) -> tuple[BehindPart, ...]:
     )
 
 
-def _part(gate: GateResult) -> GatePart:
+def gate_part(gate: GateResult) -> GatePart:
+    """What a gate saw."""
     return GatePart(
         wave=gate.wave,
         at=moment(gate.at_s),

@@ -11,6 +11,8 @@ import msgspec
 from control_plane.api.objects import Counts, Exceptions
 from control_plane.core.decision import PENDING, Held
 from control_plane.core.diff import nameplate_ths
+from control_plane.core.firmware_rollout import FirmwareRollout
+from control_plane.core.flashing import Grant
 from control_plane.core.fleet import Device, Site
 from control_plane.core.observation import Observation
 from control_plane.core.plan import Plan
@@ -29,6 +31,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     rollout: Rollout | None
     rollouts: tuple[Rollout, ...] | None = None
     """All that are kept; `None` where they say nothing, because nothing is written."""
+    firmware: tuple[FirmwareRollout, ...] | None = None
+    """Likewise."""
+    grants: tuple[Grant, ...] = ()
+    """Of firmware, with how far each machine has come."""
 
     @cached_property
     def held(self) -> Mapping[str, tuple[Held, ...]]:

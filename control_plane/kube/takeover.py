@@ -24,8 +24,6 @@ from control_plane.kube.ledger import Claimed, claim
 from control_plane.kube.library import Library
 from control_plane.kube.shards import HEAD
 
-LOST = "state-lost-{site}"
-"""Id of the hold that is set where the state of a site is lost: a namespace may have several sites."""
 OWNER = "gridplane"
 STORE = "state.sqlite"
 
@@ -154,13 +152,18 @@ def _lost(claimed: Claimed, *, was_served: bool, known: Mapping[str, int]) -> st
 
 def _hold(site: str, why: str, now_s: float) -> Overlay:
     return Overlay(
-        id=LOST.format(site=site),
+        id=lost_id(site),
         kind=OverlayKind.MAINTENANCE_HOLD,
         node=site,
         owner=OWNER,
         reason=f"{why}; compare what devices do with what is declared, then release this",
         since_s=now_s,
     )
+
+
+def lost_id(site: str) -> str:
+    """Id of the hold that is set where the state of a site is lost: a namespace may have several."""
+    return f"state-lost-{site}"
 
 
 def _fresh(folder: Path) -> KeptStore:

@@ -12,13 +12,14 @@ from typing import Literal
 import msgspec
 
 from control_plane.api.objects import SiteSpec
-from control_plane.core.cluster import Cluster, Object
+from control_plane.core.cluster import Cluster, ClusterError, Object
 from control_plane.core.errors import StoreBusy
 from control_plane.core.fleet import Site
 from control_plane.core.plan import make_plan
 from control_plane.drivers.registry import all_capabilities
 from control_plane.engine.accept import NotAccepted, Proposal, accept
 from control_plane.engine.audit import AuditFile
+from control_plane.engine.bundles import Bundles
 from control_plane.engine.edges import Edges
 from control_plane.engine.log import Say
 from control_plane.engine.loop import Engine, Pace
@@ -26,7 +27,9 @@ from control_plane.engine.records import RevisionRecord, ShownPlan
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
 from control_plane.engine.world import read_world
+from control_plane.kube.cache import Cache
 from control_plane.kube.declaration import Declared, approvals_in
+from control_plane.kube.job_grants import JobGrants
 from control_plane.kube.ledger import Ledger
 from control_plane.kube.library import Library
 from control_plane.kube.snapshot import Snapshot
@@ -54,6 +57,8 @@ class Surroundings:
     """The `Site` as it is known now."""
     is_live: Callable[[], bool]
     say: Say
+    operations: Cache
+    """Of `DeviceOperation`."""
 
 
 class Tenure:
@@ -86,6 +91,17 @@ class Tenure:
             clock=around.edges.clock,
             is_live=around.is_live,
         )
+        self.grants = JobGrants(
+            around.cluster,
+            around.operations,
+            site=around.at.site,
+            namespace=around.at.namespace,
+            store=taken.store,
+            clock=around.edges.clock,
+            keep=self.ledger.keep,
+            is_live=around.is_live,
+            say=around.say,
+        )
         self._seen: Mapping[str, object] = {}
         record = self.store.accepted()
         if record is not None and record.source is not None:
@@ -111,10 +127,24 @@ class Tenure:
             if self.store.accepted() is None:
                 await around.edges.clock.wire_sleep(_LOOK_S)
                 continue
+            if mode == "observe":
+                await self._close_grants()
             await self._engine_on(
                 mode,
                 until=lambda m=mode: not around.is_live() or self.mode() != m,  # type: ignore[misc]
             )
+
+    async def _close_grants(self) -> None:
+        """A site that is only observed gets no firmware: what was not begun is taken back."""
+        around = self._around
+        while around.is_live() and self.mode() == "observe":
+            try:
+                await self.grants.close()
+            except (ClusterError, StoreBusy) as error:
+                around.say(f"grants are not taken back yet: {error}", kind="firmware")
+                await around.edges.clock.wire_sleep(_LOOK_S)
+            else:
+                return
 
     async def read_on(self, until: Callable[[], bool]) -> None:
         """Look at devices, and write nothing: this process does not lead, and nobody else does."""
@@ -124,6 +154,7 @@ class Tenure:
     async def _engine_on(self, mode: Mode, *, until: Callable[[], bool]) -> None:
         around = self._around
         acts = mode == "enforce"
+        self.grants.resume()
         self.engine = engine = Engine(
             site=around.at.site,
             store=self.store,
@@ -136,6 +167,7 @@ class Tenure:
             acts=acts,
             is_live=around.is_live if acts else lambda: True,
             keep=self.ledger.keep,
+            granting=self.grants,
         )
         engine.remember(self._seen)
         try:
@@ -229,6 +261,10 @@ class Tenure:
         record = self.store.accepted()
         return self._revisions.site(record.digest) if record else None
 
+    def bundles(self) -> Bundles:
+        """Firmware that revisions declare which are kept, read over the connection of what is `said`."""
+        return Bundles(self.said, self._revisions.over(self.said))
+
     # --- for people ------------------------------------------------------------------------------------
 
     async def snapshot(self, record: RevisionRecord) -> Snapshot:
@@ -278,6 +314,8 @@ def _snapshot(
             # While nothing is written no wave moves: there is no rollout to wait for.
             rollout=store.rollout_to(digest) if is_enforced else None,
             rollouts=tuple(store.rollouts()) if is_enforced else None,
+            firmware=tuple(store.firmware()) if is_enforced else None,
+            grants=tuple(store.grants()),
         )
 
 

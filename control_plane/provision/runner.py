@@ -12,14 +12,13 @@ from urllib.parse import urlsplit
 
 from control_plane.core.errors import DeclarationError
 from control_plane.core.firmware import Bundle
+from control_plane.core.firmware_job import APP, NAME_LABEL, WORK_VOLUME
 from control_plane.inventory import errors
 from control_plane.inventory.problems import Problems
 from control_plane.inventory.text import read_yaml
 from control_plane.provision.manifests import Manifest, networks_of
 from control_plane.provision.site import DeclaredSite
 
-APP: Final = "gridplane-firmware"
-"""Name of the account, its role, the priority class and the label of the pods."""
 WORK_FOLDER: Final = "/etc/gridplane/firmware"
 """Where a pod finds `bundle.json` and its shards."""
 PASSWORDS_FOLDER: Final = "/etc/gridplane/passwords"
@@ -50,13 +49,13 @@ def pod_template(
     """
     volumes: list[Manifest] = [
         {
-            "name": "work",
+            "name": WORK_VOLUME,
             "projected": {"sources": [{"configMap": {"name": name}} for name in reads]},
         },
         {"name": "images", "emptyDir": {"sizeLimit": _CACHE_SIZE}},
     ]
     mounts: list[Manifest] = [
-        {"name": "work", "mountPath": WORK_FOLDER, "readOnly": True},
+        {"name": WORK_VOLUME, "mountPath": WORK_FOLDER, "readOnly": True},
         {"name": "images", "mountPath": CACHE_FOLDER},
     ]
     if password := _password(bundle):
@@ -237,7 +236,7 @@ def _network_policy(
         "kind": "NetworkPolicy",
         "metadata": where,
         "spec": {
-            "podSelector": {"matchLabels": {"app.kubernetes.io/name": APP}},
+            "podSelector": {"matchLabels": {NAME_LABEL: APP}},
             "policyTypes": ["Ingress", "Egress"],
             "egress": egress,
         },

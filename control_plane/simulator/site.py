@@ -65,6 +65,8 @@ class Truth(msgspec.Struct, frozen=True, kw_only=True):
     boots: int
     trouble: str | None
     alive_boards: int
+    firmware: str
+    """The version that it runs, as its own pages print it."""
 
 
 class SimSite:
@@ -171,6 +173,7 @@ class SimSite:
             boots=machine.boots,
             trouble=station.trouble.value if station.trouble else None,
             alive_boards=len(machine.alive_boards()),
+            firmware=firmware_of(device),
         )
 
     def totals(self, assets: Iterable[str] | None = None) -> tuple[float, float]:
@@ -189,6 +192,13 @@ class SimSite:
             and (target.node is None or target.node in places[1:])
             and (target.family is None or self.machine(asset).model.family == target.family)
         )
+
+
+def firmware_of(device: SimDevice) -> str:
+    """The version that it runs."""
+    if isinstance(device, LuxOs):
+        return device.unit.build.name
+    return device.unit.flash.now.version
 
 
 def pools_of(device: SimDevice) -> tuple[tuple[str, str], ...]:

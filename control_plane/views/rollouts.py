@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from control_plane.core.digest import short
 from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
-from control_plane.core.flashing import FlashEntry, Grant
+from control_plane.core.flashing import FlashEntry, Grant, Purpose
 from control_plane.core.rollout import GateResult, Rollout
 from control_plane.views.table import one_line, table
 
@@ -35,12 +35,13 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     operation: str
     wave: int
     """From 1."""
-    purpose: str
+    purpose: Purpose
     bundle: str
     """Digest of what was to be installed: of a roll-back, what ran before."""
-    images: tuple[str, ...] = ()
-    """SHA-256 (hex) of the images of the bundle: one for each control board and hardware revision."""
     entry: FlashEntry
+    j_per_th_before: float | None = None
+    """At the device, as it tells its power."""
+    j_per_th_after: float | None = None
 
 
 class FirmwareShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,33 +120,27 @@ def listed(lines: Iterable[Line]) -> str:
     )
 
 
-def machine_of(grant: Grant, asset: str, images: Mapping[str, Sequence[str]] = {}) -> Machine:
+def machine_of(grant: Grant, asset: str) -> Machine:
     """What became of a machine under a grant."""
+    entry = grant.entries[asset]
     return Machine(
         operation=grant.operation,
         wave=grant.wave + 1,
         purpose=grant.purpose,
         bundle=grant.digest,
-        images=tuple(images.get(grant.digest, ())),
-        entry=grant.entries[asset],
+        entry=entry,
+        j_per_th_before=entry.j_per_th_before,
+        j_per_th_after=entry.j_per_th_after,
     )
 
 
-def of_firmware(
-    rollout: FirmwareRollout, grants: Iterable[Grant], images: Mapping[str, Sequence[str]]
-) -> FirmwareShown:
-    """One with what became of each machine, by wave and purpose.
-
-    Args:
-        rollout: to show.
-        grants: all that are known.
-        images: bundle → SHA-256 (hex) of its images.
-    """
+def of_firmware(rollout: FirmwareRollout, grants: Iterable[Grant]) -> FirmwareShown:
+    """One with what became of each machine, by wave and purpose; `grants` are all that are known."""
     own = [grant for grant in grants if grant.rollout == rollout.id]
     return FirmwareShown(
         rollout=rollout,
         machines=tuple(
-            machine_of(grant, asset, images)
+            machine_of(grant, asset)
             for grant in sorted(own, key=lambda g: (g.wave, g.round, g.operation))
             for asset in sorted(grant.entries)
         ),
@@ -166,14 +161,15 @@ def told(shown: FirmwareShown) -> str:
         lines += ["", gates(rollout.gates)]
     if shown.machines:
         header = (
-            "MACHINE", "WAVE", "FOR", "STEP", "BEFORE", "AFTER", "TH/S BEFORE", "AFTER", "IMAGE",
-            "COMMITTED", "BOOTED", "DETAIL",
+            "MACHINE", "WAVE", "FOR", "STEP", "BEFORE", "AFTER", "TH/S BEFORE", "AFTER",
+            "J/TH BEFORE", "AFTER", "IMAGE", "COMMITTED", "BOOTED", "DETAIL",
         )  # fmt: skip
         rows = [
             (
                 m.entry.asset, m.wave, m.purpose.replace("_", " "), m.entry.step.value, m.entry.before,
                 m.entry.after, m.entry.hash_before_ths, m.entry.hash_after_ths,
-                ", ".join(map(short, m.images)) or None,
+                _tenths(m.j_per_th_before), _tenths(m.j_per_th_after),
+                short(m.entry.image) if m.entry.image else None,
                 _clock(m.entry.committed_at_s), _clock(m.entry.booted_at_s), m.entry.detail,
             )
             for m in shown.machines
@@ -190,6 +186,10 @@ def gates(found: Sequence[GateResult]) -> str:
         for g in found
     ]
     return table(header, rows)
+
+
+def _tenths(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
 
 
 def _clock(at_s: float | None) -> str | None:

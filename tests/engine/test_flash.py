@@ -111,6 +111,9 @@ def test_an_image_is_sent_booted_and_seen_to_hash(tmp_path: Path, family: str) -
     async def play(bench: Bench) -> None:
         entry = await shop.flash(bench)
         assert (entry.step, flashes(bench)) == (FlashStep.DONE, 1)
+        assert entry.image == shop.bundle(bench).images[0].sha256
+        assert 5.0 < (entry.j_per_th_before or 0.0) < 50.0
+        assert 5.0 < (entry.j_per_th_after or 0.0) < 50.0
         assert shop.journal.steps == [
             FlashStep.COMMITTING, FlashStep.REBOOTING, FlashStep.VERIFYING, FlashStep.DONE,
         ]  # fmt: skip

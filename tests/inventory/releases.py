@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from control_plane.simulator.images import SimImage, make_image
+from control_plane.simulator.images import Conduct, SimImage, make_image
 
 
 def files_of(root: Path) -> dict[str, bytes]:
@@ -16,10 +16,12 @@ def files_of(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.yaml")}
 
 
-def catalogue(files: Mapping[str, bytes], images: Path | None = None) -> dict[str, bytes]:
+def catalogue(
+    files: Mapping[str, bytes], images: Path | None = None, *, conduct: Conduct = Conduct.GOOD
+) -> dict[str, bytes]:
     """Path → release, for every version that a profile names and every type that has its family.
 
-    With `images`, simulated ones that the machines take are laid there.
+    With `images`, simulated ones that the machines take are laid there, and do what `conduct` says.
     """
     documents = {
         path: yaml.safe_load(data)
@@ -37,7 +39,10 @@ def catalogue(files: Mapping[str, bytes], images: Path | None = None) -> dict[st
                 name = place.removeprefix("device-types/").removesuffix(".yaml")
                 models = (kind["model"].casefold(), *kind.get("reported_models", ()))
                 image = SimImage(
-                    family=firmware["family"], models=models, version=str(firmware["version"])
+                    family=firmware["family"],
+                    models=models,
+                    version=str(firmware["version"]),
+                    conduct=conduct,
                 )
                 release = f"firmware/{name}-{firmware['family'].replace('_', '-')}.yaml"
                 made[release] = release_of(name, image, images)

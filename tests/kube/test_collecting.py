@@ -12,13 +12,15 @@ import pytest
 from control_plane.core import limits
 from control_plane.core.cluster import Kind, Metadata, Object
 from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.engine.bundles import Bundles
 from control_plane.engine.log import silent
 from control_plane.engine.records import RevisionRecord
+from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
 from control_plane.kube.cache import Cache
 from control_plane.kube.collecting import Collector, superfluous
 from control_plane.kube.kinds import FLEET_REVISION, SITE
-from control_plane.kube.takeover import LOST
+from control_plane.kube.takeover import lost_id
 from control_plane.simulator.api_client import ApiClient, ApiFaults
 from control_plane.simulator.api_server import ApiServer
 from control_plane.simulator.virtual import VirtualClock, VirtualLoop, run_virtual
@@ -149,7 +151,7 @@ def deleted_while(doubt: str) -> list[str]:
             case "the state was lost":
                 store.put_overlay(
                     Overlay(
-                        id=LOST, kind=OverlayKind.MAINTENANCE_HOLD, node="lab", owner="gridplane",
+                        id=lost_id("lab"), kind=OverlayKind.MAINTENANCE_HOLD, node="lab", owner="gridplane",
                         reason="gone", since_s=0.0,
                     )
                 )  # fmt: skip
@@ -166,7 +168,7 @@ def deleted_while(doubt: str) -> list[str]:
             client, cache, site="lab", clock=clock, say=silent, about=lambda: known,
             may_delete=lambda: doubt != "the cache is not fresh",
         )  # fmt: skip
-        async with beside(collector.serve(store)):
+        async with beside(collector.serve(store, Bundles(store, Revisions(store, "lab")))):
             await clock.wire_sleep(limits.COLLECT_S + 1)
         return gone
 

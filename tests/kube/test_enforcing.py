@@ -25,7 +25,7 @@ from control_plane.kube.kinds import (
     SITE,
     STATE_SHARD,
 )
-from control_plane.kube.takeover import LOST
+from control_plane.kube.takeover import lost_id
 from control_plane.simulator.faults import Fault, FaultKind, inject
 from control_plane.simulator.site import Target
 from tests.kube.test_controller import FILES, NAMESPACE, Playing, play
@@ -307,7 +307,7 @@ def test_an_intent_that_the_cluster_does_not_take_is_never_sent(tmp_path: Path) 
 def _hold_of(controller: Controller) -> Overlay | None:
     tenure = controller.tenure
     overlays = tenure.store.overlays() if tenure else ()
-    return next((o for o in overlays if o.id == LOST.format(site="lab")), None)
+    return next((o for o in overlays if o.id == lost_id("lab")), None)
 
 
 def test_a_site_whose_state_was_deleted_is_held_until_somebody_has_looked(tmp_path: Path) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from control_plane.api.objects import GatePart, RolloutSpec
+from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
+from control_plane.core.flashing import FlashEntry, FlashStep, Grant
 from control_plane.core.rollout import GateResult, Rollout, RolloutState
+from control_plane.kube.firmware_shown import MACHINES_MAX, firmware_objects
 from control_plane.kube.rollouts import object_of
 
 _DIGESTS = st.sampled_from(["a" * 64, "b" * 64, "c" * 64])
@@ -95,3 +101,60 @@ def test_the_end_of_a_rollout_is_ready() -> None:
     _, _, status, told = object_of("lab", done)
     assert status.progress == "2/2"
     assert [(t.type, t.status) for t in told] == [("Ready", "True")]
+
+
+FIRMWARE = FirmwareRollout(
+    id="f0003", bundle="b" * 64, members="m", model="S21", version="2", waves=(1, 300), since_s=90.0
+)
+
+
+def firmware_grant(step: FlashStep, count: int, operation: str = "j-0") -> Grant:
+    entries = [
+        FlashEntry(
+            asset=f"a{n:03}", step=step, before="1", image="c" * 64, hash_before_ths=200.0,
+            power_before_w=3500.0, detail="x" * 2_000,
+        )
+        for n in range(count)
+    ]  # fmt: skip
+    return Grant(
+        operation=operation, rollout="f0003", digest="b" * 64, fence=1, at_once=1, deadline_s=1.0,
+        entries={e.asset: e for e in entries},
+    )  # fmt: skip
+
+
+def test_firmware_is_shown_with_who_needs_a_person_first_and_no_more_than_fit() -> None:
+    grants = [
+        firmware_grant(FlashStep.DONE, 300),
+        firmware_grant(FlashStep.VERIFYING, 2, "j-1"),
+        firmware_grant(FlashStep.QUARANTINED, 1, "j-2"),
+    ]
+    ((name, spec, status, _),) = firmware_objects("lab", [FIRMWARE], grants)
+    assert (name, spec.kind, spec.to, spec.version) == ("f0003-lab", "firmware", "b" * 64, "2")
+    assert [m.step for m in status.machines[:4]] == [
+        "quarantined",
+        "verifying",
+        "verifying",
+        "done",
+    ]
+    assert len(status.machines) == MACHINES_MAX
+    assert status.machines[0].j_per_th_before == 17.5
+    assert len(status.machines[0].detail) < 2_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "status", "reason"),
+    [
+        ({}, "Reconciling", "True", "AwaitsPerson"),
+        ({"released": 1}, "Reconciling", "True", "Waiting"),
+        ({"state": FirmwareState.INSTALLING}, "Reconciling", "True", "Installing"),
+        ({"state": FirmwareState.HALTED, "detail": "a1 is dead"}, "Stalled", "True", "GateFailed"),
+        ({"state": FirmwareState.DONE}, "Ready", "True", "Done"),
+        ({"state": FirmwareState.SUPERSEDED}, "Ready", "False", "Superseded"),
+    ],
+)
+def test_firmware_tells_whether_somebody_has_to_act(
+    changes: dict[str, Any], kind: str, status: str, reason: str
+) -> None:
+    rollout = msgspec.structs.replace(FIRMWARE, **changes)
+    ((_, _, _, told),) = firmware_objects("lab", [rollout], ())
+    assert (kind, status, reason) in {(t.type, t.status, t.reason) for t in told}

@@ -338,6 +338,7 @@ def test_orders_about_one_device_are_obeyed_in_their_order() -> None:
         ("trust", "lab-r1-s1", "needs a pin"),
         ("override", "lab-r9-s1", "no device 'lab-r9-s1'"),
         ("rollout", "r0", "no rollout 'r0'"),
+        ("firmware", "f9", "no firmware rollout 'f9'"),
         ("perhaps", "lab-r1-s1", "cannot be understood"),
     ],
 )

@@ -38,7 +38,7 @@ from control_plane.kube.declaration import Declared, read_revision
 from control_plane.kube.kinds import FLEET_REVISION, ORDER, OVERLAY, SITE, STATE_SHARD
 from control_plane.kube.saying import is_ended, order_body, overlay_body
 from control_plane.kube.shards import HEAD, WORK, name_of, unpacked
-from control_plane.kube.takeover import LOST as LOST_OF
+from control_plane.kube.takeover import lost_id
 from control_plane.simulator.api_client import ApiClient
 from control_plane.simulator.api_server import ApiServer
 from control_plane.simulator.ledger import Write
@@ -53,7 +53,7 @@ from tests.scenarios.stage import BY, PATIENCE_S, RELEASABLE, RESTART_S
 from tests.scenarios.suspending import SuspendingLoop
 
 Mode = Literal["observe", "enforce"]
-LOST = LOST_OF.format(site=NAME)
+LOST = lost_id(NAME)
 NOTICE_S = 5.0
 """Wire seconds within which a leader that reaches the API server follows what a `Site` says."""
 LATENCY_S = (0.001, 0.006)

@@ -18,6 +18,7 @@ ROLLOUT = FirmwareRollout(
 )  # fmt: skip
 BAD = FlashEntry(
     asset="a1", step=FlashStep.QUARANTINED, attempt=1, before="1", after="2", hash_before_ths=200.0,
+    power_before_w=3500.0, image="ab" * 32,
     committed_at_s=60.0, booted_at_s=600.0, detail="it does not hash",
 )  # fmt: skip
 
@@ -36,23 +37,25 @@ GRANTS = [
 ]
 
 
-def test_evidence_is_of_the_rollout_alone_with_the_images_of_each_bundle() -> None:
-    shown = of_firmware(ROLLOUT, GRANTS, {"new": ["ab" * 32], "old": ["cd" * 32]})
-    assert [(m.purpose, m.bundle, m.images) for m in shown.machines] == [
-        ("roll_back", "old", ("cd" * 32,)),
-        ("wave", "new", ("ab" * 32,)),
+def test_evidence_is_of_the_rollout_alone() -> None:
+    shown = of_firmware(ROLLOUT, GRANTS)
+    assert [(m.purpose, m.bundle) for m in shown.machines] == [
+        ("roll_back", "old"),
+        ("wave", "new"),
     ]
     assert shown.machines[1].entry == BAD
+    assert (shown.machines[1].j_per_th_before, shown.machines[1].j_per_th_after) == (17.5, None)
 
 
 def test_the_text_tells_the_stop_its_gate_and_each_machine() -> None:
-    lines = told(of_firmware(ROLLOUT, GRANTS, {"new": ["ab" * 32]})).splitlines()
+    lines = told(of_firmware(ROLLOUT, GRANTS)).splitlines()
     assert lines[0] == "f0003: 2 for S21, 11 machines"
     assert lines[1] == "halted, wave 1 of 2: 1 of 1 failed: a1: it does not hash"
     assert lines[2] == "waves up to 1 were let go by ann"
     (machine,) = (line.split() for line in lines if " quarantined " in line)
     assert machine[:8] == ["a1", "1", "wave", "quarantined", "1", "2", "200.0", "-"]
-    assert machine[8:13] == ["abababababab", "1970-01-01", "00:01Z", "1970-01-01", "00:10Z"]
+    assert machine[8:10] == ["17.5", "-"]
+    assert machine[10:15] == ["abababababab", "1970-01-01", "00:01Z", "1970-01-01", "00:10Z"]
 
 
 def test_all_of_a_site_are_a_line_each() -> None:
