@@ -17,6 +17,7 @@ from control_plane.hosts.connection import Connection, Target, check
 from control_plane.hosts.errors import HostUnfit
 from control_plane.hosts.items import Payload
 from control_plane.provider import members, nodes
+from control_plane.provider.bugs import told
 from control_plane.provider.members import Membership, Standing
 from control_plane.provision.backend import ClusterBackend, Ticket
 from control_plane.provision.backends import BACKENDS
@@ -295,6 +296,8 @@ class Crew:
                 act(node)
             except ControlPlaneError as error:
                 failed[node.name] = error
+            except Exception as bug:  # noqa: BLE001 - a bug of ours costs one host its turn, not the others
+                failed[node.name] = told(bug, f"host {node.name}")
 
         list(self._pool.map(guarded, chosen))
         return failed
