@@ -28,7 +28,7 @@ from control_plane.hosts.keys import Pins, parse_key, read_known_hosts
 from control_plane.hosts.ssh import Ssh, login_key
 from control_plane.provider import bugs
 from control_plane.provider.crew import AT_ONCE, Crew
-from control_plane.provider.resources import RESOURCES, PartlyDone, Resource, Values
+from control_plane.provider.resources import LET_GO, RESOURCES, PartlyDone, Resource, Values
 from control_plane.provider.values import plain, wrapped
 
 _OPERATIONS: Final = 256
@@ -82,6 +82,7 @@ def crew_of(settings: Values) -> Crew:
         Ssh(login_key(Path(key).expanduser()) if key else None, pins),
         Path(bundle).expanduser() if bundle else None,
         at_once=int(settings.get("atOnce", AT_ONCE)),
+        lets_go=os.environ.get(LET_GO, ""),
     )
 
 
