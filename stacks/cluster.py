@@ -83,6 +83,11 @@ class SiteCluster(pulumi.ComponentResource):
             for group in plan.agents
         ]
         config = _Kubeconfig(plan.site, ways, behind)
+        # Behind all of it: a destroy begins here, and ends here while a platform stands on the cluster.
+        whole = pulumi.ResourceOptions(
+            parent=self, depends_on=[*servers, *agents, config], provider=provider
+        )
+        _Machines("gridplane:k8s:Foundation", plan.site, {"site": plan.site, **ways}, whole)
         self.kubeconfig = config.kubeconfig
         self.ready = pulumi.Output.all(*(made.id for made in (*servers, *agents)))
         self.register_outputs({})

@@ -46,10 +46,14 @@ def refuse_second_raiser(site: Site, *, take_over: bool) -> None:
 def local_grants(place: Workplace, fence: Fence, images: str | None) -> Granting:
     """Who installs firmware where no cluster does: this process, with images of a folder or a web server."""
     cache = place.state / "images"
+    # A place is kept: what of it was checked once need not be checked for each device.
+    kept: dict[str, Images] = {}
 
     def images_of(site: Site) -> Images | None:
         where = images or site.firmware_store
-        return images_at(where, cache) if where else None
+        if where and where not in kept:
+            kept[where] = images_at(where, cache)
+        return kept.get(where) if where else None
 
     return LocalGrants(
         place.store,

@@ -139,7 +139,14 @@ class Unauthorized(ClusterError):
 
 
 class Rejected(ClusterError):
-    """The server will never take this (403, 422, 400, 413): its words say why. A person acts."""
+    """The server does not take this (403): its words say why. A person acts."""
+
+
+class Invalid(Rejected):
+    """It will never take this very content (400, 413, 422, or a field that its schema does not have).
+
+    Sent again unchanged it fails again. Whoever sends it says so, and waits for other content.
+    """
 
 
 # --- the port ------------------------------------------------------------------------------------

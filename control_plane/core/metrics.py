@@ -116,6 +116,12 @@ STATUS_SPARED: Final = _metric(
     "counter",
     "Statuses that stood there already: nothing was sent.",
 )
+OBJECTS_REFUSED: Final = _metric(
+    "gridplane_objects_refused",
+    "gauge",
+    "Objects whose spec or status the API server will never take; it is not sent again until it changes.",
+    "part",
+)
 EVENTS: Final = _metric(
     "gridplane_events_total",
     "counter",

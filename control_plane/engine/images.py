@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -15,6 +16,11 @@ from control_plane.core.errors import ControlPlaneError
 _PIECE_BYTES = 1 << 20
 _STALLED_S = 30.0
 """Wire seconds without a byte of the store."""
+_SETTLED_NS = 2 * 10**9
+"""A file that changed less than that ago may change again without its times showing it: file systems keep
+them in steps, of up to two seconds on FAT. Its digest is not remembered."""
+_Stamp = tuple[int, int, int, int, int]
+"""Device, inode, bytes, and when its content and itself changed, in ns. Nobody can set the last one."""
 
 
 class ImageUnfit(ControlPlaneError):
@@ -42,10 +48,16 @@ class OpenImage:
 
 
 class ImageFolder:
-    """Images by name, below one folder. Each is read once to be checked, and once per device."""
+    """Images by name, below one folder. Each is read once to be checked, and once per device.
+
+    The digest of a file is remembered for as long as nothing of the file changes: keep the folder, and use it
+    from one event loop.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._digests: dict[str, tuple[_Stamp, str]] = {}
+        self._turn = asyncio.Lock()
 
     async def open(self, image: Image) -> OpenImage:
         """The image, whole and with the digest of the catalogue.
@@ -59,11 +71,48 @@ class ImageFolder:
         except OSError as error:
             raise ImageUnfit(f"firmware image {path}: {error.strerror}") from error
         try:
-            await _check(path, image, descriptor)
+            await self._check(path, image, descriptor)
         except BaseException:
             os.close(descriptor)
             raise
         return OpenImage(image, descriptor)
+
+    async def _check(self, path: Path, image: Image, descriptor: int) -> None:
+        """Hold an open file against the catalogue."""
+        size = os.fstat(descriptor).st_size
+        if size != image.size_bytes:
+            raise ImageUnfit(
+                f"firmware image {path} has {size:,} bytes, and the catalogue says {image.size_bytes:,}"
+            )
+        digest = self._known(image.file, descriptor)
+        if digest is None:
+            # Who waits here finds the digest that the first one made.
+            async with self._turn:
+                digest = self._known(image.file, descriptor)
+                if digest is None:
+                    digest = await self._hash(image.file, descriptor)
+        if digest != image.sha256:
+            raise ImageUnfit(
+                f"firmware image {path} has the SHA-256 {digest:.16}…, and the catalogue says "
+                f"{image.sha256:.16}…"
+            )
+
+    def _known(self, name: str, descriptor: int) -> str | None:
+        stamp, digest = self._digests.get(name, (None, None))
+        return digest if stamp == _stamp(descriptor) else None
+
+    async def _hash(self, name: str, descriptor: int) -> str:
+        """The digest of an open file, a megabyte at a time: some milliseconds each."""
+        began_ns, stamp = time.time_ns(), _stamp(descriptor)
+        sha = hashlib.sha256()
+        for offset in range(0, stamp[2], _PIECE_BYTES):
+            sha.update(os.pread(descriptor, _PIECE_BYTES, offset))
+            await asyncio.sleep(0)
+        digest = sha.hexdigest()
+        has_settled = began_ns - max(stamp[3:]) >= _SETTLED_NS
+        if has_settled and stamp == _stamp(descriptor):
+            self._digests[name] = (stamp, digest)
+        return digest
 
 
 class ImageStore:
@@ -113,19 +162,6 @@ def images_at(place: str, cache: Path) -> ImageFolder | ImageStore:
     return ImageStore(place, cache) if "://" in place else ImageFolder(Path(place))
 
 
-async def _check(path: Path, image: Image, descriptor: int) -> None:
-    """Hold an open file against the catalogue, a megabyte at a time: some milliseconds each."""
-    size = os.fstat(descriptor).st_size
-    if size != image.size_bytes:
-        raise ImageUnfit(
-            f"firmware image {path} has {size:,} bytes, and the catalogue says {image.size_bytes:,}"
-        )
-    sha = hashlib.sha256()
-    for offset in range(0, size, _PIECE_BYTES):
-        sha.update(os.pread(descriptor, _PIECE_BYTES, offset))
-        await asyncio.sleep(0)
-    if sha.hexdigest() != image.sha256:
-        raise ImageUnfit(
-            f"firmware image {path} has the SHA-256 {sha.hexdigest():.16}…, and the catalogue says "
-            f"{image.sha256:.16}…"
-        )
+def _stamp(descriptor: int) -> _Stamp:
+    found = os.fstat(descriptor)
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

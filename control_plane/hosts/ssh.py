@@ -52,7 +52,7 @@ class Ssh:
         """A connection, closed at the end.
 
         Raises:
-            Unreachable: nobody answers there, or no SSH server does.
+            Unreachable: nobody answers there, or no SSH server does, or it was lost during the login.
             HostKeyUnknown, HostKeyChanged: the host is not known to be the one that is meant.
             LoginRefused: it does not take the login key.
         """
@@ -129,7 +129,7 @@ class Ssh:
         def left_s() -> float:
             return max(0.1, until - time.monotonic())
 
-        transport.banner_timeout = transport.auth_timeout = self._connect_s
+        transport.banner_timeout = self._connect_s
         try:
             transport.start_client(timeout=left_s())
             # After a timeout it returns all the same; this raises then.
@@ -149,22 +149,56 @@ class Ssh:
         self._pins.verify(target, HostKey(shown.get_name(), shown.asbytes()))
         tried = [self._login] if self._login else list(paramiko.Agent().get_keys())
         for key in tried:
-            try:
-                transport.auth_publickey(target.user, key)
-            except paramiko.AuthenticationException:
-                continue
-            except (paramiko.SSHException, OSError, EOFError) as error:
-                raise Unreachable(
-                    f"host {target.name} broke off while logging in: {error}"
-                ) from error
-            transport.set_keepalive(_KEEPALIVE_S)
-            return
+            if _is_let_in(transport, target, key, until):
+                transport.set_keepalive(_KEEPALIVE_S)
+                return
         raise LoginRefused(
             f"host {target.name} ({target.address}) does not let {target.user} in with "
             f"{'the login key' if self._login else f'any of {len(tried)} keys of the SSH agent'}: put the "
             "public key "
             f"into ~{target.user}/.ssh/authorized_keys there"
         )
+
+
+def _is_let_in(
+    transport: paramiko.Transport, target: Target, key: paramiko.PKey, until: float
+) -> bool:
+    """Whether a host takes a key for a login; only a spoken no is one.
+
+    Paramiko's own wait for an answer calls a line that broke, and no answer at all, a failed authentication.
+
+    Raises:
+        Unreachable: the line broke before an answer, or none came in time.
+    """
+    answered = threading.Event()
+    try:
+        transport.auth_publickey(target.user, key, answered)
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        raise _lost(target, error) from error
+    answered.wait(max(0.1, until - time.monotonic()))
+    if transport.is_authenticated():
+        return True
+    why = transport.get_exception()
+    if isinstance(why, paramiko.AuthenticationException):
+        # Another way to log in is asked for, or no kind of signature is common to both.
+        return False
+    if not answered.is_set():
+        raise Unreachable(
+            f"host {target.name} ({target.address}:{target.port}) did not answer {target.user}'s login in "
+            "time. Look at its load, and at what sshd asks for accounts (LDAP, DNS); then try again"
+        )
+    if not transport.is_active():
+        raise _lost(target, why) from why
+    return False
+
+
+def _lost(target: Target, why: Exception | None) -> Unreachable:
+    said = f" ({why})" if why and str(why) else ""
+    return Unreachable(
+        f"host {target.name} ({target.address}:{target.port}) was lost while {target.user} logged in{said}: "
+        "that is no refusal. Try again; if it happens each time, look at sshd there (MaxStartups, "
+        "MaxAuthTries) and at the line"
+    )
 
 
 def _close(transport: paramiko.Transport) -> None:

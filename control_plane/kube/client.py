@@ -35,6 +35,7 @@ from control_plane.core.cluster import (
     Event,
     Exists,
     Gone,
+    Invalid,
     Kind,
     NotFound,
     Object,
@@ -58,6 +59,10 @@ MAX_BODY = 256 * 2**20
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MANAGER = "gridplane"
 """Who owns the fields of what is created or replaced."""
+
+_UNTYPED = "failed to create typed patch object"
+"""How a server-side apply begins its words where the patch does not fit the schema: a field that an older CRD
+does not have. It comes as a 500 without a reason (kubernetes/kubernetes#139253), as of release 1.36."""
 
 T = TypeVar("T")
 Credentials = Callable[[Configuration], Awaitable[None]]
@@ -469,6 +474,14 @@ def _refusal(code: int, said: bytes, headers: Mapping[str, str]) -> ClusterError
             return Gone(text)
         case HTTPStatus.TOO_MANY_REQUESTS:
             return Throttled(text, asked_s)
+        case (
+            HTTPStatus.BAD_REQUEST
+            | HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            | HTTPStatus.UNPROCESSABLE_ENTITY
+        ):
+            return Invalid(text)
+        case _ if not status.reason and status.message.startswith(_UNTYPED):
+            return Invalid(text)
         case _ if code >= HTTPStatus.INTERNAL_SERVER_ERROR or not code:
             return ClusterAway(text, asked_s)
         case _:

@@ -156,17 +156,6 @@ class Controller:
             say=say,
             store=lambda: self.tenure.store if self.tenure else None,
         )
-        self.facts = Facts(
-            site=site,
-            cluster=counted,
-            reflectors=self._reflectors,
-            elector=self.elector,
-            writer=self._writer,
-            events=events,
-            engine=lambda: self.tenure.engine if self.tenure else None,
-            ledger=lambda: self.tenure.ledger if self.tenure else None,
-            store=lambda: folder / STORE if self.tenure and self.tenure.store.accepted() else None,
-        )
         projector = Projector(
             counted,
             self._caches,
@@ -176,6 +165,18 @@ class Controller:
             may_write=self.elector.is_live,
             saw=self._herald.saw,
             edited=self._herald.edited,
+        )
+        self.facts = Facts(
+            site=site,
+            cluster=counted,
+            reflectors=self._reflectors,
+            elector=self.elector,
+            writer=self._writer,
+            projector=projector,
+            events=events,
+            engine=lambda: self.tenure.engine if self.tenure else None,
+            ledger=lambda: self.tenure.ledger if self.tenure else None,
+            store=lambda: folder / STORE if self.tenure and self.tenure.store.accepted() else None,
         )
         desk = Desk(
             cluster=counted,

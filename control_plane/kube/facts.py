@@ -16,6 +16,7 @@ from control_plane.kube.counting import Counted
 from control_plane.kube.elector import Elector
 from control_plane.kube.events import EventWriter
 from control_plane.kube.ledger import Ledger
+from control_plane.kube.projector import Projector
 from control_plane.kube.reflector import Reflector
 from control_plane.kube.writer import StatusWriter
 
@@ -34,6 +35,7 @@ class Facts:
         reflectors: Sequence[Reflector],
         elector: Elector,
         writer: StatusWriter,
+        projector: Projector,
         events: EventWriter,
         engine: Callable[[], Engine | None],
         ledger: Callable[[], Ledger | None],
@@ -44,7 +46,7 @@ class Facts:
         self.elector = elector
         self.store = store
         self._cluster, self._reflectors = cluster, reflectors
-        self._writer, self._events = writer, events
+        self._writer, self._projector, self._events = writer, projector, events
         self._engine, self._ledger = engine, ledger
 
     def trouble(self) -> str:
@@ -102,6 +104,8 @@ class Facts:
             yield Sample(metrics.REQUESTS, count, labels)
         yield Sample(metrics.STATUS_WRITES, self._writer.requests)
         yield Sample(metrics.STATUS_SPARED, self._writer.spared)
+        yield Sample(metrics.OBJECTS_REFUSED, len(self._writer.refused), ("status",))
+        yield Sample(metrics.OBJECTS_REFUSED, self._projector.refused, ("spec",))
         yield Sample(metrics.QUEUE, len(self._writer), ("statuses",))
         yield Sample(metrics.QUEUE, len(self._events), ("events",))
         yield Sample(metrics.EVENTS, self._events.written, ("written",))

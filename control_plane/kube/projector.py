@@ -18,6 +18,7 @@ from control_plane.core.cluster import (
     Cluster,
     ClusterError,
     Conflict,
+    Invalid,
     Kind,
     NotFound,
     Object,
@@ -82,11 +83,20 @@ class Projector:
         self._stood: dict[str, Part] = {}
         """Kind and key → the spec that an object had by our own hand."""
         self._refused: list[str] = []
-        """What the server said of objects that it will never take, in this pass."""
+        """What the server said of objects that it does not take, in this pass."""
+        self._never: dict[str, tuple[Part, str]] = {}
+        """Kind and key → a spec that it will never take, and its words; not sent again until it changes."""
         self._bucket = Bucket(clock, per_s=limits.STATUS_BURST, burst=limits.STATUS_BURST)
+
+    @property
+    def refused(self) -> int:
+        """Objects whose spec the server will never take."""
+        return len(self._never)
 
     async def show(self, snapshot: Snapshot) -> bool:
         """One pass over all but the `Site`; what the server does not take is tried again with the next.
+
+        What it will never take waits for another spec.
 
         Returns:
             Whether every object stood there already, with the spec that it should have.
@@ -110,7 +120,8 @@ class Projector:
         except ClusterError as error:
             self.trouble = str(error)
             return True
-        self.trouble = self._refused[0] if self._refused else ""
+        never = [words for _, words in self._never.values()]
+        self.trouble = next(iter([*never, *self._refused]), "")
         return stood
 
     def tell_site_of(
@@ -163,14 +174,17 @@ class Projector:
         try:
             for count, (name, spec, status, told) in enumerate(made):
                 key = f"{self._namespace}/{name}"
+                whole = f"{plural}/{key}"
                 wanted.add(key)
                 there = None if cache.is_behind(key) else cache.get(key)
                 if there is not None and msgspec.json.decode(there.spec, type=type(spec)) == spec:
-                    self._stood[f"{plural}/{key}"] = spec
+                    self._stood[whole] = spec
                     self._tell(cache, there, status, told)
+                elif whole in self._never and self._never[whole][0] == spec:
+                    stood = False
                 else:
                     stood = False
-                    if there is not None and self._stood.get(f"{plural}/{key}") == spec:
+                    if there is not None and self._stood.get(whole) == spec:
                         self._edited(cache.kind, there)
                     if not cache.is_behind(key):
                         await _room(writing, limits.STATUS_WRITERS - 1)
@@ -182,6 +196,9 @@ class Projector:
             for task in writing:
                 task.cancel()
             await asyncio.gather(*writing, return_exceptions=True)
+        for whole in [each for each in self._never if each.startswith(f"{plural}/")]:
+            if whole.removeprefix(f"{plural}/") not in wanted:
+                del self._never[whole]
         left = [each for each in cache if each.key not in wanted]
         for each in left:
             # Another site of the namespace has objects of its own.
@@ -194,6 +211,7 @@ class Projector:
 
         Its status follows once the cache has it: the writer compares with what is there.
         """
+        key = f"{cache.kind.plural}/{self._namespace}/{name}"
         await self._bucket.take()
         if not self._may_write():
             return
@@ -205,8 +223,11 @@ class Projector:
         }
         try:
             cache.wrote(await self._cluster.apply(cache.kind, body, manager=MANAGER))
-            self._stood[f"{cache.kind.plural}/{self._namespace}/{name}"] = spec
+            self._stood[key] = spec
+            self._never.pop(key, None)
         except Rejected as error:
+            if isinstance(error, Invalid):
+                self._never[key] = (spec, str(error))
             # This one only; the others have their turn, unless none of them is taken.
             self._refused.append(str(error))
             if len(self._refused) > _REFUSED_MAX:

@@ -2,7 +2,7 @@
 
 What is wanted is compared with the cache when it is handed in and again right before it is sent: a write
 that changes nothing costs the server as much as one that does. While the server is away one value per
-object waits, and nothing else is remembered.
+object waits, and nothing else is remembered. A status that it will never take is sent once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from control_plane.core import limits
-from control_plane.core.cluster import Cluster, ClusterAway, NotFound, Object, Unauthorized
+from control_plane.core.cluster import Cluster, ClusterAway, Invalid, NotFound, Object, Unauthorized
 from control_plane.core.ports import Clock, Rng
 from control_plane.engine.queue import Priority
 from control_plane.kube.cache import Bug, Cache
@@ -24,6 +24,8 @@ _ENCODER: Final = msgspec.json.Encoder(order="deterministic")
 _NOT_LIVE_S = 2.0
 """While another process is the one that writes, it is looked that often whether this one is."""
 _INSTANT_S = 0.001
+_SAID_MAX = 100
+"""Kinds of refusals that are said: words that differ without end are said no more after that."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -84,6 +86,9 @@ class StatusWriter:
         self._away_until_s = 0.0
         self._wanted: dict[str, Wanted] = {}
         self._written: dict[str, Written] = {}
+        self._refused: dict[str, tuple[Wanted, str]] = {}
+        self._said: set[str] = set()
+        self._bug = bug
         self._workers = Workers(
             self._write, clock=clock, rng=rng, bug=bug, count=limits.STATUS_WRITERS
         )
@@ -98,6 +103,14 @@ class StatusWriter:
     def troubles(self) -> Mapping[str, str]:
         """What the server had against the last write of one object, which is tried again, ever later."""
         return self._workers.troubles
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Objects whose status the server will never take, and its words.
+
+        It is not sent again until other content is wanted of it, or this process is another one.
+        """
+        return {key: words for key, (_, words) in self._refused.items()}
 
     async def run(self) -> None:
         """Write what is wanted, for ever."""
@@ -123,6 +136,10 @@ class StatusWriter:
         if now is None or now.metadata.uid != about.metadata.uid:
             return
         key = f"{cache.kind.plural}/{about.key}"
+        if (refused := self._refused.get(key)) is not None:
+            if (refused[0].uid, refused[0].status) == (about.metadata.uid, encoded):
+                return
+            del self._refused[key]
         waiting = self._wanted.get(key)
         if waiting is None and self._is_written(key, cache, now, encoded):
             self.spared += 1
@@ -183,6 +200,9 @@ class StatusWriter:
         except NotFound:
             self._done(key, wanted)
             return
+        except Invalid as error:
+            self._refuse(key, now, wanted, str(error))
+            return
         except (ClusterAway, Unauthorized) as error:
             # Not this object's trouble: everybody waits, in place, and the newest values with them.
             self.trouble = str(error)
@@ -196,6 +216,22 @@ class StatusWriter:
             meta.uid, wanted.status, written.metadata.resource_version, self._clock.wire_s()
         )
         self._done(key, wanted)
+
+    def _refuse(self, key: str, about: Object, wanted: Wanted, words: str) -> None:
+        """Put a status aside that will never be taken; of many objects alike, say it once."""
+        self.trouble = words
+        self._done(key, wanted)
+        if key not in self._wanted:
+            self._refused[key] = (wanted, words)
+        alike = f"{key.partition('/')[0]}: {words.replace(about.metadata.name, '')}"
+        if alike not in self._said and len(self._said) < _SAID_MAX:
+            self._said.add(alike)
+            self._bug(
+                key,
+                f"the API server will never take this status: {words}. It is not sent again until it "
+                "changes. Where the CRDs are older than this release, apply manifests/crds, then restart "
+                "the controller",
+            )
 
     def _last(self, key: str, now: Object) -> Written | None:
         written = self._written.get(key)
@@ -221,6 +257,7 @@ class StatusWriter:
             key = f"{cache.kind.plural}/{old.key}"
             self._wanted.pop(key, None)
             self._written.pop(key, None)
+            self._refused.pop(key, None)
 
 
 def _covers(has: Any, wants: Any) -> bool:

@@ -19,7 +19,7 @@ from control_plane.hosts.bundle import FORM, MANIFEST, Bundle, Supply, write_bun
 from control_plane.lab import debian, images
 from control_plane.lab.commands import run
 from control_plane.lab.hosts import NODE_PROGRAMS
-from control_plane.lab.programs import KUBERNETES_VERSION, cache_folder, find_all
+from control_plane.lab.programs import KUBERNETES_VERSION, cache_folder, find_all, keep
 
 _RECIPE = "1"
 _EVERYWHERE = ("coredns", "kube-proxy", "pause")
@@ -72,12 +72,7 @@ def bundle(checkout: Path | None = None, say: Say = lambda _text: None) -> Path:
         ]
         found = Bundle(form=FORM, kubernetes=KUBERNETES_VERSION, supplies=tuple(supplies))
         (folder / MANIFEST).write_bytes(write_bundle(found))
-        try:
-            folder.rename(place)
-        except OSError:
-            # Another one made it meanwhile: the same.
-            if not place.is_dir():
-                raise
+        keep(folder, place)
     return place
 
 

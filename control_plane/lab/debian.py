@@ -14,7 +14,7 @@ import msgspec
 
 from control_plane.core.errors import ControlPlaneError
 from control_plane.lab.commands import CommandFailed, run, which
-from control_plane.lab.programs import cache_folder
+from control_plane.lab.programs import cache_folder, keep
 
 SUITE = "bookworm"
 EPOCH_S = 1_767_225_600
@@ -118,12 +118,7 @@ def tree(spec: Spec, say: Callable[[str], None] = lambda _text: None) -> Path:
         fresh = Path(made) / "tree"
         fresh.mkdir()
         run("tar", "-xpf", packed, "--numeric-owner", "--xattrs", "--xattrs-include=*", "-C", fresh)
-        try:
-            fresh.rename(place)
-        except OSError:
-            # Another lab made it meanwhile: the same.
-            if not place.is_dir():
-                raise
+        keep(fresh, place)
     return place
 
 

@@ -152,6 +152,21 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gridplane"
 
 
+def keep(fresh: Path, place: Path) -> None:
+    """Put a folder into the cache, whole; where another process has made it meanwhile, theirs stays.
+
+    Both are the same: a place in the cache is named for what is in it.
+
+    Raises:
+        OSError: it cannot be put there, and nobody else has.
+    """
+    try:
+        fresh.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
+
+
 def built(program: Program) -> Path:
     """Where `make tools` puts a program; the folder carries its version."""
     return cache_folder() / "tools" / f"{program.name}-{program.version}" / program.name

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from control_plane.lab import debian
 from control_plane.lab.commands import CommandFailed, run
-from control_plane.lab.programs import cache_folder
+from control_plane.lab.programs import cache_folder, keep
 
 _RECIPE = "1"
 _IMPORT_S = 600.0
@@ -65,12 +65,7 @@ def seed(
         else:
             fresh.mkdir()
         _import(archives, fresh, Path(made))
-        try:
-            fresh.rename(place)
-        except OSError:
-            # Another lab made it meanwhile: the same.
-            if not place.is_dir():
-                raise
+        keep(fresh, place)
     _forget_old(place.parent)
     return place
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from control_plane.lab.commands import run
-from control_plane.lab.programs import cache_folder
+from control_plane.lab.programs import cache_folder, keep
 
 PYTHON = "3.11"
 """Debian bookworm's."""
@@ -71,12 +71,7 @@ def _locked(lock: Path) -> Path:
             *(f"--platform={name}" for name in (*platforms, f"manylinux2014_{machine}")),
             f"--requirement={wanted}", f"--dest={fresh}",
         )  # fmt: skip
-        try:
-            fresh.rename(place)
-        except OSError:
-            # Another made it meanwhile: the same.
-            if not place.is_dir():
-                raise
+        keep(fresh, place)
     return place
 
 

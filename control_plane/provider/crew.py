@@ -13,10 +13,11 @@ from typing import Protocol
 import msgspec
 
 from control_plane.core.errors import ControlPlaneError, Unreachable
-from control_plane.hosts.connection import Connection, Target, check
+from control_plane.hosts.connection import Command, Connection, Target, check
 from control_plane.hosts.errors import HostUnfit
 from control_plane.hosts.items import Payload
 from control_plane.provider import members, nodes
+from control_plane.provider.bugs import told
 from control_plane.provider.members import Membership, Standing
 from control_plane.provision.backend import ClusterBackend, Ticket
 from control_plane.provision.backends import BACKENDS
@@ -63,8 +64,18 @@ class Crew:
         *,
         at_once: int = AT_ONCE,
         look_s: float = _LOOK_S,
+        lets_go: str = "",
     ) -> None:
-        """`bundle` is the folder of the offline bundle; `look_s` passes between two looks at a node."""
+        """Nobody is spoken to yet.
+
+        Args:
+            opener: the way to machines.
+            bundle: folder of the offline bundle.
+            at_once: machines that are worked on at the same time.
+            look_s: passes between two looks at a node.
+            lets_go: the stack of which a person said that its cluster goes, whatever stands on it.
+        """
+        self.lets_go = lets_go
         self._opener, self._bundle, self._look_s = opener, bundle, look_s
         self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="host")
         self._is_stopped = threading.Event()
@@ -129,10 +140,7 @@ class Crew:
         Raises:
             ControlPlaneError: no server answers.
         """
-        backend = BACKENDS[software.backend]
-        with contextlib.ExitStack() as stack:
-            door = self._door(stack, backend, servers)
-            config = check(door.connection, ("cat", backend.admin_config))
+        config = self._ask(software, servers, ("cat", BACKENDS[software.backend].admin_config))
         lines = [
             f"{line.partition('server:')[0]}server: https://{software.endpoint}:{API_PORT}"
             if line.strip().startswith("server:")
@@ -140,6 +148,16 @@ class Crew:
             for line in config.splitlines()
         ]
         return "\n".join(lines) + "\n"
+
+    def has_policy(self, name: str, software: Software, servers: Sequence[Target]) -> bool:
+        """Whether the cluster has an admission policy.
+
+        Raises:
+            ControlPlaneError: no server answers, or the API does not.
+        """
+        kubectl = BACKENDS[software.backend].kubectl
+        about = ("validatingadmissionpolicy", name, "--ignore-not-found", "--output=name")
+        return bool(self._ask(software, servers, (*kubectl, "get", *about)).strip())
 
     # --- agents ------------------------------------------------------------------------------
 
@@ -295,9 +313,17 @@ class Crew:
                 act(node)
             except ControlPlaneError as error:
                 failed[node.name] = error
+            except Exception as bug:  # noqa: BLE001 - a bug of ours costs one host its turn, not the others
+                failed[node.name] = told(bug, f"host {node.name}")
 
         list(self._pool.map(guarded, chosen))
         return failed
+
+    def _ask(self, software: Software, servers: Sequence[Target], command: Command) -> str:
+        """What a command prints on the first server of the cluster that answers."""
+        with contextlib.ExitStack() as stack:
+            door = self._door(stack, BACKENDS[software.backend], servers)
+            return check(door.connection, command)
 
     def _door(
         self, stack: contextlib.ExitStack, backend: ClusterBackend, servers: Sequence[Target]

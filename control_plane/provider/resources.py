@@ -1,8 +1,8 @@
 """The resources, without a word of Pulumi: inputs are plain values, and so is what comes of them.
 
-`Server` is one machine, `Agents` those of a rack, `Kubeconfig` what leads to the cluster. The state of a
-resource is its inputs, as far as they are true of the machines: what could not be brought about is not in
-it, so that the next update sees it missing.
+`Server` is one machine, `Agents` those of a rack, `Kubeconfig` what leads to the cluster, `Foundation` the
+whole of it, as a platform stands on it. The state of a resource is its inputs, as far as they are true of the
+machines: what could not be brought about is not in it, so that the next update sees it missing.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ import msgspec
 from control_plane.core.errors import ControlPlaneError
 from control_plane.hosts.connection import Target
 from control_plane.provider.crew import Crew, Outcome
+from control_plane.provision.admission import PLATFORM_POLICY
 from control_plane.provision.cluster import Node, Software
+from control_plane.provision.settings import Layer, stack_of
 
 Values = dict[str, Any]
 """Properties as they cross to Pulumi: JSON's values."""
 
+LET_GO: Final = "GRIDPLANE_LET_GO"
+"""Variable: the stack whose cluster a person destroys although a platform may stand on it."""
 _FIXED: Final = {
     "backend": "a cluster does not change its installer",
     "version": "an upgrade goes server by server, and is not done by this layer",
@@ -107,6 +111,14 @@ class ServerInputs(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class KubeconfigInputs(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Where a kubeconfig is read from."""
 
+    software: Software
+    servers: tuple[Target, ...]
+
+
+class FoundationInputs(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A cluster, and who is asked of what stands on it."""
+
+    site: str
     software: Software
     servers: tuple[Target, ...]
 
@@ -237,10 +249,61 @@ class Kubeconfig:
         """Nothing is on any machine."""
 
 
+class Foundation:
+    """`gridplane:k8s:Foundation`: depends on all others, so that a destroy begins, and may end, with it."""
+
+    secrets: ClassVar[frozenset[str]] = frozenset()
+    computed: ClassVar[frozenset[str]] = frozenset()
+
+    def check(self, old: Values | None, new: Values) -> list[Rejected]:
+        """Shape alone."""
+        return _shape(FoundationInputs, new)
+
+    def changes(self, state: Values, new: Values) -> list[Change]:
+        """All of it: whom a destroy asks stands in the state alone."""
+        return [
+            Change(path=key, kind="update") for key in sorted(new) if state.get(key) != new[key]
+        ]
+
+    def identity(self, new: Values) -> str:
+        """The site."""
+        return str(new["site"])
+
+    def bring(self, crew: Crew, old: Values | None, new: Values) -> Values:
+        """Nothing is done to any machine."""
+        return new
+
+    def probe(self, crew: Crew, state: Values) -> Values | None:
+        """As it is in the state."""
+        return state
+
+    def remove(self, crew: Crew, state: Values) -> None:
+        """Nothing is on any machine; refused while a platform stands on the cluster."""
+        inputs = msgspec.convert(state, FoundationInputs)
+        own, platform = stack_of(inputs.site, Layer.CLUSTER), stack_of(inputs.site, Layer.PLATFORM)
+        if crew.lets_go == own:
+            return
+        meant = f"say so: {LET_GO}={own} pulumi destroy --stack {own}"
+        try:
+            stands = crew.has_policy(PLATFORM_POLICY, inputs.software, inputs.servers)
+        except ControlPlaneError as error:
+            raise ControlPlaneError(
+                f"whether {platform} stands on the cluster of {inputs.site} cannot be told: {error}\nBring a "
+                f"server back; or, where the cluster is lost for good, {meant}"
+            ) from error
+        if stands:
+            raise ControlPlaneError(
+                f"the cluster of {inputs.site} is not let go of while {platform} stands on it: `pulumi "
+                f"destroy --stack {platform}` first. Nothing has gone. Where the platform is to be lost with "
+                f"it, {meant}"
+            )
+
+
 RESOURCES: Final[Mapping[str, Resource]] = {
     "gridplane:k8s:Server": Server(),
     "gridplane:k8s:Agents": Agents(),
     "gridplane:k8s:Kubeconfig": Kubeconfig(),
+    "gridplane:k8s:Foundation": Foundation(),
 }
 
 

@@ -26,8 +26,9 @@ from control_plane import __version__
 from control_plane.core.errors import ControlPlaneError
 from control_plane.hosts.keys import Pins, parse_key, read_known_hosts
 from control_plane.hosts.ssh import Ssh, login_key
+from control_plane.provider import bugs
 from control_plane.provider.crew import AT_ONCE, Crew
-from control_plane.provider.resources import RESOURCES, PartlyDone, Resource, Values
+from control_plane.provider.resources import LET_GO, RESOURCES, PartlyDone, Resource, Values
 from control_plane.provider.values import plain, wrapped
 
 _OPERATIONS: Final = 256
@@ -81,6 +82,7 @@ def crew_of(settings: Values) -> Crew:
         Ssh(login_key(Path(key).expanduser()) if key else None, pins),
         Path(bundle).expanduser() if bundle else None,
         at_once=int(settings.get("atOnce", AT_ONCE)),
+        lets_go=os.environ.get(LET_GO, ""),
     )
 
 
@@ -220,6 +222,9 @@ class GridplaneServicer(ProviderServicer):
 
     # ruff: noqa: D102, N802 - the protocol's calls, by the protocol's names
 
+    async def CheckConfig(self, request: Any, context: Any) -> Any:
+        return await _told(super().CheckConfig, request, context)
+
     async def Configure(self, request: Any, context: Any) -> Any:
         return await _told(super().Configure, request, context)
 
@@ -254,20 +259,36 @@ async def _told(
         inputs: what was asked for, where a part of it may be kept.
     """
     try:
-        return await call(request, context)
-    except PartlyDone as error:
-        kind = _resource(request.urn)
-        asked = plain(PropertyValue.unmarshal_map(inputs))
-        detail = provider_pb2.ErrorResourceInitFailed(
-            id=getattr(request, "id", "") or kind.identity(asked),
-            properties=PropertyValue.marshal_map(wrapped(error.state, secrets=kind.secrets)),
-            inputs=inputs,
-            reasons=error.reasons,
-        )
-        await context.abort_with_status(_Status(str(error), detail))
-    except (ControlPlaneError, TypeError) as error:
-        await context.abort_with_status(_Status(str(error)))
+        try:
+            return await call(request, context)
+        except PartlyDone as error:
+            status = _kept(error, request, inputs)
+    except ControlPlaneError as error:
+        status = _Status(str(error))
+    except Exception as bug:  # noqa: BLE001 - gRPC would tell a class and no place
+        status = _Status(str(bugs.told(bug, _about(request))))
+    await context.abort_with_status(status)
     raise AssertionError("gRPC goes on after a call was ended")
+
+
+def _kept(error: PartlyDone, request: Any, inputs: Any) -> _Status:
+    """A failure that has Pulumi keep what came about."""
+    kind = _resource(request.urn)
+    asked = plain(PropertyValue.unmarshal_map(inputs))
+    detail = provider_pb2.ErrorResourceInitFailed(
+        id=getattr(request, "id", "") or kind.identity(asked),
+        properties=PropertyValue.marshal_map(wrapped(error.state, secrets=kind.secrets)),
+        inputs=inputs,
+        reasons=error.reasons,
+    )
+    return _Status(str(error), detail)
+
+
+def _about(request: Any) -> str:
+    """What a request is about, by the type and the name that its resource has in the stack."""
+    urn = getattr(request, "urn", "")
+    kind, _, name = urn.rpartition("$")[2].partition("::")
+    return f"{kind} {name}" if urn else "the provider's settings"
 
 
 async def serve(provider: api.Provider, engine: str = "") -> tuple[grpc.aio.Server, int]:

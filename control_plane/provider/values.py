@@ -8,6 +8,8 @@ from typing import Any
 from pulumi.provider.experimental.property_value import PropertyValue
 from pulumi.runtime import rpc
 
+from control_plane.core.errors import ControlPlaneError
+
 # As it goes over the wire: what PropertyValue.computed() of 3.259 makes is neither marshalled nor read.
 _NOT_KNOWN = PropertyValue(rpc.UNKNOWN)
 
@@ -16,7 +18,7 @@ def plain(values: Mapping[str, PropertyValue]) -> dict[str, Any]:
     """Properties as JSON has them: whole numbers are whole again, which Pulumi's are not.
 
     Raises:
-        TypeError: a value is of a kind that no input of ours is, or not known yet.
+        ControlPlaneError: a value is of a kind that no input of ours is, or not known yet.
     """
     return {key: _plain(value) for key, value in values.items()}
 
@@ -42,7 +44,7 @@ def _plain(value: PropertyValue) -> Any:
     inner = value.value
     match inner:
         case rpc.UNKNOWN:
-            raise TypeError(
+            raise ControlPlaneError(
                 "an input is not known before another resource is made: gridplane's inputs come from the "
                 "inventory alone, so that a preview tells the truth"
             )
@@ -55,7 +57,7 @@ def _plain(value: PropertyValue) -> Any:
         case Mapping():
             return {str(key): _plain(item) for key, item in inner.items()}
         case _:
-            raise TypeError(f"gridplane's resources take no {type(inner).__name__}")
+            raise ControlPlaneError(f"gridplane's resources take no {type(inner).__name__}")
 
 
 def _wrapped(value: Any) -> PropertyValue:

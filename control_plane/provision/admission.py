@@ -23,6 +23,9 @@ from control_plane.provision.rules import (
 
 Manifest = dict[str, Any]
 
+PLATFORM_POLICY: Final = "gridplane-keep-platform"
+"""Stands from the beginning of a platform to its end: where it is, a platform is."""
+
 _API: Final = "admissionregistration.k8s.io/v1"
 _POD: Final = (
     'object.kind == "Pod" ? object.spec : '

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from control_plane.core.cluster import Object, Rejected
+from control_plane.core.cluster import Invalid, Object
 
 _TERM = re.compile(
     r"\s*(?:!(?P<absent>[^\s,=!()]+)"
@@ -20,14 +20,14 @@ def selected(namespace: str | None, selector: str) -> Matches:
     """Whether an object is in a namespace and meets a label selector.
 
     Raises:
-        Rejected: the selector cannot be read.
+        Invalid: the selector cannot be read.
     """
     terms: list[Callable[[Mapping[str, str]], bool]] = []
     at = 0
     while at < len(selector):
         term = _TERM.match(selector, at)
         if term is None:
-            raise Rejected(f"unable to parse requirement: {selector[at:]!r}")
+            raise Invalid(f"unable to parse requirement: {selector[at:]!r}")
         terms.append(_term(**term.groupdict()))
         at = term.end()
 

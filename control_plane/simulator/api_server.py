@@ -1,7 +1,8 @@
 """A Kubernetes API server in memory, for virtual time: what a controller can rely on, and nothing else.
 
 Its callers go through `api_client.py`, which has the faults of the line; `tests/kube/test_conformance.py`
-holds both to a real API server. It does not validate objects, and does not know which namespaces there are.
+holds both to a real API server. It does not validate objects, beyond the fields that it is told its schemas
+do not have, and does not know which namespaces there are.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import datetime as dt
 import itertools
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -24,11 +25,11 @@ from control_plane.core.cluster import (
     Event,
     Exists,
     Gone,
+    Invalid,
     Kind,
     NotFound,
     Object,
     Page,
-    Rejected,
 )
 from control_plane.core.ports import Clock
 from control_plane.simulator.api_fields import (
@@ -109,8 +110,23 @@ class Watch:
 class ApiServer:
     """All objects, their history, and who watches."""
 
-    def __init__(self, clock: Clock, *, history: int = HISTORY, collects: bool = True) -> None:
-        """With `collects` it has the garbage collector of a controller manager as well."""
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        history: int = HISTORY,
+        collects: bool = True,
+        undeclared: Collection[str] = (),
+    ) -> None:
+        """Empty.
+
+        Args:
+            clock: the clock.
+            history: changes that a watch can go back to.
+            collects: whether it has the garbage collector of a controller manager as well.
+            undeclared: fields that its CRDs are too old to have, as `.status.firmware`.
+        """
+        self.undeclared = undeclared
         self.version = 1_000
         self.watches: dict[Watch, None] = {}
         self._clock = clock
@@ -200,7 +216,7 @@ class ApiServer:
         """See `core.cluster.Cluster`."""
         key, meta = place(kind, body)
         if not meta.get("resourceVersion"):
-            raise Rejected("metadata.resourceVersion: must be specified for an update")
+            raise Invalid("metadata.resourceVersion: must be specified for an update")
         if kind.kind in UPSERTED and key not in self._objects.get(kind, {}):
             if meta.get("uid"):
                 raise Conflict(f"{kind.plural} {key!r} is not there, and a certain one was meant")
@@ -217,6 +233,7 @@ class ApiServer:
     ) -> Object:
         """See `core.cluster.Cluster`."""
         key, meta = place(kind, body)
+        self._require_declared(kind, key, body)
         wanted, who = _sent(kind, body, subresource), Owner(manager, "Apply", subresource)
         stored = self._objects.get(kind, {}).get(key)
         if stored is None:
@@ -226,9 +243,7 @@ class ApiServer:
                 raise Conflict(f"{kind.plural} {key!r} is not there, and a certain one was meant")
             return self._add(kind, meta, *apply({}, {}, wanted, who, force=force))
         if not subresource and meta.get("uid", stored.system["uid"]) != stored.system["uid"]:
-            raise Rejected(
-                f"metadata.uid: {meta['uid']} is not that of {key!r}: field is immutable"
-            )
+            raise Invalid(f"metadata.uid: {meta['uid']} is not that of {key!r}: field is immutable")
         _precondition(stored, {**meta, "uid": ""})
         made, owners = apply(stored.tree, stored.owners, wanted, who, force=force)
         return self._put(kind, key, stored, made, owners)
@@ -271,6 +286,15 @@ class ApiServer:
             raise NotFound(f"{kind.plural} {key!r} not found")
         return stored
 
+    def _require_declared(self, kind: Kind, key: str, body: Body) -> None:
+        for path in sorted(self.undeclared):
+            _, part, field = path.split(".")
+            if field in body.get(part, {}):
+                raise Invalid(
+                    f"failed to create typed patch object ({key}; {kind.api_version}, "
+                    f"Kind={kind.kind}): {path}: field not declared in schema"
+                )
+
     def _now(self) -> str:
         moment = dt.datetime.fromtimestamp(int(self._clock.wall_s()), tz=dt.UTC)
         return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -289,7 +313,7 @@ class ApiServer:
         system = stored.system
         if "deletionTimestamp" in system:
             if added := sorted(_finalizers(wanted) - _finalizers(stored.tree)):
-                raise Rejected(f"no new finalizers can be added to what is being deleted: {added}")
+                raise Invalid(f"no new finalizers can be added to what is being deleted: {added}")
             if not _finalizers(wanted):
                 return self._remove(kind, key, stored)
         if "generation" in system and _spec(wanted) != _spec(stored.tree):
@@ -357,14 +381,14 @@ def place(kind: Kind, body: Body) -> tuple[str, Mapping[str, Any]]:
     """The key of what is sent, and its metadata.
 
     Raises:
-        Rejected: it has no name, or says that it is of another kind.
+        Invalid: it has no name, or says that it is of another kind.
         NotFound: it has no namespace and its kind is in one, or the other way round.
     """
     meta: Mapping[str, Any] = body["metadata"]
     if not meta.get("name"):
-        raise Rejected("name is required")
+        raise Invalid("name is required")
     if (body.get("apiVersion"), body.get("kind")) != (kind.api_version, kind.kind):
-        raise Rejected(f"the object provided is unrecognized (must be of type {kind.kind})")
+        raise Invalid(f"the object provided is unrecognized (must be of type {kind.kind})")
     if bool(meta.get("namespace")) != kind.is_namespaced:
         raise NotFound("the server could not find the requested resource")
     return _key(meta), meta

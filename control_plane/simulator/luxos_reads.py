@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from control_plane.simulator.cgminer_rates import counted_shares, rates_by_window
 from control_plane.simulator.luxos_unit import Unit
 from control_plane.simulator.machine import Phase, Sample
 
@@ -56,7 +57,7 @@ def version(unit: Unit, _: Sample) -> Answer:
 def summary(unit: Unit, sample: Sample) -> Answer:
     """Hash in GH/s, and shares."""
     machine = unit.machine
-    accepted, rejected = _shares(unit)
+    accepted, rejected = counted_shares(unit.machine, _SHARE_TH)
     rates = rates_of(unit, sample)
     row = {
         "Accepted": accepted,
@@ -212,7 +213,7 @@ def stats(unit: Unit, sample: Sample) -> Answer:
 
 def pools(unit: Unit, sample: Sample) -> Answer:
     """Pools in the order in which their group tries them; a pool's id is its place."""
-    accepted, rejected = _shares(unit)
+    accepted, rejected = counted_shares(unit.machine, _SHARE_TH)
     works = unit.machine.has_work and sample.phase in {Phase.STARTING, Phase.HASHING}
     active = unit.active_pools() if works else frozenset()
     shares = max(1, len(unit.active_pools()))
@@ -303,16 +304,4 @@ def _ramps(unit: Unit, sample: Sample, now_ths: float, target_ths: float) -> boo
 
 def rates_of(unit: Unit, sample: Sample) -> dict[str, float]:
     """TH/s by window, under the names that `devs` has for MH/s."""
-    machine = unit.machine
-    if not machine.has_work:
-        return {"MHS 5s": 0.0, **{name: 0.0 for name, _ in _WINDOWS}}
-    rates = {"MHS 5s": machine.rate_5s(sample)}
-    for name, window_s in _WINDOWS:
-        rates[name] = machine.rate_over(window_s)
-    return rates
-
-
-def _shares(unit: Unit) -> tuple[int, int]:
-    found = int(unit.machine.work_ths_s() / _SHARE_TH)
-    rejected = found // 1000
-    return found - rejected, rejected
+    return rates_by_window(unit.machine, sample, _WINDOWS)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from control_plane.simulator.cgminer_rates import counted_shares, rates_by_window
 from control_plane.simulator.machine import Phase, Sample, mix
 from control_plane.simulator.whatsminer_power import limit_in_force_w, mode_step
 from control_plane.simulator.whatsminer_unit import Unit
@@ -44,10 +45,10 @@ def summary(unit: Unit, sample: Sample) -> Body:
         0.0
     ]
     fans = machine.fan_rpm(sample) or (0,)
-    rates = _rates(unit, sample)
+    rates = rates_by_window(machine, sample, _WINDOWS)
     power = round(sample.reported_w)
     factory_ths = mode_step(model, model.nominal).hashrate_ths * machine.hash_share
-    accepted, rejected = _shares(unit)
+    accepted, rejected = counted_shares(unit.machine, _SHARE_TH)
     row = {
         "Elapsed": int(sample.mining_uptime_s),
         **{name: round(ths * _MHS, 2) for name, ths in rates.items()},
@@ -88,7 +89,8 @@ def summary(unit: Unit, sample: Sample) -> Body:
 def devs(unit: Unit, sample: Sample) -> Body:
     """`DEVS`: one row per fitted board; a dead one is listed without chips."""
     machine = unit.machine
-    boards = {name: machine.board_rates(ths) for name, ths in _rates(unit, sample).items()}
+    rates = rates_by_window(machine, sample, _WINDOWS)
+    boards = {name: machine.board_rates(ths) for name, ths in rates.items()}
     alive = machine.alive_boards()
     stable = sample.phase is Phase.HASHING and sample.hashrate_ths > 0
     running = sample.phase not in {Phase.SLEEPING, Phase.BOOTING}
@@ -106,7 +108,7 @@ def devs(unit: Unit, sample: Sample) -> Body:
                 "Status": ("Alive" if running else "Initialising") if lives else "Dead",
                 "Temperature": round(max(0.0, hot - 12.0), 2),
                 "Chip Frequency": _frequency(unit, sample) if lives else 0,
-                **{name: round(rates[slot] * _MHS, 2) for name, rates in boards.items()},
+                **{name: round(ths[slot] * _MHS, 2) for name, ths in boards.items()},
                 "HS RT": round(boards["MHS 5m"][slot] * _MHS, 2),
                 "Factory GHS": round(factory_ghs / model.boards),
                 "Upfreq Complete": int(stable and lives),
@@ -124,7 +126,7 @@ def devs(unit: Unit, sample: Sample) -> Body:
 
 def pools(unit: Unit, sample: Sample) -> Body:
     """`POOLS`: three rows whatever was stored; an unused slot has a blank URL and user."""
-    accepted, rejected = _shares(unit)
+    accepted, rejected = counted_shares(unit.machine, _SHARE_TH)
     works = unit.machine.has_work and sample.phase in {Phase.STARTING, Phase.HASHING}
     first = next((slot for slot, pool in enumerate(unit.pools) if pool.url), None)
     rows = []
@@ -271,22 +273,6 @@ DAEMON: Mapping[str, Callable[[Unit, Sample], Body]] = {
 
 def _ok(message: str) -> Body:
     return {"STATUS": "S", "Msg": message}
-
-
-def _rates(unit: Unit, sample: Sample) -> dict[str, float]:
-    machine = unit.machine
-    if not machine.has_work:
-        return {"MHS 5s": 0.0, **{name: 0.0 for name, _ in _WINDOWS}}
-    rates = {"MHS 5s": machine.rate_5s(sample)}
-    for name, window_s in _WINDOWS:
-        rates[name] = machine.rate_over(window_s)
-    return rates
-
-
-def _shares(unit: Unit) -> tuple[int, int]:
-    found = int(unit.machine.work_ths_s() / _SHARE_TH)
-    rejected = found // 1000
-    return found - rejected, rejected
 
 
 def _frequency(unit: Unit, sample: Sample) -> int:

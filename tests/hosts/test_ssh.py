@@ -108,6 +108,47 @@ def test_a_login_that_is_not_let_in(hall: Hall) -> None:
         pass
 
 
+def test_a_line_that_breaks_during_the_login_is_no_refusal(hall: Hall) -> None:
+    hall.machines["a"].faults.cuts_logins = 1
+    way = ssh(hall)
+    with (
+        pytest.raises(Unreachable, match=r"host a .* was lost while root logged in"),
+        way.connect(target(hall, "a")),
+    ):
+        pass
+    with way.connect(target(hall, "a")) as connection:
+        assert connection.run(("true",)).code == 0
+
+
+def test_a_login_that_gets_no_answer_is_no_refusal(hall: Hall) -> None:
+    hall.machines["a"].faults.stalls_logins = True
+    began = time.monotonic()
+    with (
+        pytest.raises(Unreachable, match=r"host a .* did not answer root's login in time"),
+        ssh(hall, connect_s=2.0).connect(target(hall, "a")),
+    ):
+        pass
+    assert time.monotonic() - began < 15
+    hall.machines["a"].cut()
+
+
+def test_an_agent_with_several_keys_offers_them_one_by_one(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strangers = [paramiko.ECDSAKey.generate(bits=256) for _ in range(2)]
+    held: list[paramiko.PKey] = []
+    monkeypatch.setattr(paramiko.Agent, "get_keys", lambda _agent: tuple(held))
+    held[:] = [*strangers, LOGIN]
+    with ssh(hall, None).connect(target(hall, "a")) as connection:
+        assert connection.run(("true",)).code == 0
+    held[:] = strangers
+    with (
+        pytest.raises(LoginRefused, match=r"with any of 2 keys of the SSH agent"),
+        ssh(hall, None).connect(target(hall, "a")),
+    ):
+        pass
+
+
 def test_nobody_listens(hall: Hall) -> None:
     nowhere = Target(name="gone", address="127.9.200.1", port=1)
     with (

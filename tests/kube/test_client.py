@@ -29,6 +29,7 @@ from control_plane.core.cluster import (
     Conflict,
     Exists,
     Gone,
+    Invalid,
     Kind,
     NotFound,
     Rejected,
@@ -124,10 +125,18 @@ async def watch(client: Client) -> list[tuple[str, str]]:
     return [(event.type, event.object.metadata.name) async for event in events]
 
 
+UNDECLARED = {
+    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 500,
+    "message": "failed to create typed patch object (one/m1; gridplane.dev/v1alpha1, Kind=Miner): "
+    ".status.because: field not declared in schema",
+}  # fmt: skip
+"""A patch that does not fit the schema, as release 1.36 has it: no reason, and a 500."""
+
+
 @pytest.mark.parametrize(
     ("code", "said", "error"),
     [
-        (400, status(400, "BadRequest"), Rejected),
+        (400, status(400, "BadRequest"), Invalid),
         (401, status(401, "Unauthorized"), Unauthorized),
         (403, status(403, "Forbidden"), Rejected),
         (404, status(404, "NotFound"), NotFound),
@@ -135,10 +144,12 @@ async def watch(client: Client) -> list[tuple[str, str]]:
         (409, status(409, "AlreadyExists"), Exists),
         (409, status(409, "Conflict"), Conflict),
         (410, status(410, "Expired"), Gone),
-        (413, status(413, "RequestEntityTooLarge"), Rejected),
-        (422, status(422, "Invalid"), Rejected),
+        (413, status(413, "RequestEntityTooLarge"), Invalid),
+        (422, status(422, "Invalid"), Invalid),
         (429, status(429, "TooManyRequests"), Throttled),
         (500, status(500, "InternalError"), ClusterAway),
+        (500, UNDECLARED, Invalid),
+        (500, UNDECLARED | {"reason": "InternalError"}, ClusterAway),
         (502, b"<html>bad gateway</html>", ClusterAway),
         (503, b"", ClusterAway),
         (504, status(504, "Timeout"), ClusterAway),

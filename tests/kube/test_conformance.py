@@ -18,6 +18,7 @@ from control_plane.core.cluster import (
     Event,
     Exists,
     Gone,
+    Invalid,
     Kind,
     NotFound,
     Object,
@@ -509,6 +510,19 @@ async def test_applying_status_asks_for_a_version_but_not_for_a_uid(
     stale = at(made, body(SITE, "s1", ns, status={"holds": 2}))
     with pytest.raises(Conflict):
         await cluster.apply(SITE, stale, manager="a", subresource="status")
+
+
+@both
+async def test_a_field_that_its_schema_does_not_have_is_not_applied(
+    cluster: Cluster, ns: str
+) -> None:
+    made = await cluster.create(MINER, miner(ns))
+    with pytest.raises(Invalid, match=r"\.spec\.nosuch: field not declared in schema"):
+        await cluster.apply(MINER, miner(ns, spec={"nosuch": 1}), manager="a")
+    sent = miner(ns, status={"nosuch": 1})
+    with pytest.raises(Invalid, match=r"\.status\.nosuch: field not declared in schema"):
+        await cluster.apply(MINER, sent, manager="a", subresource="status")
+    assert await cluster.get(MINER, "m1", namespace=ns) == made
 
 
 @both

@@ -328,6 +328,55 @@ def test_one_that_is_refused_holds_up_no_other() -> None:
     around(case)
 
 
+def test_a_status_that_will_never_be_taken_is_sent_once_and_said_once() -> None:
+    async def case(a: Around) -> None:
+        names = [f"m{n}" for n in range(50)]
+        async with writing(a, *names, "good") as w:
+            a.server.undeclared = {".status.firmware"}
+            for _ in range(60):
+                for name in names:
+                    w.want(name, firmware="v1", family="fam")
+                w.want("good", family="fam")
+                await asyncio.sleep(60)
+            assert w.status("good") == {"family": "fam"}
+            assert len(w.sent) == len(names) + 1
+            assert (len(w.writer), len(w.writer.refused)) == (0, len(names))
+            assert w.writer.troubles == {}
+            assert "field not declared in schema" in w.writer.refused["miners/site/m0"]
+            [(where, words)] = a.bugs
+            assert where.startswith("miners/site/m")
+            assert "until it changes" in words
+
+            w.sent.clear()
+            w.want("m0", firmware="v2")
+            w.want("m1", family="fam")
+            a.drop("m2")
+            await asyncio.sleep(60)
+            assert [name for _, name in w.sent] == ["m0", "m1"]
+            assert w.status("m1") == {"family": "fam"}
+            assert len(w.writer.refused) == len(names) - 2
+            assert len(a.bugs) == 1
+
+    around(case)
+
+
+def test_a_status_that_was_refused_may_come_back() -> None:
+    async def case(a: Around) -> None:
+        async with writing(a, "m1") as w:
+            a.server.undeclared = {".status.firmware"}
+            w.want("m1", firmware="v1")
+            await asyncio.sleep(60)
+            w.want("m1", family="fam")
+            await asyncio.sleep(60)
+            a.server.undeclared = set()
+            w.want("m1", firmware="v1")
+            await asyncio.sleep(60)
+            assert w.status("m1") == {"firmware": "v1"}
+            assert w.writer.refused == {}
+
+    around(case)
+
+
 def test_what_others_write_beside_is_no_reason_to_write() -> None:
     async def case(a: Around) -> None:
         async with writing(a, "m1") as w:

@@ -46,7 +46,7 @@ def test_bare_hosts_become_a_cluster_that_follows_its_declaration(
     checkout: Checkout, bare: ClusterLab
 ) -> None:
     code, said = checkout.pulumi("preview", "--stack", STACK)
-    assert (code, "6 to create" in said) == (0, True), said
+    assert (code, "7 to create" in said) == (0, True), said
     assert bare.hosts.run(host(bare, SERVER), "command -v kubeadm containerd || true") == ""
 
     checkout.up()

@@ -24,6 +24,7 @@ from control_plane.lab.programs import (
     built,
     find,
     find_all,
+    keep,
 )
 from tools import build
 
@@ -119,6 +120,19 @@ def test_what_a_killed_build_left_is_cleared_away(
     assert not left.exists()
     assert build.is_built(BY_NAME["etcd"])
     assert list((bare / "cache" / "tools").iterdir()) == [built(BY_NAME["etcd"]).parent]
+
+
+def test_what_two_make_at_once_is_kept_once_and_what_cannot_be_kept_is_told(bare: Path) -> None:
+    place = bare / "cache" / "made"
+    place.parent.mkdir()
+    for content in ("first", "second"):
+        fresh = bare / content
+        fresh.mkdir()
+        (fresh / "file").write_text(content)
+        keep(fresh, place)
+    assert (place / "file").read_text() == "first"
+    with pytest.raises(FileNotFoundError):
+        keep(bare / "second", bare / "nowhere" / "made")
 
 
 def test_a_second_build_waits_and_builds_nothing_twice(bare: Path) -> None:

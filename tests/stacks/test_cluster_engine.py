@@ -12,6 +12,7 @@ import pulumi
 import pytest
 from pulumi import automation
 
+from control_plane.provision.admission import PLATFORM_POLICY
 from control_plane.provision.cluster import Agents, ClusterPlan, Node
 from control_plane.simulator.hosts.sshd import Hall
 from stacks.cluster import SiteCluster
@@ -66,12 +67,18 @@ def state(tmp_path: Path) -> str:
     return found.read_text()
 
 
+def resources(stack: automation.Stack) -> set[str]:
+    """Types and names of what is in a stack's state."""
+    found = stack.export_stack().deployment or {}
+    return {one["urn"].partition("::gridplane::")[2] for one in found.get("resources", [])}
+
+
 def test_up_makes_a_cluster_and_the_next_ones_follow_the_declaration(
     stack: Up, hall: Hall, tmp_path: Path
 ) -> None:
     n1, n2, n3 = (node(hall, name, rack="r1") for name in ("n1", "n2", "n3"))
     first = stack(n1, n2).up()
-    assert first.summary.resource_changes == {"create": 8}
+    assert first.summary.resource_changes == {"create": 9}
     assert hall.cluster.nodes.keys() == {*SERVERS, "n1", "n2"}
     assert hall.cluster.began == 1
     config = first.outputs["kubeconfig"]
@@ -84,7 +91,7 @@ def test_up_makes_a_cluster_and_the_next_ones_follow_the_declaration(
     stack(n1, n2).refresh(expect_no_changes=True)
 
     relabelled = node(hall, "n1", rack="r1", row="7")
-    assert stack(relabelled, n3).up().summary.resource_changes == {"same": 7, "update": 1}
+    assert stack(relabelled, n3).up().summary.resource_changes == {"same": 8, "update": 1}
     assert hall.cluster.nodes.keys() == {*SERVERS, "n1", "n3"}
     assert hall.cluster.nodes["n1"].labels["gridplane.dev/row"] == "7"
     assert hall.cluster.drained == ["n2"]
@@ -110,5 +117,18 @@ def test_destroy_is_refused_before_it_begins_or_lets_machines_run(stack: Up, hal
     released = stack(n1, on_removal="release")
     released.up()
     released.destroy()
+    assert resources(released) == set()
+
+
+@pytest.mark.parametrize("on_removal", ["release", "uninstall"])
+def test_nothing_goes_while_a_platform_stands_on_it(stack: Up, hall: Hall, on_removal: str) -> None:
+    made = stack(node(hall, "n1", rack="r1"), on_removal=on_removal)
+    made.up()
+    before = resources(made)
+    hall.cluster.policies.add(PLATFORM_POLICY)
+    refused = r"`pulumi\s+destroy\s+--stack\s+lab\.platform`\s+first"
+    with pytest.raises(automation.CommandError, match=refused):
+        made.destroy()
+    assert resources(made) == before
     assert hall.cluster.nodes.keys() == {*SERVERS, "n1"}
     assert hall.cluster.is_ready("n1")

@@ -48,6 +48,10 @@ def test_the_example_site_is_its_servers_and_its_racks(monkeypatch: pytest.Monke
     assert len(agents) == 129
     assert of(found, TYPE).keys() == {"ga-macon"}
     assert of(found, "gridplane:k8s:Kubeconfig").keys() == {"ga-macon"}
+    # It goes first, so that nothing has gone where it may not.
+    [foundation] = of(found, "gridplane:k8s:Foundation").values()
+    assert set(foundation["dependsOn"]) == {*servers, *agents, "ga-macon"}
+    assert "protect" not in foundation
     # etcd takes one member at a time, and nobody joins what does not stand.
     assert "dependsOn" not in servers["ga-cp-1"]
     assert servers["ga-cp-3"]["dependsOn"] == ["ga-cp-2"]

@@ -164,6 +164,9 @@ def _ask(machine: Machine, words: Sequence[str]) -> Ended:
             found = [cluster.object_of(n) for n in names if n in cluster.nodes]
             told = found[0] if len(found) == 1 else {"items": found}
             return Ended(0, msgspec.json.encode(told) if found else b"")
+        case ["get", "validatingadmissionpolicy", name, "--ignore-not-found", "--output=name"]:
+            kind = "validatingadmissionpolicy.admissionregistration.k8s.io"
+            return Ended(0, f"{kind}/{name}\n".encode() if name in cluster.policies else b"")
         case ["label", "node", name, *changes]:
             for change in changes:
                 key, _, value = change.partition("=")

@@ -55,6 +55,8 @@ class Cluster:
         self.node_passwords: dict[str, str] = {}
         """RKE2: node → what it made up when it first joined. A node that lost it is another one."""
         self.rke2_token = f"K10{secrets.token_hex(32)}::server:{secrets.token_hex(16)}"
+        self.policies: set[str] = set()
+        """Admission policies that others have installed, by name."""
         self.drained: list[str] = []
         self.began = 0
         """How often somebody began a cluster: more than once is two clusters."""

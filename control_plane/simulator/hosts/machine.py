@@ -42,6 +42,10 @@ class Faults(msgspec.Struct, kw_only=True):
     """The first words of a command that ends with an error."""
     lag_s: float = 0.0
     """Before each command, in wire seconds."""
+    cuts_logins: int = 0
+    """Logins, from now on, in whose middle the line breaks."""
+    stalls_logins: bool = False
+    """A login gets no answer, while the line stands."""
 
 
 class PowerLost(Exception):
@@ -115,6 +119,20 @@ class Machine:
         if program is None:
             return Ended(NOT_FOUND, b"", f"sh: 1: {words[0]}: not found\n".encode())
         return program(self, words[1:], stdin)
+
+    def greet(self) -> bool:
+        """Whether somebody who logs in gets an answer; it takes as long as the machine stalls.
+
+        Raises:
+            PowerLost: the machine went dark meanwhile.
+        """
+        if self.faults.stalls_logins:
+            self._dark.wait()
+            raise PowerLost(self.name)
+        if self.faults.cuts_logins:
+            self.faults.cuts_logins -= 1
+            return False
+        return True
 
     def _wait(self, seconds: float) -> None:
         if seconds and self._dark.wait(seconds):

@@ -129,6 +129,10 @@ class _Session(paramiko.ServerInterface):
         return "publickey"
 
     def check_auth_publickey(self, _username: str, key: paramiko.PKey) -> int:
+        with contextlib.suppress(PowerLost):
+            if not self._machine.greet():
+                self._transport.close()
+                return AUTH_FAILED
         is_known = key.asbytes() == self._hall._login.asbytes()  # noqa: SLF001 - its own hall
         return AUTH_SUCCESSFUL if is_known else AUTH_FAILED
 
