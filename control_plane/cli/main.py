@@ -34,6 +34,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "control_plane.cli.controller",
         "Serve a site from its cluster.",
     ),
+    "firmware": (
+        "control_plane.cli.firmware",
+        "Put firmware images into the catalogue and hold the store against it.",
+    ),
     "firmware-job": (
         "control_plane.cli.firmware_job",
         "Look at a firmware Job's machines (its pods run this).",
