@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+import functools
 import gc
 import importlib
 import os
@@ -155,15 +156,17 @@ class Workplace:
     def edges(self) -> Edges:
         """The way to the devices."""
         from control_plane.drivers.net import StreamNet
+        from control_plane.drivers.recognise import recognise
         from control_plane.drivers.registry import all_capabilities, make_drivers
 
-        network = read_network_map(self.network_map)
+        net = StreamNet(read_network_map(self.network_map))
         return Edges(
             clock=self.clock,
             rng=random.Random(),  # noqa: S311 - jitter, not a secret
             secrets=SystemSecrets(),
-            drivers=make_drivers(StreamNet(network), self.clock),
+            drivers=make_drivers(net, self.clock),
             capabilities=all_capabilities(),
+            recognise=functools.partial(recognise, net),
         )
 
     def engine_status(self) -> EngineStatus | None:

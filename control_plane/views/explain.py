@@ -33,6 +33,7 @@ NEXT: Mapping[Reason, str] = {
     Reason.SECRET_MISSING: "a person puts the password where the declaration says; it is read again",
     Reason.INTERNAL_ERROR: "a bug of ours: send us what it says; it is looked at again",
     Reason.UNEXPECTED_REPLY: "a person looks: this is not the declared firmware family's protocol",
+    Reason.WORK_ORDER: "a person installs the declared family: `gridplane workorder`; then it is taken up",
     Reason.STALE_TELEMETRY: "it is looked at again; nothing is decided from old telemetry",
     Reason.UNTRUSTED: "a person pins it: `gridplane trust {asset}`",
     Reason.WRONG_IDENTITY: "a person corrects the record, or pins it: `gridplane trust {asset} --replace`",
