@@ -27,6 +27,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "hold": ("control_plane.cli.hold", "Forbid writes below a node: somebody works there."),
     "release": ("control_plane.cli.release", "End a hold, an override, a latch or an incident."),
     "rollout": ("control_plane.cli.rollout", "Show how far rollouts have come, device by device."),
+    "posture": (
+        "control_plane.cli.posture",
+        "List whose password is its maker's, whose write API is open or closed.",
+    ),
     "workorder": (
         "control_plane.cli.workorder",
         "Print what a person does where machines change their firmware family.",

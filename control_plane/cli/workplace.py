@@ -62,6 +62,7 @@ class Workplace:
         inventory: Path = Path("inventory"),
         network_map: Path | None = None,
         creates: bool = False,
+        is_own: bool = True,
     ) -> None:
         """Name the folders; nothing is opened yet.
 
@@ -72,11 +73,13 @@ class Workplace:
             network_map: where a simulation's devices answer.
             creates: whether the verb may begin a state folder. Who only says or asks something may not:
                 nobody would hear a hold in a folder that no engine reads.
+            is_own: `False`: its state is a copy, and what is kept there is lost.
         """
         self.site = site
         self.state = state or inventory.resolve().parent / ".gridplane" / site
         self.network_map = network_map
         self.inventory = inventory
+        self.is_own = is_own
         self._creates = creates
         self.clock = clock_of(network_map)
         self._store: Store | None = None

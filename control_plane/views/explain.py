@@ -13,11 +13,13 @@ from control_plane.core.fleet import Device, Site
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Field, Observation, PoolSetting, Settings, Unseen
 from control_plane.core.overlay import Overlay
+from control_plane.core.posture import Posture
 from control_plane.core.rollout import Rollout
 from control_plane.core.verify import Operation
 from control_plane.engine.gate import describe
 from control_plane.engine.records import Event, RevisionRecord
 from control_plane.views.plan import change_text
+from control_plane.views.posture import posture_line
 from control_plane.views.rollouts import Machine, in_brief
 from control_plane.views.table import one_line, power, span, table
 
@@ -81,6 +83,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """The one that brings what is declared for the device."""
     grant: Machine | None = None
     """Under which it is locked."""
+    posture: Posture | None = None
+    """How open it is, as far as is known."""
 
 
 def path_of(site: Site, device: Device) -> tuple[str, ...]:
@@ -109,6 +113,8 @@ def render_explanation(e: Explanation) -> str:
         *_overlays(e),
         *_verdict(e),
     ]
+    if e.posture is not None:
+        lines += posture_line(e.posture)
     if e.operations:
         lines += ["", "Last actions", *(f"  {_operation(o, e.now_s)}" for o in e.operations)]
     if e.events:
