@@ -116,7 +116,7 @@ def _is_there(world: World, asset: str) -> bool:
         return False
     if isinstance(sighting, Unseen):
         return sighting.reason in _ANSWERS
-    return isinstance(sighting, Observation) and asset not in world.stale
+    return isinstance(sighting, Observation)
 
 
 def _address(world: World, device: Device) -> str:
