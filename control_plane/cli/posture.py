@@ -14,7 +14,7 @@ from control_plane.cli.workplace import Workplace, load_declared, read_network_m
 from control_plane.core.fleet import Device
 from control_plane.core.observation import Observation, Unseen, UnseenReason
 from control_plane.core.ports import Target
-from control_plane.core.posture import Password, Posture, found_posture
+from control_plane.core.posture import Password, Posture, found_posture, urgency
 from control_plane.core.secret import Secret
 from control_plane.core.world import World
 from control_plane.engine.postures import ask_each, known_postures, may_ask
@@ -61,7 +61,7 @@ def command(*, node: str | None, ask: bool, every: bool, place: Workplace, outpu
     found = {asset: posture for asset, posture in known.items() if asset in devices}
     if ask:
         found |= _ask(place, world, devices, found)
-    shown = [posture for posture in found.values() if every or posture.needs_somebody]
+    shown = sorted((p for p in found.values() if every or p.needs_somebody), key=urgency)
     emit(
         output,
         shown,

@@ -174,6 +174,15 @@ def _fixes(device: Device, password: Password, write_api: WriteApi) -> Iterable[
             pass
 
 
+def urgency(posture: Posture) -> tuple[int, str]:
+    """For sorting: what anybody can walk through first, what nobody knows behind it."""
+    if posture.password is Password.FACTORY:
+        return 0, posture.asset
+    if posture.write_api in {WriteApi.OPEN, WriteApi.CLOSED}:
+        return 1 if posture.write_api is WriteApi.OPEN else 2, posture.asset
+    return 3 if posture.password is Password.UNKNOWN else 4, posture.asset
+
+
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """The devices of a site, counted."""
 

@@ -25,6 +25,7 @@ from control_plane.core.posture import (
     is_factory,
     posture_of,
     tally,
+    urgency,
 )
 from control_plane.core.secret import Secret
 from control_plane.drivers.registry import FAMILIES, all_capabilities
@@ -133,6 +134,7 @@ def test_people_get_each_thing_to_do_once_with_its_devices_counted() -> None:
         for number in range(3)
     ]
     found = [posture for posture in postures if posture is not None]
+    assert [p.asset for p in sorted([found[2], *found[:2]], key=urgency)] == ["m-0", "m-1", "m-2"]
     text = posture_table([p for p in found if p.needs_somebody], of=3)
     assert text.count("give it a password of its own") == 1
     assert "2 devices: give it a password" in text

@@ -65,6 +65,18 @@ def rack_of(family: str, pools: tuple[OwnedPool, ...] = POOLS, firmware: str | N
     )
 
 
+def on_dhcp(site: Site) -> Site:
+    """The same machines, found by their MAC."""
+    devices = tuple(
+        msgspec.structs.replace(
+            d, address=None, subnet="10.40.0.0/26",
+            intent=msgspec.structs.replace(d.intent, addressing="dhcp"),
+        )
+        for d in site.devices
+    )  # fmt: skip
+    return msgspec.structs.replace(site, devices=devices)
+
+
 def slots_of(running: Running) -> list[Slot]:
     return list(running.engine.slots.values())
 
@@ -272,3 +284,37 @@ def test_another_machine_of_the_new_family_is_not_taken_for_the_asset(tmp_path: 
         assert all(running.writes(slot.asset) == () for slot in slots_of(running))
 
     play_on(play, tmp_path, now=rack_of("antminer_stock"), wanted=rack_of("luxos"))
+
+
+@pytest.mark.parametrize("dhcp", [False, True], ids=["fixed", "dhcp"])
+def test_an_engine_that_runs_holds_them_from_the_acceptance_until_they_answer_anew(
+    tmp_path: Path, *, dhcp: bool
+) -> None:
+    place = on_dhcp if dhcp else (lambda site: site)
+
+    async def play(running: Running) -> None:
+        await running.until(lambda: are_converged(running))
+        pins = {slot.asset: slot.memory.pin for slot in slots_of(running)}
+        written = {asset: running.writes(asset) for asset in pins}
+        running.declare(place(rack_of("luxos")))
+        await running.until(lambda: are_held(running))
+        await asyncio.sleep(1_000.0)
+        assert are_held(running)
+        assert {asset: running.writes(asset) for asset in pins} == written
+        network = running.stage.site.network
+        a_person_installs(running, place(rack_of("luxos", FACTORY)))
+        if dhcp:
+            old = [station.address for station in network]
+            network.move({address: f"10.40.0.{60 + n}" for n, address in enumerate(old)})
+        await running.until(lambda: are_converged(running), within_s=15_000.0)
+        for slot in slots_of(running):
+            assert slot.memory.pin == pins[slot.asset]
+            assert slot.memory.family == "luxos"
+            assert slot.seen is not None
+            assert len(slot.seen.settings.pools or ()) == len(POOLS)
+        if dhcp:
+            assert {slot.address for slot in slots_of(running)} == {"10.40.0.60", "10.40.0.61"}
+
+    # A pool more with the new family: that is no write for the old firmware.
+    now = place(rack_of("antminer_stock", POOLS[:1]))
+    play_on(play, tmp_path, now=now, wanted=now)
