@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from control_plane.cli.exits import Exit
 from control_plane.cli.main import main
 from control_plane.inventory.check_firmware import SIGNED
+from tests.cli.workshop import GRIDPLANE
 from tests.engine.test_images import a_store
 
 DATA = b"\x1f\x8b" + bytes(range(256)) * 400
@@ -309,3 +311,29 @@ def test_an_unsigned_image_is_refused_where_keys_are_declared_and_a_signed_one_t
     assert add(ask, image, *NEW, "--signed-by", "release", "--signature", signed)[0] == Exit.OK
     _, out, _ = ask("verify", "--images", "store", "-o", "json")
     assert [row["signed_by"] for row in json.loads(out)] == ["release"]
+
+
+def test_long_work_tells_how_far_it_is(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("control_plane.cli.firmware._QUIET_BELOW", 0)
+    big = an_image(data=DATA * 30)
+    _, _, err = add(ask, big, *NEW)
+    assert "images, MiB: " in err
+    _, _, err = ask("verify", "--images", "store")
+    assert re.search(r"images, MiB: \d+ of 2 \(", err), err
+
+
+def test_two_who_add_at_once_both_stand(ask: Ask) -> None:
+    add(ask, an_image(), *NEW, "--release", "s21", "--control-board", "b0")
+    names = [f"b{number}.bin" for number in range(1, 5)]
+    for name in names:
+        an_image(name, DATA + name.encode())
+    running = [
+        subprocess.Popen(
+            [*GRIDPLANE, "firmware", "add", f"from-the-maker/{name}", "--images", "store",
+             "--release", "s21", "--control-board", name],
+            stdout=subprocess.DEVNULL,
+        )
+        for name in names
+    ]  # fmt: skip
+    assert [process.wait(60) for process in running] == [Exit.OK] * len(names)
+    assert states(ask) == dict.fromkeys(["s21.bin", *names], "ok")

@@ -158,6 +158,8 @@ def test_nothing_is_written_to_a_machine_of_another_family(
             assert slot.unseen.family == now
             assert running.writes(slot.asset) == ()
             assert running.other.operations(slot.asset) == []
+            told = [e.text for _, e in running.other.events(slot.asset) if e.kind == "work_order"]
+            assert told == [f"it speaks {now}, not {wanted}: a person's work"], "once"
         assert running.other.incidents() == []
 
     play_on(play, tmp_path, now=rack_of(now), wanted=rack_of(wanted, FACTORY))
