@@ -164,12 +164,15 @@ def _steps(device: Device, release: Release | None) -> tuple[str, ...]:
         becomes = f"it becomes user {who} with the password of {where}"
     address = "an address by DHCP" if device.subnet else "the address that is listed"
     return (
+        # It may be started as soon as it answers: a hold keeps that from hands that are still in the rack.
+        "hold the rack before you reach into it: `gridplane hold RACK --kind safety --reason ...`",
         "compare MAC and serial on the label with the list; leave any other machine alone",
         "take the image from the store; its SHA-256 is listed" if release else "obtain the image",
         *by_hand,
         f"login of the new firmware: {login}; {becomes}",
         f"give it {address}",
-        "`gridplane explain DEVICE` says when it is taken up; its settings follow by themselves",
+        "when nobody works there any more: `gridplane release RACK`; settings follow by themselves",
+        "`gridplane explain DEVICE` says how far a machine is",
     )
 
 

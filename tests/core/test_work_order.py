@@ -87,7 +87,9 @@ def test_one_order_for_all_machines_of_one_type_in_walking_order() -> None:
     assert walk == sorted(walk)
     assert len(walk) == 12
     assert {slot.runs for slot in order.slots} == {OLD}
-    assert order.steps[2:4] == RELEASE.by_hand
+    assert order.steps[3:5] == RELEASE.by_hand
+    assert "gridplane hold RACK" in order.steps[0], "hands first"
+    assert "gridplane release RACK" in order.steps[-2]
     assert order.final[1:3] == ("the warranty ends", "Ask Bitmain first.")
     assert "uninstallluxos" in order.final[-1]
 
