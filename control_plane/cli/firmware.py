@@ -16,6 +16,7 @@ from control_plane.cli.progress import ProgressLine
 from control_plane.cli.workplace import refuse_unknown
 from control_plane.core.errors import DeclarationError
 from control_plane.core.findings import SourceRef
+from control_plane.drivers.registry import FAMILIES
 from control_plane.engine.image_shelf import Look, Shelved, look_at, superfluous
 from control_plane.inventory.load import Shared, load, load_shared
 from control_plane.views.table import counted, table
@@ -64,7 +65,11 @@ def command() -> None:
 )
 @options.inventory
 @images
-@click.option("--family", help="Firmware family, e.g. antminer_stock.")
+@click.option(
+    "--family",
+    shell_complete=lambda _ctx, _param, typed: [f for f in FAMILIES if f.startswith(typed)],
+    help="Firmware family, e.g. antminer_stock.",
+)
 @click.option("--version", help="As a machine that runs it prints it, to the letter.")
 @click.option(
     "--type",
