@@ -249,6 +249,12 @@ class FirmwareReleaseDoc(Document, frozen=True, kw_only=True):
     ]
     voids_warranty: bool
     note: Annotated[str, Meta(max_length=1_000, description="On warranty, for people.")] = ""
+    by_hand: Annotated[
+        tuple[Text, ...],
+        Meta(
+            description="What a person does, step by step, to install it where another family runs."
+        ),
+    ] = ()
 
 
 # --- profiles/<id>.yaml ----------------------------------------------------------------------

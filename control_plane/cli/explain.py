@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 
 import click
+import msgspec
 
 from control_plane.cli import options
 from control_plane.cli.emit import emit
@@ -16,6 +17,8 @@ from control_plane.core.firmware_rollout import FirmwareRollout
 from control_plane.core.fleet import Device, Site
 from control_plane.core.overlay import covering, nodes_above
 from control_plane.core.world import decide_all, pinned
+from control_plane.engine.postures import known_postures
+from control_plane.engine.secrets import SystemSecrets
 from control_plane.views.explain import Explanation, path_of, render_explanation
 from control_plane.views.rollouts import Machine, machine_of
 
@@ -66,6 +69,12 @@ def command(
         events=tuple(event for _, event in store.events(device, _LAST)),
         firmware=_brings(place, declared, one),
         grant=_locks(place, world.locked.get(device, ""), device),
+        posture=known_postures(
+            msgspec.structs.replace(declared, devices=(one,)),
+            world.sightings,
+            world.capabilities,
+            SystemSecrets(),
+        ).get(device),
     )
     emit(output, explanation, table=render_explanation(explanation), names=[device])
     return Exit.OK

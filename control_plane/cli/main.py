@@ -27,12 +27,24 @@ VERBS: dict[str, tuple[str, str]] = {
     "hold": ("control_plane.cli.hold", "Forbid writes below a node: somebody works there."),
     "release": ("control_plane.cli.release", "End a hold, an override, a latch or an incident."),
     "rollout": ("control_plane.cli.rollout", "Show how far rollouts have come, device by device."),
+    "posture": (
+        "control_plane.cli.posture",
+        "List whose password is its maker's, whose write API is open or closed.",
+    ),
+    "workorder": (
+        "control_plane.cli.workorder",
+        "Print what a person does where machines change their firmware family.",
+    ),
     "freeze": ("control_plane.cli.freeze", "Suspend configuration writes below a node."),
     "simulate": ("control_plane.cli.simulate", "Serve a site's devices on loopback."),
     "render": ("control_plane.cli.render", "Print a site's objects for a cluster."),
     "controller": (
         "control_plane.cli.controller",
         "Serve a site from its cluster.",
+    ),
+    "firmware": (
+        "control_plane.cli.firmware",
+        "Put firmware images into the catalogue and hold the store against it.",
     ),
     "firmware-job": (
         "control_plane.cli.firmware_job",

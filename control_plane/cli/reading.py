@@ -85,6 +85,7 @@ def reading(source: Source) -> Iterator[Workplace]:
             state=Path(folder),
             inventory=source.inventory,
             network_map=source.network_map,
+            is_own=False,
         )
 
 

@@ -10,6 +10,9 @@ from control_plane.cli.exits import Exit
 from control_plane.cli.reading import of_reading
 from control_plane.cli.workplace import Workplace
 from control_plane.core.plan import make_plan
+from control_plane.core.posture import tally
+from control_plane.engine.postures import known_postures
+from control_plane.engine.secrets import SystemSecrets
 from control_plane.views.status import SiteStatus, render_status
 
 _PAGES = 5
@@ -40,10 +43,13 @@ def read_status(place: Workplace) -> SiteStatus:
     """Everything that `status` shows."""
     store = place.store
     record = store.accepted()
-    plan = None
+    plan = posture = None
     if record is not None:
         declared = place.revisions().site(record.digest)
-        plan = make_plan(declared, record.digest, place.world(declared, record.digest))
+        world = place.world(declared, record.digest)
+        plan = make_plan(declared, record.digest, world)
+        known = known_postures(declared, world.sightings, world.capabilities, SystemSecrets())
+        posture = tally(known.values())
     rollouts = store.rollouts()
     pages = [e for _, e in store.events(limit=_EVENTS_SEARCHED) if e.kind == "page"]
     return SiteStatus(
@@ -57,4 +63,5 @@ def read_status(place: Workplace) -> SiteStatus:
         incidents=tuple(store.incidents()),
         pages=tuple(pages[:_PAGES]),
         firmware=tuple(f for f in store.firmware() if not f.has_ended),
+        posture=posture,
     )

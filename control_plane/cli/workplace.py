@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+import functools
 import gc
 import importlib
 import os
@@ -61,6 +62,7 @@ class Workplace:
         inventory: Path = Path("inventory"),
         network_map: Path | None = None,
         creates: bool = False,
+        is_own: bool = True,
     ) -> None:
         """Name the folders; nothing is opened yet.
 
@@ -71,11 +73,13 @@ class Workplace:
             network_map: where a simulation's devices answer.
             creates: whether the verb may begin a state folder. Who only says or asks something may not:
                 nobody would hear a hold in a folder that no engine reads.
+            is_own: `False`: its state is a copy, and what is kept there is lost.
         """
         self.site = site
         self.state = state or inventory.resolve().parent / ".gridplane" / site
         self.network_map = network_map
         self.inventory = inventory
+        self.is_own = is_own
         self._creates = creates
         self.clock = clock_of(network_map)
         self._store: Store | None = None
@@ -155,15 +159,17 @@ class Workplace:
     def edges(self) -> Edges:
         """The way to the devices."""
         from control_plane.drivers.net import StreamNet
+        from control_plane.drivers.recognise import recognise
         from control_plane.drivers.registry import all_capabilities, make_drivers
 
-        network = read_network_map(self.network_map)
+        net = StreamNet(read_network_map(self.network_map))
         return Edges(
             clock=self.clock,
             rng=random.Random(),  # noqa: S311 - jitter, not a secret
             secrets=SystemSecrets(),
-            drivers=make_drivers(StreamNet(network), self.clock),
+            drivers=make_drivers(net, self.clock),
             capabilities=all_capabilities(),
+            recognise=functools.partial(recognise, net),
         )
 
     def engine_status(self) -> EngineStatus | None:

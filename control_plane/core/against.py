@@ -15,6 +15,7 @@ from control_plane.core.observation import Field, Settings
 from control_plane.core.overlay import path_above
 from control_plane.core.power import counted_w
 from control_plane.core.rollout import wave_sizes
+from control_plane.core.work_order import Speaks, WorkOrder, work_orders
 
 
 class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     shrunk: str = ""
     """Of which domain so much leaves that somebody has to say that it is meant."""
     danger: Danger
+    work_orders: tuple[WorkOrder, ...] = ()
+    """Machines that would be declared of another firmware family: a person's work, no wave."""
 
 
 def compare(before: Site | None, after: Site) -> Comparison:
@@ -89,7 +92,17 @@ def compare(before: Site | None, after: Site) -> Comparison:
         power_changed_w=moved_w,
         shrunk=domain,
         danger=_danger(changes, (*removed, *retired), domain, moved_w, after),
+        work_orders=work_orders(after, _declared(old)),
     )
+
+
+def _declared(old: Mapping[str, Device]) -> dict[str, Speaks]:
+    """What machines speak as far as a declaration knows."""
+    return {
+        asset: Speaks(device.intent.family, device.intent.firmware)
+        for asset, device in old.items()
+        if device.is_managed
+    }
 
 
 def removed_assets(before: Site | None, after: Site) -> tuple[str, ...]:
@@ -201,6 +214,8 @@ def _danger(
 ) -> Danger:
     if domain:
         return Danger.D5
+    if any(change.field == "family" for change in changes):
+        return Danger.D4
     total_w = sum(map(_declared_w, (d for d in after.devices if d.is_managed)))
     if moved_w > limits.D3_SHARE * max(1.0, total_w):
         return Danger.D3

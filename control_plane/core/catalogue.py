@@ -54,6 +54,8 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     voids_warranty: bool
     note: str = ""
     """On warranty and whatever else people should read."""
+    by_hand: tuple[str, ...] = ()
+    """What a person does, step by step, to install it where another family runs."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

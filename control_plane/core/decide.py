@@ -24,6 +24,7 @@ from control_plane.core.observation import (
 from control_plane.core.overlay import freeze_on, hold_on, resolve
 from control_plane.core.policy import awaits_owner, is_drift, lowers, verdict_on
 from control_plane.core.steps import chain, change_for, step_for, urgency
+from control_plane.core.work_order import needs_person, speaks
 
 _UNSEEN: dict[UnseenReason, Reason] = {
     UnseenReason.UNREACHABLE: Reason.UNREACHABLE,
@@ -36,6 +37,7 @@ _UNSEEN: dict[UnseenReason, Reason] = {
     UnseenReason.NO_DRIVER: Reason.NO_DRIVER,
     UnseenReason.SECRET_MISSING: Reason.SECRET_MISSING,
     UnseenReason.INTERNAL_ERROR: Reason.INTERNAL_ERROR,
+    UnseenReason.OTHER_FAMILY: Reason.WORK_ORDER,
 }
 
 
@@ -87,6 +89,10 @@ def _not_judged(ctx: Context) -> Held | None:
         return ctx.held(Reason.NOT_SEEN)
     if isinstance(ctx.sighting, Unseen):
         return ctx.held(_UNSEEN[ctx.sighting.reason], ctx.sighting.detail)
+    told = speaks(ctx.sighting)
+    if told is not None and needs_person(device, told):
+        # Of a look before the declaration changed: the driver of what is declared now has not asked yet.
+        return ctx.held(Reason.WORK_ORDER, f"it speaks {told.family}, not {device.intent.family}")
     if not ctx.fresh:
         return ctx.held(Reason.STALE_TELEMETRY)
     return None

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "internal_error"
     UNEXPECTED_REPLY = "unexpected_reply"
     STALE_TELEMETRY = "stale_telemetry"
+    WORK_ORDER = "work_order"
     UNTRUSTED = "untrusted"
     WRONG_IDENTITY = "wrong_identity"
     WRONG_MODEL = "wrong_model"

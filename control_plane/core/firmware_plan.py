@@ -11,6 +11,7 @@ from control_plane.core.diff import nameplate_ths, permitted_w
 from control_plane.core.firmware import Bundle, waves_by_bundle
 from control_plane.core.fleet import Device, Site
 from control_plane.core.observation import Observation, Sighting
+from control_plane.core.work_order import needs_person, speaks
 
 
 class WaveEffect(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,11 +106,15 @@ def _effect(
 
 def _differs(device: Device, sightings: Mapping[str, Sighting]) -> bool:
     wanted = device.intent.firmware
+    if needs_person(device, speaks(sightings.get(device.asset))):
+        return False
     return wanted is not None and _runs(device, sightings) not in {None, wanted}
 
 
 def _needs(device: Device, bundle: Bundle, sightings: Mapping[str, Sighting]) -> bool:
-    return device.is_managed and _runs(device, sightings) != bundle.version
+    told = speaks(sightings.get(device.asset))
+    by_hand = needs_person(device, told)
+    return device.is_managed and not by_hand and _runs(device, sightings) != bundle.version
 
 
 def _runs(device: Device, sightings: Mapping[str, Sighting]) -> str | None:

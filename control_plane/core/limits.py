@@ -48,6 +48,15 @@ CONNECT_DEADLINE_S: Final = _limit(
 POLL_INTERVAL_S: Final = _limit(
     "POLL_INTERVAL_S", 10.0, "wire s", "figure C2: every device each 10 s"
 )
+FACTORY_LOGIN_EVERY_S: Final = _limit(
+    "FACTORY_LOGIN_EVERY_S",
+    86_400.0,
+    "s",
+    "ours: VNish locks out after too many wrong passwords in a while, and nobody tells how many",
+)
+FACTORY_LOGINS_AT_ONCE: Final = _limit(
+    "FACTORY_LOGINS_AT_ONCE", 50, "devices", "ours: a person waits for it, no device is asked twice"
+)
 POLL_CONCURRENCY: Final = _limit(
     "POLL_CONCURRENCY",
     500,

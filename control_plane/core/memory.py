@@ -67,6 +67,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     above_w: float | None = None
     """Watts that its settings permitted when last told, where above nameplate: while silent it counts so."""
     overridden_since_s: float | None = None
+    family: str | None = None
+    """Firmware family that `equalled` and `expected` are said of."""
     located: str | None = None
     """Address at which a DHCP device was last found: a hint."""
 
@@ -121,6 +123,27 @@ def note_flashing(memory: Memory, desired: Settings, observed: Settings) -> Memo
     }
     return msgspec.structs.replace(
         memory, equalled=msgspec.structs.replace(memory.equalled, **same), expected=None
+    )
+
+
+def note_family(memory: Memory, family: str) -> Memory:
+    """Remember which family is declared: of another one than before no setting is known, nor what drifted.
+
+    So what a person's new firmware came with is brought to the declaration as a rollout brings it.
+    """
+    if memory.family == family:
+        return memory
+    if memory.family is None:
+        return msgspec.structs.replace(memory, family=family)
+    return msgspec.structs.replace(
+        memory,
+        family=family,
+        equalled=Settings(),
+        expected=None,
+        drifting=frozenset(),
+        stuck=frozenset(),
+        attempts={},
+        overridden_since_s=None,
     )
 
 

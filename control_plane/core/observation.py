@@ -163,6 +163,8 @@ class UnseenReason(StrEnum):
     """Its password is not where the declaration says: it was not asked."""
     INTERNAL_ERROR = "internal_error"
     """Our code failed on it."""
+    OTHER_FAMILY = "other_family"
+    """It answers, in another firmware family than is declared."""
 
 
 class Unseen(msgspec.Struct, frozen=True, kw_only=True, tag="unseen", gc=False):
@@ -173,6 +175,10 @@ class Unseen(msgspec.Struct, frozen=True, kw_only=True, tag="unseen", gc=False):
     reason: UnseenReason
     detail: str
     """Bounded, without control characters or secrets."""
+    family: str | None = None
+    """With `OTHER_FAMILY`: which one."""
+    firmware: str | None = None
+    """With `OTHER_FAMILY`: the version that it told."""
 
 
 Sighting = Observation | Unseen

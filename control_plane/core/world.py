@@ -14,7 +14,7 @@ from control_plane.core.correlate import Incident, incident_above
 from control_plane.core.decide import decide
 from control_plane.core.decision import Context, Decision, Held, Reason, Step
 from control_plane.core.fleet import Device, Site
-from control_plane.core.memory import Memory, Pin, is_other
+from control_plane.core.memory import Memory, Pin, is_other, note_family
 from control_plane.core.observation import Field, Observation, Settings, Unseen
 from control_plane.core.overlay import Overlay, covering, nodes_above, path_above
 from control_plane.core.power import Loads, Raise, admit, counted_w, efficiency
@@ -57,9 +57,10 @@ def pinned(device: Device, memory: Memory | None) -> Memory:
 
     Such a pin follows the record: with another machine in it, where the old one was found says nothing.
     """
-    pin = _pin_of(device, memory)
+    pin, family = _pin_of(device, memory), device.intent.family
     if memory is None:
-        return Memory(asset=device.asset, pin=pin)
+        return Memory(asset=device.asset, pin=pin, family=family)
+    memory = note_family(memory, family)
     if pin == memory.pin:
         return memory
     located = memory.located if memory.pin is None else None

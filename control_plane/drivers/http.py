@@ -168,6 +168,11 @@ class WebSession:
         self._challenge: _Challenge | None = None
         self._uses = 0
 
+    @property
+    def was_asked(self) -> bool:
+        """Whether the device wanted a login: a page that everybody gets proves none."""
+        return self._challenge is not None
+
     async def get(self, path: str) -> bytes:
         """The body of a page that changes nothing.
 

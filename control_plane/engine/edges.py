@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from control_plane.core.change import Capabilities
 from control_plane.core.ports import Clock, Driver, Rng, Secrets
+from control_plane.core.work_order import Speaks
+
+Recognise = Callable[[str], Awaitable[Speaks | None]]
+"""Which family answers at an address; asks without a password, and raises nothing of the error tree."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,3 +23,5 @@ class Edges:
     drivers: Mapping[str, Driver]
     """By firmware family."""
     capabilities: Mapping[str, Capabilities]
+    recognise: Recognise | None = None
+    """`None`: who does not speak the declared family is not asked which one it speaks."""

@@ -37,6 +37,7 @@ from control_plane.core.flashing import (
 from control_plane.core.fleet import Device
 from control_plane.core.memory import note_flashing
 from control_plane.core.ports import Clock
+from control_plane.core.work_order import needs_person, speaks
 from control_plane.engine.bundles import Bundles
 from control_plane.engine.comparing import Control, failed_of
 from control_plane.engine.fitness import Fitness, version_of, whom_of
@@ -223,7 +224,7 @@ class Installing:
         needing = self._needing(rollout)
         if not needing:
             if not rollout.is_over:
-                self._keep(passed_by(rollout, "all of it runs it", now_s))
+                self._keep(passed_by(rollout, "all of it runs it, or waits for a person", now_s))
             return
         if not rollout.is_over and not rollout.is_released:
             self._wait(
@@ -454,7 +455,9 @@ class Installing:
         return [
             slot
             for slot in members
-            if version_of(slot) != rollout.version and slot.asset not in rollout.failed
+            if version_of(slot) != rollout.version
+            and slot.asset not in rollout.failed
+            and not needs_person(slot.device, speaks(slot.sighting))
         ]
 
     # --- gates and state -----------------------------------------------------------------------------

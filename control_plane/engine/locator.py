@@ -125,6 +125,8 @@ def _is_missing(slot: Slot) -> bool:
             UnseenReason.UNEXPECTED_REPLY,
             UnseenReason.WRONG_IDENTITY,
             UnseenReason.AUTH_REJECTED,
+            # Perhaps it stands there; perhaps another machine has its address, and it is elsewhere.
+            UnseenReason.OTHER_FAMILY,
         }
     decision = slot.decision
     return decision is not None and any(

@@ -148,6 +148,7 @@ class Engine:
             sighted=sights.sighted,
             interval_s=self._pace.interval_s,
             concurrency=self._pace.concurrency,
+            recognise=edges.recognise,
         )
         sights.poller = self._poller
         self._locator = Locator(

@@ -11,6 +11,8 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from control_plane.core import limits, metrics
 from control_plane.core.errors import (
     AuthRejected,
@@ -26,6 +28,7 @@ from control_plane.core.observation import Depth, Observation, Sighting, Unseen,
 from control_plane.core.ports import Clock, Driver, Rng, Secrets, Target
 from control_plane.core.secret import Secret
 from control_plane.engine.bugs import in_words
+from control_plane.engine.edges import Recognise
 from control_plane.engine.secrets import missing_secret
 from control_plane.engine.slots import Slot
 
@@ -60,17 +63,57 @@ def target_of(slot: Slot, address: str, secrets: Secrets) -> Target:
     )
 
 
-async def look(slot: Slot, depth: Depth, *, secrets: Secrets, clock: Clock) -> Sighting:
+async def look(
+    slot: Slot,
+    depth: Depth,
+    *,
+    secrets: Secrets,
+    clock: Clock,
+    recognise: Recognise | None = None,
+) -> Sighting:
     """One look at one device; a failure of the device is a sighting too.
+
+    One that answers and is not understood is asked which family it speaks. As long as it speaks another
+    one than is declared, the declared one's password is not sent to it.
 
     A device that was found at another address meanwhile is looked at there: another machine may have
     answered at the old one.
     """
     while True:
         address = slot.address
-        sighting = await _look_at(slot, address, depth, secrets=secrets, clock=clock)
+        if recognise is None or address is None or not _speaks_other(slot.unseen):
+            sighting = await _look_at(slot, address, depth, secrets=secrets, clock=clock)
+        else:
+            sighting = await _of_other(slot, address, recognise, clock) or await _look_at(
+                slot, address, depth, secrets=secrets, clock=clock
+            )
+        if recognise is not None and address is not None and _may_be_other(sighting):
+            sighting = await _of_other(slot, address, recognise, clock) or sighting
         if slot.address == address:
             return sighting
+
+
+_NOT_UNDERSTOOD = frozenset({UnseenReason.UNEXPECTED_REPLY, UnseenReason.AUTH_REJECTED})
+"""Some families take another's reply for a refused password."""
+
+
+def _speaks_other(sighting: Unseen | None) -> bool:
+    return sighting is not None and sighting.reason is UnseenReason.OTHER_FAMILY
+
+
+def _may_be_other(sighting: Sighting) -> bool:
+    return isinstance(sighting, Unseen) and sighting.reason in _NOT_UNDERSTOOD
+
+
+async def _of_other(slot: Slot, address: str, recognise: Recognise, clock: Clock) -> Unseen | None:
+    """The sighting of a machine that speaks another family; `None` where it does not, or tells none."""
+    told = await recognise(address)
+    if told is None or told.family == slot.device.intent.family:
+        return None
+    family, firmware = told.family, told.version and told.version[:_DETAIL_CHARS]
+    detail = f"it speaks {family}, not {slot.device.intent.family}"
+    seen = unseen(slot.asset, clock, UnseenReason.OTHER_FAMILY, detail)
+    return msgspec.structs.replace(seen, family=family, firmware=firmware)
 
 
 async def _look_at(
@@ -120,6 +163,7 @@ class Poller:
         sighted: Callable[[Slot, Sighting, Depth], None],
         interval_s: float = limits.POLL_INTERVAL_S,
         concurrency: int = limits.POLL_CONCURRENCY,
+        recognise: Recognise | None = None,
     ) -> None:
         self.looks: Counter[str] = Counter()
         """Looks so far: `seen`, or why not."""
@@ -127,6 +171,7 @@ class Poller:
         self._clock = clock
         self._rng = rng
         self._secrets = secrets
+        self._recognise = recognise
         self._sighted = sighted
         self._interval_s = interval_s
         self._concurrency = concurrency
@@ -194,7 +239,9 @@ class Poller:
         depth = slot.next_depth(
             pools_every=limits.POOLS_EVERY_POLLS, full_every=limits.FULL_EVERY_POLLS
         )
-        sighting = await look(slot, depth, secrets=self._secrets, clock=self._clock)
+        sighting = await look(
+            slot, depth, secrets=self._secrets, clock=self._clock, recognise=self._recognise
+        )
         slot.polls += 1
         self.durations.add(self._clock.wire_s() - began)
         self.looks["seen" if isinstance(sighting, Observation) else sighting.reason.value] += 1

@@ -157,6 +157,9 @@ class Roster:
             and old.device.subnet == device.subnet
             and old.memory.pin == fresh.memory.pin
         )
+        if old.device.intent.family != family:
+            # What another family's driver saw is of another firmware.
+            old.seen, old.unseen, old.full_wanted = None, None, True
         old.device, old.owner, old.memory = device, fresh.owner, fresh.memory
         old.driver, old.capabilities = fresh.driver, fresh.capabilities
         old.nodes, old.path, old.budget_nodes = fresh.nodes, fresh.path, fresh.budget_nodes

@@ -36,6 +36,7 @@ class Sights:
     def __init__(self, *, clock: Clock, journal: Journal, loads: Loads) -> None:
         self._clock = clock
         self.bugs = Bugs(journal)
+        self._journal = journal
         self.loads = loads
         self.queue: KeyedQueue[Slot] = KeyedQueue()
         self.poller: Poller | None = None
@@ -78,6 +79,10 @@ class Sights:
                 self.bugs.page(slot.asset, sighting.detail)
             if news:
                 slot.full_wanted = True
+                if sighting.reason is UnseenReason.OTHER_FAMILY:
+                    self._journal.event(
+                        "work_order", f"{sighting.detail}: a person's work", asset=slot.asset
+                    )
                 self.news[slot.asset] = slot
                 self.queue.push(slot.asset, slot, Priority.DRIFT)
             return

@@ -111,7 +111,11 @@ async def _look_at(
     async def work() -> None:
         for slot in queue:
             seen[slot.asset] = await look(
-                slot, Depth.FULL, secrets=edges.secrets, clock=edges.clock
+                slot,
+                Depth.FULL,
+                secrets=edges.secrets,
+                clock=edges.clock,
+                recognise=edges.recognise,
             )
             looked()
 

@@ -49,7 +49,11 @@ def digest_of_site(site: Site) -> str:
 
 
 def _release(release: Release) -> dict[str, object]:
-    return {name: value for name, value in _bare(release).items() if name not in {"id", "note"}}
+    return {
+        name: value
+        for name, value in _bare(release).items()
+        if name not in {"id", "note", "by_hand"}
+    }
 
 
 def _owners(site: Site) -> set[str]:

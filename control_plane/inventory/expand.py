@@ -124,6 +124,7 @@ def release(name: str, doc: FirmwareReleaseDoc) -> Release:
         can_roll_back=doc.can_roll_back,
         voids_warranty=doc.voids_warranty,
         note=doc.note,
+        by_hand=doc.by_hand,
     )
 
 

@@ -6,6 +6,8 @@ import os
 import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,7 +25,7 @@ from control_plane.inventory.check_site import check_site
 from control_plane.inventory.check_slots import SlotCheck
 from control_plane.inventory.expand import expand, shared_of
 from control_plane.inventory.problems import Problems
-from control_plane.inventory.tree import SiteTree, is_data, read_tree
+from control_plane.inventory.tree import SiteTree, Tree, is_data, read_tree
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +39,15 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """Site → digest of its canonical form: the revision."""
     files: Mapping[str, Mapping[str, bytes]] = {}
     """Site → the files it was made from, by path below the inventory's root."""
+
+
+class Shared(NamedTuple):
+    """What all sites share."""
+
+    tree: Tree
+    """Of no site."""
+    findings: tuple[Finding, ...]
+    is_valid: bool
 
 
 def load(root: Path, sites: Collection[str] | None = None) -> Loaded:
@@ -59,6 +70,22 @@ def load_files(
 ) -> Loaded:
     """Read an inventory from memory: path below its root → content. `root` is how places name it."""
     return _load(files, sites, prefix_of(root), Problems())
+
+
+def load_shared(root: Path, instead: Mapping[str, bytes] = MappingProxyType({})) -> Shared:
+    """Read what all sites share: the catalogue and what it is checked against.
+
+    Args:
+        root: the folder that holds `fleet.yaml`.
+        instead: path below it → content, read in the place of what is on disk.
+    """
+    problems = Problems()
+    prefix = prefix_of(root)
+    files = {**_from_disk(root, (), prefix, problems), **instead}
+    tree = read_tree(files, (), prefix, problems)
+    check_shared(tree, problems, all_sites=False)
+    check_firmware(tree, problems)
+    return Shared(tree=tree, findings=problems.found(), is_valid=not problems.errors)
 
 
 def _load(

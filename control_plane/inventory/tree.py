@@ -88,7 +88,7 @@ def read_tree(
 
     Args:
         files: path below the inventory's root → content.
-        sites: the wanted ones; `None` for all.
+        sites: the wanted ones; `None` for all, none for the shared files alone.
         prefix: stands before each path in findings.
         problems: where findings go.
     """
@@ -179,7 +179,7 @@ def _keep(entries: list[_E], entry: _E | None) -> _E | None:
 
 
 def _missing(tree: Tree, sites: Collection[str] | None, prefix: str, problems: Problems) -> None:
-    if not tree.sites and not sites:
+    if not tree.sites and sites is None:
         problems.add_file(errors.EMPTY_INVENTORY, f"{prefix}sites", "no site is declared")
     for name in sorted(set(sites or ()) - set(tree.sites)):
         what = f"site {quoted(name)} has no file under sites/{name}/"

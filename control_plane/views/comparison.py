@@ -8,6 +8,7 @@ from control_plane.core.against import Comparison, Total
 from control_plane.core.units import j_per_th
 from control_plane.views.plan import DANGER
 from control_plane.views.table import hashrate, power
+from control_plane.views.work_orders import work_order_lines
 
 _LINES = 20
 
@@ -45,6 +46,8 @@ def render_comparison(comparison: Comparison, *, reference: str) -> str:
             if name == field and shown < _LINES:
                 lines.append(f"  {number:>6,}  {field}: {was} -> {now}")
                 shown += 1
+    if orders := work_order_lines(comparison.work_orders):
+        lines += ["", *orders]
     lines += ["", f"Danger {comparison.danger} ({DANGER[comparison.danger]})."]
     return "\n".join(lines)
 

@@ -13,11 +13,13 @@ from control_plane.core.fleet import Device, Site
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Field, Observation, PoolSetting, Settings, Unseen
 from control_plane.core.overlay import Overlay
+from control_plane.core.posture import Posture
 from control_plane.core.rollout import Rollout
 from control_plane.core.verify import Operation
 from control_plane.engine.gate import describe
 from control_plane.engine.records import Event, RevisionRecord
 from control_plane.views.plan import change_text
+from control_plane.views.posture import posture_line
 from control_plane.views.rollouts import Machine, in_brief
 from control_plane.views.table import one_line, power, span, table
 
@@ -33,6 +35,7 @@ NEXT: Mapping[Reason, str] = {
     Reason.SECRET_MISSING: "a person puts the password where the declaration says; it is read again",
     Reason.INTERNAL_ERROR: "a bug of ours: send us what it says; it is looked at again",
     Reason.UNEXPECTED_REPLY: "a person looks: this is not the declared firmware family's protocol",
+    Reason.WORK_ORDER: "a person installs the declared family: `gridplane workorder`; then it is taken up",
     Reason.STALE_TELEMETRY: "it is looked at again; nothing is decided from old telemetry",
     Reason.UNTRUSTED: "a person pins it: `gridplane trust {asset}`",
     Reason.WRONG_IDENTITY: "a person corrects the record, or pins it: `gridplane trust {asset} --replace`",
@@ -80,6 +83,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """The one that brings what is declared for the device."""
     grant: Machine | None = None
     """Under which it is locked."""
+    posture: Posture | None = None
+    """How open it is, as far as is known."""
 
 
 def path_of(site: Site, device: Device) -> tuple[str, ...]:
@@ -108,6 +113,8 @@ def render_explanation(e: Explanation) -> str:
         *_overlays(e),
         *_verdict(e),
     ]
+    if e.posture is not None:
+        lines += posture_line(e.posture)
     if e.operations:
         lines += ["", "Last actions", *(f"  {_operation(o, e.now_s)}" for o in e.operations)]
     if e.events:

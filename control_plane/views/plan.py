@@ -1,7 +1,7 @@
 """A plan as people read it: physical effect first, then what is done, then what is not and why.
 
 14,000 equal changes are one line; the whole text stays within 40 lines whatever the site, and
-20 more where firmware changes.
+20 more where firmware changes, or its family.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from control_plane.core.plan import NodeHeadroom, Plan
 from control_plane.core.units import j_per_th
 from control_plane.views.firmware import firmware_lines
 from control_plane.views.table import counted, hashrate, listed, power
+from control_plane.views.work_orders import work_order_lines
 
 _STEP_LINES = 14
 _HEADROOM_NODES = 3
@@ -45,7 +46,7 @@ def render_plan(plan: Plan, *, command: str | None = None) -> str:
         plan: to show.
         command: what accepts it, as the last line; left out where nothing is to be done or accepted.
     """
-    lines = [_title(plan), "", *_effect(plan), *_steps(plan), *_firmware(plan)]
+    lines = [_title(plan), "", *_effect(plan), *_steps(plan), *_firmware(plan), *_orders(plan)]
     left = [*exceptions_line(plan), *waiting_line(plan), *_removed(plan)]
     if command and plan.effect.exceptions:
         left.append(
@@ -74,6 +75,13 @@ def render_plan(plan: Plan, *, command: str | None = None) -> str:
 
 def _firmware(plan: Plan) -> list[str]:
     lines = firmware_lines(plan.firmware)
+    return ["", *lines] if lines else []
+
+
+def _orders(plan: Plan) -> list[str]:
+    planned = "" if plan.accepted == plan.revision else " --planned"
+    how = f"gridplane workorder{planned} --site {plan.site}"
+    lines = work_order_lines(plan.work_orders, sheet=how)
     return ["", *lines] if lines else []
 
 

@@ -11,9 +11,11 @@ from control_plane.core.digest import short
 from control_plane.core.firmware_rollout import FirmwareRollout
 from control_plane.core.overlay import Overlay
 from control_plane.core.plan import Plan
+from control_plane.core.posture import Tally
 from control_plane.core.rollout import Rollout
 from control_plane.engine.records import EngineStatus, Event, RevisionRecord
 from control_plane.views.plan import exceptions_line, waiting_line
+from control_plane.views.posture import tally_line
 from control_plane.views.rollouts import in_status
 from control_plane.views.table import counted, hashrate, one_line, power, span
 
@@ -35,6 +37,8 @@ class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
     pages: tuple[Event, ...]
     firmware: tuple[FirmwareRollout, ...] = ()
     """Firmware rollouts that are neither done nor superseded."""
+    posture: Tally | None = None
+    """How open its devices are, as far as is known."""
 
 
 def render_status(status: SiteStatus) -> str:
@@ -45,6 +49,8 @@ def render_status(status: SiteStatus) -> str:
     lines += _engine(status)
     if status.plan is not None:
         lines += _plan(status.plan)
+    if status.posture is not None:
+        lines += tally_line(status.posture)
     lines += _overlays(status.overlays, status.now_s)
     for incident in status.incidents:
         ago = span(status.now_s - incident.since_s)

@@ -64,6 +64,22 @@ def test_a_change_is_a_comment_and_a_note_on_its_line(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.usefixtures("base")
+def test_another_firmware_family_is_a_work_order_and_no_wave_of_firmware(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kind = Path("inventory/device-types/antminer-s21.yaml")
+    edit(kind, "[antminer_stock]", "[antminer_stock, luxos]")
+    edit(PROFILE, "{family: antminer_stock}", "{family: luxos}")
+    told = Told(capsys)
+    assert told.code == Exit.OK, told.notes
+    assert "Work order  8 machines from antminer_stock to luxos, by a person" in told.comment
+    assert "where r01 1-8" in told.comment
+    assert "D4 (firmware)" in told.comment
+    (note,) = [each for each in told.notes if "family" in each]
+    assert note.startswith("::warning file=inventory/profiles/standard.yaml")
+
+
+@pytest.mark.usefixtures("base")
 def test_a_rack_that_picks_another_profile_is_the_line_to_look_at(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from control_plane.core.fleet import Credentials, Device, Site
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.ports import Driver, Net, Secrets
 from control_plane.core.secret import Secret
+from control_plane.drivers.recognise import recognise
 from control_plane.drivers.registry import all_capabilities, make_drivers
 from control_plane.engine.accept import Proposal, accept
 from control_plane.engine.audit import AuditFile
@@ -127,7 +129,8 @@ def on_site(
         for site in (*before, declared):
             _accept(store, audit, revisions, site, stage.clock.wall_s())
         known = secrets or KnownSecrets()
-        made = make_drivers(net(stage.net), stage.clock)
+        carrier = net(stage.net)
+        made = make_drivers(carrier, stage.clock)
         drivers = {family: wrap(family, driver) for family, driver in made.items()}
         edges = Edges(
             clock=stage.clock,
@@ -135,6 +138,7 @@ def on_site(
             secrets=known,
             drivers=drivers,
             capabilities=all_capabilities(),
+            recognise=functools.partial(recognise, carrier),
         )
         epoch = store.take_over()
         engine = Engine(
