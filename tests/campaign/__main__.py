@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from tests.campaign import controllers
+from tests.campaign import controllers, firmware
 from tests.campaign.work import crash, timed, try_nth
 from tests.scenarios.ablations import ABLATIONS, DEPTH_SEEDS, Caught
 from tests.scenarios.crashes import Outcome, Point, points, run
@@ -45,6 +45,7 @@ class Result(NamedTuple):
     replayed: int
     replays_differ: list[str]
     controllers: controllers.Controllers
+    flashes: firmware.Flashes
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -103,6 +104,7 @@ def _campaign(asked: argparse.Namespace) -> Result:
             reigns=asked.reigns,
             ablations=asked.ablations,
         )
+        flashes = firmware.campaign(spread, every=asked.every)
     replayed = [report for report, _ in seeds[:REPLAYED]]
     differ = []
     for hash_seed in HASH_SEEDS:
@@ -122,6 +124,7 @@ def _campaign(asked: argparse.Namespace) -> Result:
         replayed=len(replayed),
         replays_differ=differ,
         controllers=clustered,
+        flashes=flashes,
     )
 
 
@@ -152,7 +155,7 @@ def _wrong(result: Result) -> list[str]:
         for caught in result.ablations
         if (caught.seed is None) == bool(caught.ablation.rules)
     ]
-    wrong += controllers.wrong(result.controllers)
+    wrong += controllers.wrong(result.controllers) + firmware.wrong(result.flashes)
     return wrong + [f"another trace: {text}" for text in result.replays_differ]
 
 
@@ -194,6 +197,16 @@ _CONTROLLERS = (
     "",
     "| | |",
     "|---|---|",
+)
+
+
+_FIRMWARE = (
+    "",
+    "## Firmware",
+    "",
+    "One flash by a Job's pod, and every request, piece of an image and write to the API server before and",
+    "after which the pod dies (another one goes on) or the machine loses its power for half a minute.",
+    "",
 )
 
 
@@ -241,6 +254,8 @@ def _page(result: Result) -> str:
     facts = controllers.rows(result.controllers)
     lines += [f"| {name} | {value} |" for name, value in facts.items()]
     lines += controllers.lines(result.controllers)
+    lines += _FIRMWARE
+    lines += firmware.lines(result.flashes)
     return "\n".join([*lines, ""])
 
 
