@@ -13,6 +13,7 @@ from itertools import accumulate, pairwise, takewhile
 
 import msgspec
 
+from control_plane.core import limits
 from control_plane.core.digest import digest_of
 from control_plane.core.firmware import Wave
 from control_plane.core.flashing import FlashEntry, FlashStep
@@ -63,6 +64,8 @@ class FirmwareRollout(msgspec.Struct, frozen=True, kw_only=True):
     """When the state was entered, policy time."""
     failed: tuple[str, ...] = ()
     """Machines that an image of it left for and that were not found well: nothing leaves for them again."""
+    seen_failures: int = 0
+    """How many of these a person has let it go on with."""
     gates: tuple[GateResult, ...] = ()
     detail: str = ""
     """What it waits for, or why it halted, in words."""
@@ -127,6 +130,17 @@ def round_size(rollout: FirmwareRollout, strategy: Strategy) -> int:
     return max(sizes[: rollout.earned + 1])
 
 
+def together(rollout: FirmwareRollout) -> int:
+    """How many machines of a round may be down at the same time, at most.
+
+    What is under way when the first one is found dead may be dead as well: so it grows with the gates.
+    """
+    if not rollout.earned:
+        return 1
+    most = limits.FIRMWARE_AT_ONCE * limits.FIRMWARE_SHARDS_AT_ONCE
+    return int(min(limits.FIRMWARE_AT_FIRST * 2 ** (rollout.earned - 1), most))
+
+
 def released(rollout: FirmwareRollout, *, through: int | None, by: str) -> FirmwareRollout | str:
     """The rollout after a person let waves go; or why there is nothing to let go.
 
@@ -155,6 +169,7 @@ def continued(rollout: FirmwareRollout, *, by: str, now_s: float) -> FirmwareRol
         state=FirmwareState.DONE if rollout.is_over else FirmwareState.WAITING,
         since_s=now_s,
         round=rollout.round + 1,
+        seen_failures=len(rollout.failed),
         detail=f"continued by {by}",
     )
 
@@ -223,12 +238,21 @@ def failed_of(entries: Iterable[FlashEntry]) -> frozenset[str]:
     return frozenset(e.asset for e in entries if e.attempt and e.step in _BAD)
 
 
-def is_lost(entries: Collection[FlashEntry], max_new_failure_share: float) -> bool:
+def is_lost(
+    rollout: FirmwareRollout, entries: Collection[FlashEntry], max_new_failure_share: float
+) -> bool:
     """Whether so many of a round have failed that the rest cannot make it pass.
 
     The control group is not asked: to wait for it would cost machines.
     """
-    return len(failed_of(entries)) > max_new_failure_share * len(entries)
+    failed = failed_of(entries)
+    share = len(failed) > max_new_failure_share * len(entries)
+    return share or _is_too_much(rollout, {*rollout.failed, *failed})
+
+
+def _is_too_much(rollout: FirmwareRollout, failed: Collection[str]) -> bool:
+    """Whether more machines are lost than anybody has agreed to, whatever share they are."""
+    return len(failed) - rollout.seen_failures > limits.FIRMWARE_LOST_MAX
 
 
 def judged(
@@ -273,6 +297,9 @@ def judged(
     )
     if not gate.passed:
         return _halted(after, _why(failed, treated), now_s)
+    if _is_too_much(rollout, after.failed):
+        new = len(after.failed) - rollout.seen_failures
+        return _halted(after, f"{new} machines failed since a person spoke last", now_s)
     return msgspec.structs.replace(
         after,
         state=FirmwareState.DONE if rollout.is_over else FirmwareState.WAITING,

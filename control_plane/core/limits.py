@@ -323,6 +323,18 @@ FIRMWARE_SWEEP_S: Final = _limit(
     "policy s",
     "between two rounds that sweep up: who is fit by then goes together",
 )
+FIRMWARE_AT_FIRST: Final = _limit(
+    "FIRMWARE_AT_FIRST",
+    5,
+    "devices that a rollout has down together once its first machine is well; doubled by each gate",
+    "an image that bricks one machine in two passes a first machine every other time",
+)
+FIRMWARE_LOST_MAX: Final = _limit(
+    "FIRMWARE_LOST_MAX",
+    5,
+    "machines that failed at an image since a person spoke last",
+    "a share of thousands may pass a gate; a machine that has to be carried to the bench is counted",
+)
 FIRMWARE_KEPT_S: Final = _limit(
     "FIRMWARE_KEPT_S",
     90 * 86_400.0,

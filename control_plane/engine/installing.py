@@ -25,6 +25,7 @@ from control_plane.core.firmware_rollout import (
     released,
     round_size,
     superseded,
+    together,
     treated_of,
     waits,
 )
@@ -303,7 +304,7 @@ class Installing:
                     members=members,
                     granted=whom,
                     fence=self._epoch,
-                    at_once=self._at_once(shards),
+                    at_once=self._at_once(rollout, purpose, shards),
                     deadline_s=self._clock.wall_s() + rounds * limits.FIRMWARE_SHARD_S,
                 )
             )
@@ -311,11 +312,13 @@ class Installing:
             self._opening = {}
             self.lock()
 
-    def _at_once(self, shards: int) -> int:
-        """Devices that one grant may have down: all of them together stay within the site's budget."""
+    def _at_once(self, rollout: FirmwareRollout, purpose: Purpose, shards: int) -> int:
+        """Devices that one grant may have down: all of them together stay within what is permitted."""
         budget = self._roster.site.budgets.in_flight_per_site
-        together = min(shards, limits.FIRMWARE_SHARDS_AT_ONCE)
-        return max(1, min(limits.FIRMWARE_AT_ONCE, budget // together))
+        if purpose is not Purpose.ROLL_BACK:
+            budget = min(budget, together(rollout))
+        grants = min(shards, limits.FIRMWARE_SHARDS_AT_ONCE)
+        return max(1, min(limits.FIRMWARE_AT_ONCE, budget // grants))
 
     def _expect_flash(self, slot: Slot) -> None:
         """A flash may reset what equals its declaration now: to bring that back repairs no drift."""
@@ -391,7 +394,8 @@ class Installing:
             pending = [a for a, e in grant.entries.items() if e.step is FlashStep.PENDING]
             share = self._roster.site.strategy.max_new_failure_share
             all_of_it = not rollout.is_declared or (
-                grant.purpose is not Purpose.ROLL_BACK and is_lost(grant.entries.values(), share)
+                grant.purpose is not Purpose.ROLL_BACK
+                and is_lost(rollout, grant.entries.values(), share)
             )
             back = frozenset(a for a in pending if all_of_it or self._fitness.is_barred(a))
             if back:

@@ -15,6 +15,7 @@ from control_plane.core.firmware_rollout import (
     passed_by,
     released,
     round_size,
+    together,
 )
 from control_plane.core.flashing import FlashEntry, FlashStep, Grant
 from control_plane.core.fleet import Strategy
@@ -112,7 +113,30 @@ def test_a_round_in_which_nothing_was_installed_says_nothing_for_the_next() -> N
 
 @pytest.mark.parametrize(("bad", "lost"), [(1, False), (2, False), (3, True)])
 def test_a_round_is_stopped_once_it_cannot_pass_any_more(bad: int, lost: bool) -> None:
-    assert is_lost(entries(good=2, bad=bad, waiting=45), 0.05) is lost
+    assert is_lost(NEW, entries(good=2, bad=bad, waiting=45), 0.05) is lost
+
+
+def test_a_share_of_thousands_is_stopped_by_its_number_until_a_person_has_seen_it() -> None:
+    six = entries(good=0, bad=6, waiting=900)
+    assert not is_lost(NEW, six[1:], 0.05)
+    assert is_lost(NEW, six, 0.05)
+    # A gate that their share would pass stops for the same reason, and a person's word lets it go on.
+    halted = after(entries(good=900, bad=6))
+    assert (halted.state, halted.gates[-1].passed) == (FirmwareState.HALTED, True)
+    assert halted.detail == "6 machines failed since a person spoke last"
+    going = continued(halted, by="ann", now_s=5.0)
+    assert isinstance(going, FirmwareRollout)
+    assert not is_lost(going, six[1:], 0.05)
+    others = [msgspec.structs.replace(e, asset=f"b{n}") for n, e in enumerate(six)]
+    assert is_lost(going, others, 0.05)
+
+
+@pytest.mark.parametrize(("gates", "devices"), [(0, 1), (1, 5), (2, 10), (3, 20), (9, 200)])
+def test_more_are_down_at_the_same_time_the_more_gates_have_passed(
+    gates: int, devices: int
+) -> None:
+    rollout = msgspec.structs.replace(NEW, gates=(gate(passed=True),) * gates)
+    assert together(rollout) == devices
 
 
 @pytest.mark.parametrize(
