@@ -67,6 +67,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     above_w: float | None = None
     """Watts that its settings permitted when last told, where above nameplate: while silent it counts so."""
     overridden_since_s: float | None = None
+    login: str | None = None
+    """Reference to the password that logged in last while passwords are rotated; never the password."""
     located: str | None = None
     """Address at which a DHCP device was last found: a hint."""
 

@@ -122,6 +122,25 @@ def ref_in_use(credentials: Credentials, verified: str | None) -> str:
     return refs[1] if len(refs) > 1 else refs[0]
 
 
+_LOCK: Final = "rotation "
+
+
+def lock_of(rotation_id: str) -> str:
+    """What a device is locked by while its password changes."""
+    return _LOCK + rotation_id
+
+
+def is_rotation(lock: str) -> bool:
+    """Whether it is locked by that, and not by firmware."""
+    return lock.startswith(_LOCK)
+
+
+def lock_in_words(lock: str) -> str:
+    """Why nothing else is written to a locked device."""
+    what = "its password is being changed" if is_rotation(lock) else "firmware is being installed"
+    return f"{what} ({lock})"
+
+
 def committing(entry: RotationEntry, now_s: float) -> RotationEntry:
     """The entry that is kept right before the change leaves; who logged in last is the one before."""
     return msgspec.structs.replace(

@@ -53,6 +53,7 @@ NEXT: Mapping[Reason, str] = {
     Reason.CONTESTED: "no more writes: find who else writes, then `gridplane release {asset}`",
     Reason.STUCK: "no more writes: find out why they do not stick, then `gridplane release {asset}`",
     Reason.FLASHING: "firmware is being installed: nobody else writes to it or cuts its power",
+    Reason.ROTATING: "its password is being changed: nobody else writes to it meanwhile",
     Reason.FIRMWARE_JOB: "a firmware rollout brings it; configuration writes do not",
     Reason.WRITE_BUDGET: "tomorrow: its persistent writes of today are spent",
     Reason.NO_HEADROOM: "it is raised when there is headroom above it",

@@ -111,10 +111,11 @@ def on_site(
     secrets: Secrets | None = None,
     before: Sequence[Site] = (),
     granting: Callable[[Store, int, Edges, Revisions], Granting] | None = None,
+    rotates: bool = False,
 ) -> T:
     """Play beside the engine, which brings a site that was found so to what is declared.
 
-    `before` was accepted before that. With `granting` firmware is installed.
+    `before` was accepted before that. With `granting` firmware is installed, with `rotates` passwords change.
     Fails if the engine ends by itself before the play does.
     """
 
@@ -145,6 +146,7 @@ def on_site(
             edges=edges,
             revisions=revisions,
             granting=granting(store, epoch, edges, revisions) if granting else None,
+            rotates=rotates,
         )
         other = Store(folder / "state.sqlite")
         running = Running(
@@ -180,7 +182,7 @@ async def _beside(engine: Engine, play: Awaitable[T]) -> T:
 
 
 def _accept(store: Store, audit: AuditFile, revisions: Revisions, site: Site, now_s: float) -> None:
-    digest = digest_of([(d.asset, d.desired()) for d in site.devices])
+    digest = digest_of([(d.asset, d.desired(), d.intent.credentials) for d in site.devices])
     revisions.learn(digest, site)
     plan = ShownPlan(digest=digest, revision=digest, at_s=now_s, expected={})
     files: Mapping[str, bytes] = {}
