@@ -75,7 +75,7 @@ def converge(
     pace: Pace | None = None,
     granting: Granting | None = None,
 ) -> tuple[Progress, bool]:
-    """Run the engine; (where it ended, whether a person stopped it)."""
+    """Run the engine; (where it ended, whether a person stopped it). Who installs rotates passwords too."""
     try:
         return run_async(_converge(place, fence, mode, until, pace, granting))
     finally:
@@ -100,6 +100,7 @@ async def _converge(  # noqa: PLR0917 - those of `converge`
         mode=mode,
         pace=pace,
         granting=granting,
+        rotates=granting is not None,
     )
     engine.remember(place.store.sightings())
     keep_what_is()

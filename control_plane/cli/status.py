@@ -57,4 +57,5 @@ def read_status(place: Workplace) -> SiteStatus:
         incidents=tuple(store.incidents()),
         pages=tuple(pages[:_PAGES]),
         firmware=tuple(f for f in store.firmware() if not f.has_ended),
+        credentials=tuple(r for r in store.rotations() if not r.has_ended),
     )

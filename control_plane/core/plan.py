@@ -17,6 +17,7 @@ from control_plane.core.firmware_plan import FirmwareEffect, firmware_effects
 from control_plane.core.fleet import Site, SlotState
 from control_plane.core.observation import Observation
 from control_plane.core.rollout import cohort_order, wave_sizes
+from control_plane.core.rotation_rollout import RotationEffect, rotation_effects
 from control_plane.core.world import World, decide_within, is_fresh, loads_of, seen_w
 
 
@@ -81,6 +82,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Over revision, steps and the settings that they start from: `apply` accepts exactly this."""
     firmware: tuple[FirmwareEffect, ...] = ()
     """Not among the steps: a person lets each wave of it go once the revision is in force."""
+    credentials: tuple[RotationEffect, ...] = ()
+    """Neither: the same of passwords."""
 
     @property
     def actionable(self) -> int:
@@ -132,6 +135,7 @@ def make_plan(site: Site, revision: str, world: World) -> Plan:
             sorted(world.approved),
         ),
         firmware=firmware_effects(site, world.sightings),
+        credentials=rotation_effects(site, world.memories, world.capabilities),
     )
 
 

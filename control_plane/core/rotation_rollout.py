@@ -14,8 +14,10 @@ from typing import Final
 
 import msgspec
 
+from control_plane.core.change import Capabilities
 from control_plane.core.digest import digest_of
 from control_plane.core.fleet import Device, DeviceKind, Site, SlotState, Strategy
+from control_plane.core.memory import Memory
 from control_plane.core.rollout import wave_members, wave_sizes
 from control_plane.core.rotation import SENT, RotationEntry, RotationStep, lock_of, ref_in_use
 
@@ -87,6 +89,51 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     def let_go(self) -> int:
         """How many machines the waves that were let go have."""
         return self.waves[min(self.released, len(self.waves)) - 1] if self.released else 0
+
+
+class RotationEffect(msgspec.Struct, frozen=True, kw_only=True):
+    """What a declaration would rotate."""
+
+    password: Password
+    machines: int
+    """Those that are not known to have it."""
+    can: bool
+    """Whether the family has a password that can be set over the network."""
+    has_controller: bool
+    """Whether the site is a cluster's: its controller rotates nothing."""
+
+
+def rotation_effects(
+    site: Site, memories: Mapping[str, Memory], capabilities: Mapping[str, Capabilities]
+) -> tuple[RotationEffect, ...]:
+    """What is to be rotated, and of how many machines; nothing where all have it.
+
+    Args:
+        site: as it would be in force.
+        memories: asset → what is remembered of it.
+        capabilities: by family.
+    """
+    counts: dict[Password, int] = {}
+    for device in site.devices:
+        password, memory = password_of(device), memories.get(device.asset)
+        if password is None or device.state is SlotState.VACANT:
+            continue
+        if not has_it(device, memory.login if memory else None):
+            counts[password] = counts.get(password, 0) + 1
+    return tuple(
+        RotationEffect(
+            password=password,
+            machines=machines,
+            can=_can(capabilities, password),
+            has_controller=bool(site.clusters),
+        )
+        for password, machines in sorted(counts.items())
+    )
+
+
+def _can(capabilities: Mapping[str, Capabilities], password: Password) -> bool:
+    known = capabilities.get(password.family)
+    return known is not None and known.passwords is not None
 
 
 def password_of(device: Device) -> Password | None:

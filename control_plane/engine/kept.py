@@ -33,6 +33,8 @@ _KEYS: Mapping[str, str] = {
     "incident": "id",
     "released": "asset",
     "firmware": "id",
+    "rotation": "id",
+    "login": "asset",
     "meta": "key",
 }
 TABLES = frozenset(_KEYS)
@@ -43,10 +45,11 @@ Rows = Mapping[str, Mapping[str, bytes]]
 Files = Mapping[str, Mapping[str, bytes]]
 """Digest of a revision → its files, as written."""
 
-ROWS_VERSION = 2
+ROWS_VERSION = 3
 """Of the form of the rows; older ones are read for ever."""
 MIGRATIONS: Mapping[int, Callable[[Rows], Rows]] = {
     1: lambda rows: rows,  # before there were firmware rollouts
+    2: lambda rows: rows,  # before there were rotations
 }
 """From version → to the next; forward only."""
 T = TypeVar("T")

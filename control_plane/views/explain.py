@@ -14,9 +14,12 @@ from control_plane.core.memory import Memory
 from control_plane.core.observation import Field, Observation, PoolSetting, Settings, Unseen
 from control_plane.core.overlay import Overlay
 from control_plane.core.rollout import Rollout
+from control_plane.core.rotation import RotationEntry
+from control_plane.core.rotation_rollout import Rotation
 from control_plane.core.verify import Operation
 from control_plane.engine.gate import describe
 from control_plane.engine.records import Event, RevisionRecord
+from control_plane.views.credentials import in_explanation
 from control_plane.views.plan import change_text
 from control_plane.views.rollouts import Machine, in_brief
 from control_plane.views.table import one_line, power, span, table
@@ -81,6 +84,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """The one that brings what is declared for the device."""
     grant: Machine | None = None
     """Under which it is locked."""
+    rotation: Rotation | None = None
+    """The one that brings the password that is declared for the device."""
+    login: RotationEntry | None = None
+    """How far the device came with its last rotation."""
 
 
 def path_of(site: Site, device: Device) -> tuple[str, ...]:
@@ -102,6 +109,7 @@ def render_explanation(e: Explanation) -> str:
             f"{_pin(e.memory)}"
         ),
         *_revision(e),
+        *in_explanation(device.intent.credentials, e.memory, e.rotation, e.login),
         f"Observed    {_observed(e)}",
         "",
         table(("FIELD", "DECLARED", "OBSERVED", "", "SET BY"), _fields(e)),

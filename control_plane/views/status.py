@@ -12,7 +12,9 @@ from control_plane.core.firmware_rollout import FirmwareRollout
 from control_plane.core.overlay import Overlay
 from control_plane.core.plan import Plan
 from control_plane.core.rollout import Rollout
+from control_plane.core.rotation_rollout import Rotation
 from control_plane.engine.records import EngineStatus, Event, RevisionRecord
+from control_plane.views import credentials
 from control_plane.views.plan import exceptions_line, waiting_line
 from control_plane.views.rollouts import in_status
 from control_plane.views.table import counted, hashrate, one_line, power, span
@@ -35,6 +37,8 @@ class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
     pages: tuple[Event, ...]
     firmware: tuple[FirmwareRollout, ...] = ()
     """Firmware rollouts that are neither done nor superseded."""
+    credentials: tuple[Rotation, ...] = ()
+    """Rotations that somebody has to think of."""
 
 
 def render_status(status: SiteStatus) -> str:
@@ -42,6 +46,8 @@ def render_status(status: SiteStatus) -> str:
     lines = [f"{status.site}", *_revision(status)]
     for firmware in status.firmware:
         lines += in_status(firmware)
+    for rotation in status.credentials:
+        lines += credentials.in_status(rotation)
     lines += _engine(status)
     if status.plan is not None:
         lines += _plan(status.plan)
