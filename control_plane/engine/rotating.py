@@ -7,15 +7,12 @@ moment which devices may be between two passwords. Those are locked: nobody writ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import islice
 
-import msgspec
-
 from control_plane.core import limits
-from control_plane.core.errors import ControlPlaneError, FenceLost, StoreBusy, StoreError
-from control_plane.core.overlay import bars_all, covering
+from control_plane.core.errors import ControlPlaneError, FenceLost, StoreBusy
 from control_plane.core.rotation import (
     SENT,
     RotationEntry,
@@ -44,10 +41,10 @@ from control_plane.core.rotation_rollout import (
 from control_plane.engine.bugs import in_words
 from control_plane.engine.edges import Edges
 from control_plane.engine.fitness import Fitness, whom_of
-from control_plane.engine.flash import Withdrawn
 from control_plane.engine.gate import Gate
 from control_plane.engine.incidents import Incidents
 from control_plane.engine.journal import Journal
+from control_plane.engine.logins import Logins
 from control_plane.engine.poller import Poller, target_with
 from control_plane.engine.queue import Priority
 from control_plane.engine.reconciler import Reconciler
@@ -88,7 +85,15 @@ class Rotating:
             clock=edges.clock, roster=roster, reconciler=reconciler, incidents=incidents
         )
         self.rotations: dict[str, Rotation] = {r.id: r for r in store.rotations()}
-        self._entries: dict[str, RotationEntry] = {e.asset: e for e in store.logins()}
+        self._logins = Logins(
+            store=store,
+            epoch=epoch,
+            clock=edges.clock,
+            gate=gate,
+            roster=roster,
+            journal=journal,
+            is_in_round=self._is_in_round,
+        )
         self._working: set[str] = set()
         self._resting: dict[str, float] = {}
         """Devices that are taken up again, and at which wire second."""
@@ -107,7 +112,7 @@ class Rotating:
 
     def lock(self) -> None:
         """Lock the devices that are under way, and let go of those that are not any more."""
-        locks = locks_of(self.rotations.values(), self._entries)
+        locks = locks_of(self.rotations.values(), self._logins.entries)
         for asset in {*self._locked, *locks}:
             slot, lock = self._roster.slots.get(asset), locks.get(asset, "")
             if slot is not None and slot.locked != lock:
@@ -249,8 +254,7 @@ class Rotating:
         after = opened(rotation, chosen, wave=wave, now_s=self._clock.wall_s())
         with self._store.transaction():
             self._keep(after)
-            self._store.put_logins(entries)
-        self._entries.update({entry.asset: entry for entry in entries})
+            self._logins.begin(entries)
         self.lock()
         self._journal.event(
             "credentials",
@@ -261,6 +265,10 @@ class Rotating:
     def _follow(self, rotation: Rotation) -> None:
         """Begin machines of a round, a bounded number at a time; judge it once all have ended."""
         entries = [self._entry(rotation, asset) for asset in rotation.round]
+        if unknown := [e for e in entries if self._logins.entries.get(e.asset) is not e]:
+            with self._store.transaction():
+                self._store.check_fence(self._epoch)
+                self._logins.begin(unknown)
         share = self._roster.site.strategy.max_new_failure_share
         lost = is_lost(entries, share)
         late = self._clock.wall_s() - rotation.since_s >= limits.CREDENTIAL_SILENT_S
@@ -268,18 +276,34 @@ class Rotating:
         idle = [asset for asset in pending if asset not in self._working]
         back = {asset for asset in idle if lost or late or self._fitness.is_barred(asset)}
         if back:
-            why = "the round failed" if lost else "they are held" if not late else "none logs in"
-            self._journal.event(
-                "credentials", f"{rotation.id}: {len(back)} machines withdrawn, {why}"
-            )
-            rotation = without(rotation, back)
-            self._keep(rotation)
+            rotation = self._withdraw(rotation, back, entries, lost=lost, late=late)
             entries = [entry for entry in entries if entry.asset not in back]
         for asset in idle:
             if asset not in back:
                 self._work_on(asset)
         if all(entry.is_final for entry in entries):
             self._judge(rotation, entries, share)
+
+    def _withdraw(
+        self,
+        rotation: Rotation,
+        back: Collection[str],
+        entries: Sequence[RotationEntry],
+        *,
+        lost: bool,
+        late: bool,
+    ) -> Rotation:
+        """Let machines go that nothing has left for; those whose time was over come after all others."""
+        told = next((e.detail for e in entries if e.asset in back and e.detail), "nothing was sent")
+        why = "the round failed" if lost else told if late else "held, or below an incident"
+        text = f"{rotation.id}: {len(back)} machines withdrawn: {why}"
+        self._journal.event("credentials", text)
+        if late:
+            until_s = self._clock.wire_s() + self._clock.wire_of(limits.CREDENTIAL_WAIT_S)
+            self._resting.update(dict.fromkeys(back, until_s))
+        after = without(rotation, back)
+        self._keep(after)
+        return after
 
     def _judge(self, rotation: Rotation, entries: Sequence[RotationEntry], share: float) -> None:
         after = judged(rotation, entries, max_new_failure_share=share, now_s=self._clock.wall_s())
@@ -291,7 +315,7 @@ class Rotating:
 
     def _follow_sent(self) -> None:
         """Go on with every device that a change may have left for, whatever became of its rotation."""
-        for asset, entry in self._entries.items():
+        for asset, entry in self._logins.entries.items():
             if entry.step in SENT:
                 self._work_on(asset)
 
@@ -320,10 +344,19 @@ class Rotating:
         return None
 
     def _unfit(self, asset: str) -> str | None:
-        return self._fitness.untouchable(self._roster.slots[asset])
+        slot = self._roster.slots[asset]
+        if slot.seen is not None and slot.seen.write_enabled is False:
+            return "its write interface is switched off"
+        if self._resting.get(asset, 0.0) > self._clock.wire_s():
+            return "it was tried just now"
+        return self._fitness.untouchable(slot)
+
+    def _is_in_round(self, entry: RotationEntry) -> bool:
+        rotation = self.rotations.get(entry.rotation)
+        return rotation is not None and entry.asset in rotation.round
 
     def _entry(self, rotation: Rotation, asset: str) -> RotationEntry:
-        entry = self._entries.get(asset)
+        entry = self._logins.entries.get(asset)
         if entry is None or entry.rotation != rotation.id:
             # A backup may have the round without them.
             ref = rotation.password.secret_ref
@@ -335,7 +368,7 @@ class Rotating:
         slot, now_wire_s = self._roster.slots.get(asset), self._clock.wire_s()
         if slot is None or asset in self._working or whom_of(slot) is None:
             return
-        entry = self._entries.get(asset)
+        entry = self._logins.entries.get(asset)
         is_sent = entry is not None and entry.step in SENT
         if not is_sent and len(self._working) >= limits.CREDENTIAL_AT_ONCE:
             return
@@ -356,23 +389,24 @@ class Rotating:
             failure = in_words(bug)
         finally:
             self._working.discard(asset)
-            self._resting[asset] = self._clock.wire_s() + _AGAIN_S
+            if not self._logins.entries[asset].is_final:
+                self._resting[asset] = self._clock.wire_s() + _AGAIN_S
             self._poller.hurry(slot)
         if failure:
             self._journal.event("credentials", failure, asset=asset)
 
     async def _rotate(self, slot: Slot) -> None:
-        driver, entry = slot.driver, self._entries.get(slot.asset)
+        driver, entry = slot.driver, self._logins.entries.get(slot.asset)
         given = slot.device.intent.credentials
         if not keeps_passwords(driver) or entry is None:
             return
         rotator = Rotator(
             driver,
-            self,
+            self._logins,
             self._clock,
             self._edges.secrets,
             target=lambda password: target_with(slot, slot.address or "", password),
-            permit=partial(self._refusal, slot.asset),
+            permit=partial(self._logins.refusal, slot.asset),
             is_stopped=self._is_stopped,
         )
         ended = await rotator.rotate(entry, refs_of(given) if given else ())
@@ -381,53 +415,7 @@ class Rotating:
             detail = f"{text}: {ended.detail}" if ended.detail else text
             self._journal.event("credentials", f"{ended.wanted}: {detail}", asset=slot.asset)
 
-    # --- the journal -------------------------------------------------------------------------------
-
-    def keep(self, entry: RotationEntry) -> None:
-        """Keep a step, under the fence; `committing` only while nothing forbids it.
-
-        Raises:
-            Withdrawn: something does.
-            StoreBusy, FenceLost, StoreError: it is not kept.
-        """
-        slot = self._roster.slots.get(entry.asset)
-        memory = None
-        with self._store.transaction():
-            self._store.check_fence(self._epoch)
-            if entry.step is RotationStep.COMMITTING:
-                why = self._barred(entry.asset)
-                if why is not None:
-                    raise Withdrawn(why)
-            self._store.put_logins([entry])
-            if slot is not None and entry.verified not in {None, slot.memory.login}:
-                memory = msgspec.structs.replace(slot.memory, login=entry.verified)
-                self._store.put_memories([memory])
-        self._entries[entry.asset] = entry
-        if slot is not None and entry.verified is not None:
-            slot.login = ""
-        if slot is not None and memory is not None:
-            slot.memory = memory
-            self._journal.memory(memory)
-
-    def _barred(self, asset: str) -> str | None:
-        """Whether a person forbids it, as the Store says at this moment."""
-        slot, entry = self._roster.slots.get(asset), self._entries.get(asset)
-        rotation = self.rotations.get(entry.rotation) if entry else None
-        if slot is None or rotation is None or asset not in rotation.round:
-            return "it was taken out of its round"
-        if bars_all(covering(self._store.overlays(), slot.nodes), self._clock.wall_s()):
-            return "it is held or frozen"
-        return None
-
-    def _refusal(self, asset: str) -> str | None:
-        """The permit: why a change may not leave any more."""
-        if not self._gate.passes:
-            return "the gate is closed"
-        try:
-            self._store.check_fence(self._epoch)
-            return self._barred(asset)
-        except (FenceLost, StoreError) as error:
-            return str(error)
+    # --- state --------------------------------------------------------------------------------------
 
     def _stand(self, rotation: Rotation, state: RotationState, wave: int, detail: str) -> None:
         now_s = self._clock.wall_s()

@@ -204,7 +204,10 @@ def _wrong_identity(device: SimDevice, fault: Fault) -> None:
 
 
 def _password(device: SimDevice, _: Fault) -> None:
-    device.machine.password = "changed1"  # noqa: S105 — made up
+    machine = device.machine
+    if machine.lost_password is None:
+        machine.lost_password = machine.password
+    machine.password = "changed1"  # noqa: S105 — made up
 
 
 def _slow_password(device: SimDevice, _: Fault) -> None:
@@ -251,7 +254,9 @@ def _clear(site: SimSite, asset: str) -> None:
     station, machine = site.stations[asset], site.machine(asset)
     station.trouble = None
     born = site.born[asset]
-    machine.mac, machine.serial, machine.password = born.mac, born.serial, born.password
+    machine.mac, machine.serial = born.mac, born.serial
+    if machine.lost_password is not None:
+        machine.password, machine.lost_password = machine.lost_password, None
     machine.obeys, machine.password_late_s, machine.loses_password_answer = True, 0.0, False
     if not machine.has_work:
         machine.has_work = bool(site.truth(asset).pools)

@@ -166,6 +166,7 @@ class Machine:
         "is_dead",
         "is_off",
         "loses_password_answer",
+        "lost_password",
         "mac",
         "missing_boards",
         "model",
@@ -208,6 +209,8 @@ class Machine:
         self.mac = mac
         self.serial = serial
         self._password = password
+        self.lost_password: str | None = None
+        """The one before somebody changed it who was not asked to."""
         self._password_next: str | None = None
         self._password_at_s = 0.0
         self.password_late_s = 0.0

@@ -16,7 +16,7 @@ from control_plane.core.fleet import Credentials, Device, Site, Strategy
 from control_plane.core.ports import Driver, Permit, Target
 from control_plane.core.rotation import Fault as Failure
 from control_plane.core.rotation import RotationEntry, RotationStep
-from control_plane.core.rotation_rollout import Rotation, RotationState
+from control_plane.core.rotation_rollout import Rotation, RotationState, opened
 from control_plane.core.secret import Secret
 from control_plane.drivers.antminer import AntminerDriver
 from control_plane.drivers.registry import all_capabilities, make_drivers
@@ -27,11 +27,13 @@ from control_plane.engine.records import Order, OrderKind
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
 from control_plane.simulator.faults import Fault, FaultKind, inject
+from control_plane.simulator.network import Trouble
 from control_plane.simulator.site import Target as Where
 from control_plane.simulator.stage import Stage, set_stage
 from control_plane.simulator.virtual import VirtualLoop, run_virtual
 from tests.engine import running as running_
 from tests.engine.running import HORIZON_S, PASSWORDS, KnownSecrets, Running, on_site, small_site
+from tests.simulator.floors import S19_VNISH, a_rack_of
 
 FAMILY = "antminer_stock"
 OLD, NEW = f"env:{FAMILY}", "env:new"
@@ -145,6 +147,91 @@ def test_whatsminers_whose_looks_need_no_password_are_changed_too(tmp_path: Path
         await running.until(lambda: stands(store, RotationState.DONE))
         assert set(machines(running.stage, family).values()) == {SECRET}
         assert {slot.secret_ref for slot in running.engine.slots.values()} == {NEW, OLD}
+
+    play_rotation(play, tmp_path, site=rotated("whatsminer_v2", "env:whatsminer_v2"))
+
+
+def test_a_vnish_whose_sessions_end_with_the_password_is_changed_too(tmp_path: Path) -> None:
+    def rack(given: Credentials) -> Site:
+        site = a_rack_of(S19_VNISH, slots=2, credentials=given, firmware="1.3.3")
+        return msgspec.structs.replace(
+            site, strategy=Strategy(cohorts=(1,), max_new_failure_share=0.05)
+        )
+
+    async def play(running: Running) -> None:
+        store = running.other
+        await running.until(lambda: stands(store, RotationState.WAITING, "lets it go"))
+        let_go(store, through=9)
+        await running.until(lambda: stands(store, RotationState.DONE))
+        assert set(machines(running.stage, "vnish").values()) == {SECRET}
+        slots = running.engine.slots.values()
+        await running.until(lambda: all(s.unseen is None and not s.locked for s in slots))
+
+    old = Credentials(user="admin", secret_ref="env:vnish")
+    new = Credentials(user="admin", secret_ref=NEW, previous=("env:vnish",))
+    on_site(play, tmp_path, found=rack(old), declared=rack(new), secrets=secrets(), rotates=True)
+
+
+def test_a_machine_that_goes_silent_in_its_round_keeps_nobody_waiting_for_good(
+    tmp_path: Path,
+) -> None:
+    async def play(running: Running) -> None:
+        store, stations = running.other, running.stage.site.stations
+        await running.until(lambda: stands(store, RotationState.WAITING, "lets it go"))
+        let_go(store, through=9)
+        await running.until(lambda: stands(store, RotationState.ROTATING))
+        now = rotation(store)
+        assert now is not None
+        (dead,) = now.round
+        stations[dead].trouble = Trouble.BLACK_HOLE
+        assert running.stage.site.machine(dead).password == "root"
+        others = machines(running.stage).keys() - {dead}
+        await running.until(
+            lambda: all(machines(running.stage)[asset] == SECRET for asset in others)
+        )
+        stations[dead].trouble = None
+        await running.until(lambda: stands(store, RotationState.DONE))
+        assert set(machines(running.stage).values()) == {SECRET}
+
+    play_rotation(play, tmp_path)
+
+
+def test_a_backup_that_has_a_round_without_its_machines_goes_on_by_logins(tmp_path: Path) -> None:
+    """The restored Store knows less than the machines."""
+
+    async def play(running: Running) -> None:
+        store = running.other
+        await running.until(lambda: stands(store, RotationState.WAITING, "lets it go"))
+        now = rotation(store)
+        assert now is not None
+        chosen = tuple(machines(running.stage))
+        running.stage.site.machine(chosen[0]).password = SECRET
+        open_ = opened(now, chosen, wave=0, now_s=running.stage.clock.wall_s())
+        running.engine._rotating.rotations[now.id] = open_
+        store.put_rotation(open_)
+        await running.until(lambda: len(store.logins()) == len(chosen))
+        await running.until(lambda: all(e.step is RotationStep.DONE for e in store.logins()))
+        assert set(machines(running.stage).values()) == {SECRET}
+        assert not running.writes(chosen[0])
+
+    play_rotation(play, tmp_path)
+
+
+def test_a_whatsminer_that_takes_no_writes_is_left_for_later(tmp_path: Path) -> None:
+    async def play(running: Running) -> None:
+        store, family = running.other, "whatsminer_v2"
+        await running.until(lambda: stands(store, RotationState.WAITING, "lets it go"))
+        shut = min(machines(running.stage, family))
+        hit(running.stage, shut, FaultKind.WRITES_OFF)
+        let_go(store, through=9)
+        others = machines(running.stage, family).keys() - {shut}
+        await running.until(
+            lambda: all(machines(running.stage, family)[asset] == SECRET for asset in others),
+            within_s=6_000.0,
+        )
+        assert machines(running.stage, family)[shut] == "admin"
+        await running.until(lambda: stands(store, RotationState.WAITING, shut))
+        assert not stands(store, RotationState.HALTED)
 
     play_rotation(play, tmp_path, site=rotated("whatsminer_v2", "env:whatsminer_v2"))
 
