@@ -251,7 +251,11 @@ class AntminerDriver:
         return await self.identify(target)
 
     async def set_password(self, target: Target, new: Secret, permit: Permit) -> Outcome:
-        """`passwd.cgi`: the web server's password, and by it whatever a CGI script does."""
+        """`passwd.cgi`: the web server's password, and by it whatever a CGI script does.
+
+        Of builds with today's pages. Those of 2017 want a form with other names (`current_pw`); what they
+        make of this document is not known.
+        """
         if not fits(PASSWORDS, new):
             return unfit(PASSWORDS)
         web = self._web(target)

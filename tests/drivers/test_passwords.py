@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from control_plane.core.change import Applied, Failed, InProgress, Outcome, RefusedByDevice
 from control_plane.core.errors import AuthRejected, Unreachable, WrongIdentity
+from control_plane.core.memory import Pin
 from control_plane.core.observation import Depth
-from control_plane.core.ports import Driver, PasswordKeeper, Permit
+from control_plane.core.ports import Permit, Target
 from control_plane.core.secret import Secret
-from control_plane.drivers.registry import all_capabilities
+from control_plane.drivers.net import NetworkMap, StreamNet
+from control_plane.drivers.registry import all_capabilities, make_drivers
 from control_plane.drivers.vnish_web import API_KEY_USER
+from control_plane.engine.adapters import SystemClock
+from control_plane.engine.rotator import KeepingDriver, keeps_passwords
 from control_plane.simulator.faults import Fault, FaultKind, inject
 from control_plane.simulator.network import Trouble
+from control_plane.simulator.serve import serving
 from control_plane.simulator.site import Target as Where
 from control_plane.simulator.vnish_auth import MAX_FAILURES
-from tests.drivers.making import Bench, always, on_bench
+from tests.drivers.making import ASSETS, USERS, Bench, always, on_bench, site_of
 
 FAMILIES = ("antminer_stock", "whatsminer_v2", "vnish")
 each_family = pytest.mark.parametrize("family", FAMILIES)
 NEW = Secret("n3w_pass")
 
 
-class KeepingDriver(Driver, PasswordKeeper):
-    """For the type checker: a driver whose family has passwords."""
-
-
 def keeper(bench: Bench) -> KeepingDriver:
-    assert bench.driver.capabilities.passwords is not None
-    return bench.driver  # type: ignore[return-value]
+    assert keeps_passwords(bench.driver)
+    return bench.driver
 
 
 def having(bench: Bench, password: Secret) -> Bench:
@@ -129,18 +131,11 @@ def test_a_lost_answer_is_not_known(family: str) -> None:
 @each_family
 @pytest.mark.parametrize("trouble", [Trouble.MUTE, Trouble.HANG, Trouble.GARBAGE, Trouble.TRUNCATE])
 def test_a_bad_line_from_the_write_on_is_not_known(family: str, trouble: Trouble) -> None:
-    async def requests() -> int:
-        count = 0
+    async def count(bench: Bench) -> int:
+        assert isinstance(await change(bench), Applied)
+        return bench.line.requests
 
-        async def counting(bench: Bench) -> None:
-            nonlocal count
-            assert isinstance(await change(bench), Applied)
-            count = bench.line.requests
-
-        await asyncio.to_thread(on_bench, family, counting)
-        return count
-
-    last = asyncio.run(requests())
+    last = on_bench(family, count)
 
     async def play(bench: Bench) -> None:
         bench.line.trouble, bench.line.before_request = trouble, last
@@ -219,6 +214,35 @@ def test_a_silent_device_is_no_refusal(family: str) -> None:
             await keeper(bench).log_in(bench.target)
 
     on_bench(family, play)
+
+
+@each_family
+def test_over_real_sockets_the_same(family: str, tmp_path: Path) -> None:
+    async def work() -> None:
+        site = site_of(family)
+        async with serving(site, state=tmp_path, ports={4028: 0, 80: 0}) as running:
+            asset = ASSETS[family]
+            machine, station = running.site.machine(asset), running.site.stations[asset]
+            net = StreamNet(NetworkMap.load(running.map_path))
+            driver = make_drivers(net, SystemClock())[family]
+            assert keeps_passwords(driver)
+            pin = Pin(mac=machine.mac, serial=machine.serial, source="test")
+            old = Target(
+                asset=asset,
+                address=station.address,
+                user=USERS[family],
+                password=Secret(machine.password),
+                pin=pin,
+            )
+            new = msgspec.structs.replace(old, password=NEW)
+            with pytest.raises(AuthRejected):
+                await driver.log_in(new)
+            assert isinstance(await driver.set_password(old, NEW, always), Applied)
+            assert pin.matches(await driver.log_in(new))
+            with pytest.raises(AuthRejected):
+                await driver.log_in(old)
+
+    asyncio.run(asyncio.wait_for(work(), 60))
 
 
 def test_vnish_closes_its_door_after_wrong_passwords_and_that_is_no_refusal() -> None:
