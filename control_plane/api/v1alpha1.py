@@ -77,7 +77,7 @@ class CredentialsDoc(Document, frozen=True, kw_only=True):
         Meta(
             max_length=2,
             description="What machines may still have, until `secret_ref` was rotated in: "
-            "the one before, and perhaps the maker's.",
+            "the one in force first, then perhaps the maker's.",
         ),
     ] = ()
 

@@ -74,6 +74,8 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     """Machines that it failed on: it does not begin them again before a person says so."""
     detail: str = ""
     """What it waits for, or why it halted, in words."""
+    awaits_person: bool = False
+    """Whether it waits for nothing but a person who lets its open wave go."""
 
     @property
     def is_declared(self) -> bool:
@@ -207,7 +209,11 @@ def released(rotation: Rotation, *, through: int | None, by: str, now_s: float) 
     if until <= rotation.released and not again:
         return f"wave {until} of {rotation.id} is let go already"
     after = msgspec.structs.replace(
-        rotation, released=max(until, rotation.released), released_by=by, detail=""
+        rotation,
+        released=max(until, rotation.released),
+        released_by=by,
+        detail="",
+        awaits_person=False,
     )
     if not again:
         return after
@@ -224,14 +230,28 @@ def superseded(rotation: Rotation, now_s: float) -> Rotation:
 
 
 def stands(
-    rotation: Rotation, *, state: RotationState, wave: int, detail: str, now_s: float
+    rotation: Rotation,
+    *,
+    state: RotationState,
+    wave: int,
+    detail: str,
+    now_s: float,
+    awaits_person: bool = False,
 ) -> Rotation:
     """The rotation as it waits, or is done; itself where that is known."""
     detail = detail[:_CHARS]
-    if (rotation.state, rotation.wave, rotation.detail) == (state, wave, detail):
+    now = (rotation.state, rotation.wave, rotation.detail, rotation.awaits_person)
+    if now == (state, wave, detail, awaits_person):
         return rotation
     since_s = rotation.since_s if rotation.state is state else now_s
-    return msgspec.structs.replace(rotation, state=state, wave=wave, detail=detail, since_s=since_s)
+    return msgspec.structs.replace(
+        rotation,
+        state=state,
+        wave=wave,
+        detail=detail,
+        since_s=since_s,
+        awaits_person=awaits_person,
+    )
 
 
 def round_size(rotation: Rotation, strategy: Strategy) -> int:

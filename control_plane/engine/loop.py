@@ -223,6 +223,7 @@ class Engine:
             journal=self.journal,
             watch=self._watch,
             installing=self._installing,
+            rotating=self._rotating,
         )
         self._heard_s = record.accepted_at_s
         self._taken_up_s = 0.0

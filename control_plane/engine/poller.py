@@ -209,7 +209,8 @@ class Poller:
             slot.failures = 0
         else:
             slot.failures += 1
-            if sighting.reason is UnseenReason.AUTH_REJECTED:
+            is_gone = sighting.reason is UnseenReason.SECRET_MISSING and slot.login
+            if sighting.reason is UnseenReason.AUTH_REJECTED or is_gone:
                 slot.note_refused()
             backoff = min(
                 self._interval_s * 2 ** min(slot.failures - 1, 8), limits.DEAD_BACKOFF_MAX_S

@@ -53,7 +53,7 @@ from control_plane.engine.rotator import Rotator, keeps_passwords
 from control_plane.engine.slots import Slot
 from control_plane.engine.store import Store
 
-_TURN_S = 1.0
+_TURN_S = 2.0
 """Wire seconds between two looks at the rotations."""
 _AGAIN_S = 30.0
 """Wire seconds until a device is taken up again whose step could not be kept, or whose driver broke."""
@@ -221,6 +221,7 @@ class Rotating:
                 wave,
                 f"wave {wave + 1} of {len(rotation.waves)}, {len(needing)} machines to do: "
                 f"`gridplane release {rotation.id}` lets it go",
+                awaits_person=True,
             )
             return
         size = round_size(rotation, self._roster.site.strategy)
@@ -417,9 +418,23 @@ class Rotating:
 
     # --- state --------------------------------------------------------------------------------------
 
-    def _stand(self, rotation: Rotation, state: RotationState, wave: int, detail: str) -> None:
-        now_s = self._clock.wall_s()
-        after = stands(rotation, state=state, wave=wave, detail=detail, now_s=now_s)
+    def _stand(
+        self,
+        rotation: Rotation,
+        state: RotationState,
+        wave: int,
+        detail: str,
+        *,
+        awaits_person: bool = False,
+    ) -> None:
+        after = stands(
+            rotation,
+            state=state,
+            wave=wave,
+            detail=detail,
+            now_s=self._clock.wall_s(),
+            awaits_person=awaits_person,
+        )
         if after is not rotation:
             self._keep(after)
 

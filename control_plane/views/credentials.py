@@ -50,9 +50,8 @@ def plan_lines(effects: Sequence[RotationEffect]) -> list[str]:
 
 def in_brief(rotation: Rotation) -> str:
     """Where a rotation stands, in a few words."""
-    waits = rotation.state is RotationState.WAITING and rotation.released <= rotation.wave
     return (
-        f"{rotation.id} {rotation.state}{' for a person' if waits else ''}, "
+        f"{rotation.id} {rotation.state}{' for a person' if rotation.awaits_person else ''}, "
         f"wave {rotation.wave + 1} of {len(rotation.waves)}"
     )
 

@@ -12,6 +12,7 @@ import pytest
 
 from control_plane.core.change import Outcome
 from control_plane.core.errors import DeclarationError, StoreError
+from control_plane.core.findings import Finding, SourceRef
 from control_plane.core.fleet import Credentials, Device, Site, Strategy
 from control_plane.core.ports import Driver, Permit, Target
 from control_plane.core.rotation import Fault as Failure
@@ -41,8 +42,18 @@ SECRET = "n3w_pass"
 Play = Callable[[Running], Awaitable[None]]
 
 
+class Host(KnownSecrets):
+    """A host on which references may lead nowhere."""
+
+    def resolve(self, ref: str) -> Secret:
+        if ref not in self.known:
+            told = Finding(code="E0790", where=SourceRef(ref), what="it is not set", fix="set it")
+            raise DeclarationError([told])
+        return super().resolve(ref)
+
+
 def secrets() -> KnownSecrets:
-    known = KnownSecrets()
+    known = Host()
     known.known[NEW] = SECRET
     return known
 
@@ -338,12 +349,6 @@ def test_nothing_begins_while_a_reference_leads_nowhere(tmp_path: Path) -> None:
     known = secrets()
     del known.known[NEW]
 
-    class Told(KnownSecrets):
-        def resolve(self, ref: str):  # type: ignore[no-untyped-def]
-            if ref not in known.known:
-                raise DeclarationError([])
-            return known.resolve(ref)
-
     async def play(running: Running) -> None:
         store = running.other
         await running.until(lambda: stands(store, RotationState.WAITING, f"{NEW} leads nowhere"))
@@ -353,7 +358,7 @@ def test_nothing_begins_while_a_reference_leads_nowhere(tmp_path: Path) -> None:
         known.known[NEW] = SECRET
         await running.until(lambda: stands(store, RotationState.DONE))
 
-    play_rotation(play, tmp_path, known=Told())
+    play_rotation(play, tmp_path, known=known)
 
 
 def test_a_rotation_that_is_not_declared_any_more_is_behind(tmp_path: Path) -> None:
@@ -385,6 +390,25 @@ def test_previous_that_is_taken_out_too_early_locks_nobody_out(tmp_path: Path) -
         await running.until(lambda: slot.login == OLD and slot.unseen is None)
 
     play_rotation(play, tmp_path)
+
+
+def test_a_reference_that_is_gone_by_now_is_not_tried_for_ever(tmp_path: Path) -> None:
+    known = secrets()
+
+    async def play(running: Running) -> None:
+        store = running.other
+        await running.until(lambda: stands(store, RotationState.WAITING, "lets it go"))
+        let_go(store, through=9)
+        await running.until(lambda: stands(store, RotationState.DONE))
+        del known.known[OLD]
+        asset = min(machines(running.stage))
+        slot, machine = running.engine.slots[asset], running.stage.site.machine(asset)
+        machine.password = "another"
+        await running.until(lambda: slot.unseen is not None and slot.login == OLD)
+        machine.password = SECRET
+        await running.until(lambda: slot.unseen is None and slot.secret_ref == NEW)
+
+    play_rotation(play, tmp_path, known=known)
 
 
 # -- killed at every step ---------------------------------------------------------------------------------

@@ -19,7 +19,9 @@ from control_plane.views.credentials import (
 NEW, OLD = "env:NEW", "env:OLD"
 GIVEN = Credentials(user="root", secret_ref=NEW, previous=(OLD,))
 PASSWORD = Password(family="antminer_stock", user="root", secret_ref=NEW, previous=(OLD,))
-FRESH = begun("c0001", PASSWORD, (("a",), ("b", "c")), 0.0)
+FRESH = msgspec.structs.replace(
+    begun("c0001", PASSWORD, (("a",), ("b", "c")), 0.0), awaits_person=True
+)
 ENTRY = RotationEntry(asset="a", rotation="c0001", wanted=NEW, verified=OLD)
 
 
