@@ -63,15 +63,16 @@ class Logins:
                 if why is not None:
                     raise Withdrawn(why)
             self._store.put_logins([entry])
-            if slot is not None and entry.verified not in {None, slot.memory.login}:
-                memory = msgspec.structs.replace(slot.memory, login=entry.verified)
+            known = slot.memory if slot else self._journal.memory_of(entry.asset)
+            if entry.verified not in {None, known.login}:
+                memory = msgspec.structs.replace(known, login=entry.verified)
                 self._store.put_memories([memory])
         self.entries[entry.asset] = entry
-        if slot is not None and entry.verified is not None:
-            slot.login = ""
-        if slot is not None and memory is not None:
-            slot.memory = memory
+        if memory is not None:
             self._journal.memory(memory)
+        if slot is not None:
+            slot.memory = memory or slot.memory
+            slot.login = "" if entry.verified is not None else slot.login
 
     def refusal(self, asset: str) -> str | None:
         """The permit: why a change may not leave any more."""

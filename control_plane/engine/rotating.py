@@ -270,6 +270,11 @@ class Rotating:
             with self._store.transaction():
                 self._store.check_fence(self._epoch)
                 self._logins.begin(unknown)
+        if gone := {e.asset for e in entries if e.asset not in self._roster.slots}:
+            # Not managed for now. Whom the change may have left for is gone on with when it is back.
+            rotation = without(rotation, gone)
+            self._keep(rotation)
+            entries = [entry for entry in entries if entry.asset not in gone]
         share = self._roster.site.strategy.max_new_failure_share
         lost = is_lost(entries, share)
         late = self._clock.wall_s() - rotation.since_s >= limits.CREDENTIAL_SILENT_S

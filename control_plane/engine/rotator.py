@@ -29,7 +29,7 @@ from control_plane.core.rotation import (
     refused,
 )
 from control_plane.core.secret import Secret
-from control_plane.engine.flash import Withdrawn
+from control_plane.engine.flash import Withdrawn, told_to_end
 
 _KEEP_AGAIN_S = 1.0
 """Wire seconds until what could not be kept is tried again."""
@@ -107,7 +107,9 @@ class Rotator:
                 entry = await self._send(entry)
         while entry.step in SENT:
             entry, _ = await self._look(entry, declared)
-            if entry.is_final or await self._is_told_to_end():
+            if entry.is_final:
+                break
+            if await told_to_end(self._clock, limits.CREDENTIAL_LOOK_S, self._is_stopped):
                 break
         return entry
 
@@ -156,17 +158,6 @@ class Rotator:
         if isinstance(outcome, Failed | RefusedByDevice):
             return await self._kept(refused(sent, outcome.reason, self._clock.wall_s()))
         return await self._kept(answered(sent))
-
-    async def _is_told_to_end(self) -> bool:
-        """Wait until the next round of logins, or until stopped."""
-        waiting = asyncio.ensure_future(self._clock.sleep(limits.CREDENTIAL_LOOK_S))
-        stopped = asyncio.ensure_future(self._is_stopped.wait())
-        try:
-            await asyncio.wait({waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-            stopped.cancel()
-        return self._is_stopped.is_set()
 
     async def _kept(self, entry: RotationEntry) -> RotationEntry:
         """Keep what has happened; while another process has the Store, wait for it.

@@ -181,10 +181,22 @@ async def _beside(engine: Engine, play: Awaitable[T]) -> T:
     return playing.result()
 
 
-def _accept(store: Store, audit: AuditFile, revisions: Revisions, site: Site, now_s: float) -> None:
-    digest = digest_of([(d.asset, d.desired(), d.intent.credentials) for d in site.devices])
+def _accept(
+    store: Store,
+    audit: AuditFile,
+    revisions: Revisions,
+    site: Site,
+    now_s: float,
+    *,
+    removals: int | None = None,
+) -> None:
+    digest = digest_of(
+        [(d.asset, d.state, d.desired(), d.intent.credentials) for d in site.devices]
+    )
     revisions.learn(digest, site)
     plan = ShownPlan(digest=digest, revision=digest, at_s=now_s, expected={})
     files: Mapping[str, bytes] = {}
-    proposal = Proposal(site=site, digest=digest, files=files, plan=plan, by="ann")
+    proposal = Proposal(
+        site=site, digest=digest, files=files, plan=plan, by="ann", acknowledged_removals=removals
+    )
     accept(store, audit, revisions, proposal, now_s)

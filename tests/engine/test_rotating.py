@@ -13,7 +13,7 @@ import pytest
 from control_plane.core.change import Outcome
 from control_plane.core.errors import DeclarationError, StoreError
 from control_plane.core.findings import Finding, SourceRef
-from control_plane.core.fleet import Credentials, Device, Site, Strategy
+from control_plane.core.fleet import Credentials, Device, Site, SlotState, Strategy
 from control_plane.core.ports import Driver, Permit, Target
 from control_plane.core.rotation import Fault as Failure
 from control_plane.core.rotation import RotationEntry, RotationStep
@@ -203,6 +203,43 @@ def test_a_machine_that_goes_silent_in_its_round_keeps_nobody_waiting_for_good(
         stations[dead].trouble = None
         await running.until(lambda: stands(store, RotationState.DONE))
         assert set(machines(running.stage).values()) == {SECRET}
+
+    play_rotation(play, tmp_path)
+
+
+def test_a_machine_that_is_taken_out_of_service_in_its_round_is_gone_on_with_later(
+    tmp_path: Path,
+) -> None:
+    def out(asset: str) -> Site:
+        site = rotated()
+        devices = (
+            msgspec.structs.replace(d, state=SlotState.OUT_OF_SERVICE) if d.asset == asset else d
+            for d in site.devices
+        )
+        return msgspec.structs.replace(site, devices=tuple(devices))
+
+    async def play(running: Running) -> None:
+        store = running.other
+        await running.until(lambda: stands(store, RotationState.WAITING, "lets it go"))
+        for asset in machines(running.stage):
+            hit(running.stage, asset, FaultKind.SLOW_PASSWORD)
+        let_go(store, through=9)
+        await running.until(lambda: any(e.step is RotationStep.VERIFYING for e in store.logins()))
+        (entry,) = store.logins()
+        running_._accept(
+            store,
+            AuditFile(tmp_path / "audit.jsonl", store),
+            running.engine._revisions,
+            out(entry.asset),
+            running.stage.clock.wall_s(),
+            removals=1,
+        )
+        await running.until(lambda: entry.asset not in running.engine.slots)
+        await running.until(lambda: stands(store, RotationState.DONE))
+        running.declare(rotated())
+        await running.until(lambda: stands(store, RotationState.DONE), within_s=9_000.0)
+        await running.until(lambda: set(machines(running.stage).values()) == {SECRET})
+        await running.until(lambda: {e.step for e in store.logins()} == {RotationStep.DONE})
 
     play_rotation(play, tmp_path)
 
