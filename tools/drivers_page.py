@@ -21,6 +21,7 @@ def drivers_page(made: str) -> str:
     times = [
         ["settles within", *(f"{one.settle_s:,.0f} s" for one in families.values())],
         ["pools at most", *(str(one.max_pools) for one in families.values())],
+        ["takes a new password of", *(_passwords(one) for one in families.values())],
         ["open to anyone on its network", *(_open(one) for one in families.values())],
     ]
     return "\n".join(
@@ -62,6 +63,10 @@ def _write(family: Capabilities, kind: ChangeKind) -> str:
         f"shows in {cost.effect_s:,.0f} s",
     ]
     return ", ".join([*words, *(["*persistent*"] if cost.persistent else [])])
+
+
+def _passwords(family: Capabilities) -> str:
+    return family.passwords.means if family.passwords else "it has none that can be set"
 
 
 def _open(family: Capabilities) -> str:

@@ -72,6 +72,14 @@ class CredentialsDoc(Document, frozen=True, kw_only=True):
 
     user: Text
     secret_ref: SecretRef
+    previous: Annotated[
+        tuple[SecretRef, ...],
+        Meta(
+            max_length=2,
+            description="What machines may still have, until `secret_ref` was rotated in: "
+            "the one in force first, then perhaps the maker's.",
+        ),
+    ] = ()
 
 
 # --- fleet.yaml ------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from control_plane.engine.images import images_at
 from control_plane.engine.local_grants import LocalGrants
 from control_plane.engine.loop import Engine, Pace
 from control_plane.engine.standing import Progress
+from control_plane.views import credentials
 from control_plane.views.rollouts import in_brief
 from control_plane.views.table import counted
 
@@ -79,7 +80,7 @@ def converge(
     pace: Pace | None = None,
     granting: Granting | None = None,
 ) -> tuple[Progress, bool]:
-    """Run the engine; (where it ended, whether a person stopped it)."""
+    """Run the engine; (where it ended, whether a person stopped it). Who installs rotates passwords too."""
     try:
         return run_async(_converge(place, fence, mode, until, pace, granting))
     finally:
@@ -104,6 +105,7 @@ async def _converge(  # noqa: PLR0917 - those of `converge`
         mode=mode,
         pace=pace,
         granting=granting,
+        rotates=granting is not None,
     )
     engine.remember(place.store.sightings())
     keep_what_is()
@@ -183,6 +185,7 @@ def text_of(progress: Progress) -> str:
     parts += map(in_brief, progress.firmware[:_FIRMWARE_SHOWN])
     if (more := len(progress.firmware) - _FIRMWARE_SHOWN) > 0:
         parts.append(f"{more} more firmware rollouts")
+    parts += map(credentials.in_brief, progress.rotations[:_FIRMWARE_SHOWN])
     if progress.incidents:
         parts.append(f"{progress.incidents} incidents")
     return ", ".join(parts)

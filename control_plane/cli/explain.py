@@ -16,6 +16,7 @@ from control_plane.core.firmware import bundle_of
 from control_plane.core.firmware_rollout import FirmwareRollout
 from control_plane.core.fleet import Device, Site
 from control_plane.core.overlay import covering, nodes_above
+from control_plane.core.rotation_rollout import Rotation, password_of
 from control_plane.core.world import decide_all, pinned
 from control_plane.engine.postures import known_postures
 from control_plane.engine.secrets import SystemSecrets
@@ -75,6 +76,8 @@ def command(
             world.capabilities,
             SystemSecrets(),
         ).get(device),
+        rotation=_rotates(place, one),
+        login=next((e for e in store.logins() if e.asset == device), None),
     )
     emit(output, explanation, table=render_explanation(explanation), names=[device])
     return Exit.OK
@@ -86,6 +89,13 @@ def _brings(place: Workplace, site: Site, device: Device) -> FirmwareRollout | N
     if bundle is None:
         return None
     found = (f for f in place.store.firmware() if f.is_declared and f.bundle == bundle.digest)
+    return next(found, None)
+
+
+def _rotates(place: Workplace, device: Device) -> Rotation | None:
+    """The rotation that is declared for a device."""
+    password = password_of(device)
+    found = (r for r in place.store.rotations() if r.is_declared and r.password == password)
     return next(found, None)
 
 

@@ -20,7 +20,9 @@ from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import Rollout, RolloutState
+from control_plane.core.rotation_rollout import Rotation, released
 from control_plane.engine.records import Order, OrderKind, Released
+from control_plane.views.credentials import what_of
 from control_plane.views.table import counted, power
 
 _EVERY: Final = sys.maxsize
@@ -44,9 +46,11 @@ class _Thing(NamedTuple):
     "--through",
     type=click.IntRange(1),
     metavar="WAVE",
-    help="Of a firmware rollout: let all waves up to this one go.  [default: the open one]",
+    help="Of firmware or a password: let all waves up to this one go.  [default: the open one]",
 )
-@click.option("--all", "every", is_flag=True, help="Of a firmware rollout: let all its waves go.")
+@click.option(
+    "--all", "every", is_flag=True, help="Of firmware or a password: let all its waves go."
+)
 @options.of_site
 @options.cluster
 @options.output
@@ -67,7 +71,7 @@ def command(
 ) -> int:
     """End what keeps TARGET from its declaration: a hold, a freeze, an override, a latch, a stop.
 
-    TARGET is the id of a hold, incident or rollout (of a firmware rollout it lets the open wave go, or
+    TARGET is the id of a hold, incident or rollout (of firmware or a password it lets the open wave go, or
     a halted one go on: see `gridplane rollout show`); or a node, if exactly one such thing is on it; or
     a device that is overridden, contested or stuck. A safety hold is released by its owner alone. A
     device that is released from an override comes back as a rollout would bring it: inside its
@@ -78,6 +82,7 @@ def command(
     gridplane release h0007 --by j.ortiz --site ga-macon
     gridplane release m-000253 --site ga-macon
     gridplane release f0003 --through 4 --site ga-macon
+    gridplane release c0001 --site ga-macon
     """
     if every and through is not None:
         raise Stop("--through and --all contradict each other: say one", Exit.USAGE)
@@ -104,10 +109,13 @@ def _only(saying: Saying, target: str, by: str, through: int | None) -> _Thing:
         Stop: there is none or more than one, or whoever asks may not release it.
     """
     things = [_firmware(saying, f, by, through) for f in saying.store.firmware() if f.id == target]
+    things += [
+        _rotation(saying, r, by, through) for r in saying.store.rotations() if r.id == target
+    ]
     if through is not None and not things:
         raise Stop(
-            f"--through and --all are for firmware rollouts, and '{target}' is none of "
-            f"{saying.site}: see `gridplane rollout show`",
+            f"--through and --all are for rollouts of firmware and passwords, and '{target}' is none "
+            f"of {saying.site}: see `gridplane rollout show`",
             Exit.USAGE,
         )
     things = things or _things(saying, target, by)
@@ -215,6 +223,30 @@ def _firmware(saying: Saying, rollout: FirmwareRollout, by: str, through: int | 
         )
 
     return _Thing(rollout.id, f"firmware rollout of {what}", release, refusal)
+
+
+def _rotation(saying: Saying, rotation: Rotation, by: str, through: int | None) -> _Thing:
+    """Let its open wave go, or those up to one; one that halted goes on with that."""
+    what, now_s = what_of(rotation.password), saying.place.clock.wall_s()
+    number = rotation.wave + 1 if through is None else min(through, len(rotation.waves))
+    after = released(rotation, through=through, by=by, now_s=now_s)
+
+    def release() -> str:
+        order = Order(
+            kind=OrderKind.CREDENTIALS,
+            target=rotation.id,
+            by=by,
+            at_s=now_s,
+            through=None if through is None else number,
+        )
+        saying.orders([order])
+        waves = f"wave {number}" if number <= rotation.wave + 1 else f"waves up to {number}"
+        return (
+            f"{rotation.id}: the engine is told to rotate {what}: {waves} of {len(rotation.waves)}"
+        )
+
+    refusal = f"{after}: there is nothing to let go" if isinstance(after, str) else ""
+    return _Thing(rotation.id, f"rotation of {what}", release, refusal)
 
 
 def _gone(saying: Saying, device: Released, by: str) -> _Thing:

@@ -9,12 +9,13 @@ from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.reading import of_reading
 from control_plane.cli.workplace import Workplace
+from control_plane.views import credentials
 from control_plane.views import rollouts as views
 
 
 @click.group("rollout")
 def command() -> None:
-    """How far a revision, or a firmware, has come.
+    """How far a revision, a firmware, or a password has come.
 
     \b
     gridplane rollout show
@@ -27,7 +28,7 @@ def command() -> None:
 @of_reading
 @options.output
 def show(*, rollout: str | None, place: Workplace, output: str) -> int:
-    """Show the rollouts of a site, or one with its gates; of firmware also what became of each machine.
+    """Show the rollouts of a site, or one with its gates; of firmware and passwords also each machine.
 
     \b
     gridplane rollout show
@@ -36,8 +37,13 @@ def show(*, rollout: str | None, place: Workplace, output: str) -> int:
     """
     store = place.store
     if rollout is None:
-        found = views.overview(store.rollouts(), store.firmware())
+        found = views.overview(store.rollouts(), store.firmware(), store.rotations())
         emit(output, found, table=views.listed(found), names=[each.id for each in found])
+        return Exit.OK
+    rotation = next((each for each in store.rotations() if each.id == rollout), None)
+    if rotation is not None:
+        rotated = credentials.of_rotation(rotation, store.logins())
+        emit(output, rotated, table=credentials.told(rotated), names=[rollout])
         return Exit.OK
     firmware = next((each for each in store.firmware() if each.id == rollout), None)
     if firmware is not None:

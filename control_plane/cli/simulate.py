@@ -18,6 +18,7 @@ from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.workplace import keep_what_is, load_declared, pick_site, run_async
 from control_plane.core.errors import DeclarationError
 from control_plane.core.fleet import Site
+from control_plane.core.rotation import ref_in_use
 from control_plane.engine.secrets import SystemSecrets
 from control_plane.simulator.build import FACTORY_PASSWORDS, Start
 from control_plane.simulator.control import SOCKET, ControlClient, ControlError
@@ -179,11 +180,13 @@ def _passwords(site: Site) -> tuple[Mapping[str, str], list[str]]:
         given, family = intent.credentials, intent.family
         if given is None or family not in FACTORY_PASSWORDS or family in known:
             continue
+        # Of a password that is rotated in, machines have the one before.
+        ref = ref_in_use(given, None)
         try:
-            known[family] = secrets.resolve(given.secret_ref).reveal()
+            known[family] = secrets.resolve(ref).reveal()
         except DeclarationError:
             known[family] = FACTORY_PASSWORDS[family]
-            scheme, _, where = given.secret_ref.partition(":")
+            scheme, _, where = ref.partition(":")
             if scheme == "env":
                 hints[f"export {where}={FACTORY_PASSWORDS[family]}  # the factory's"] = None
     return known, list(hints)

@@ -64,4 +64,5 @@ def read_status(place: Workplace) -> SiteStatus:
         pages=tuple(pages[:_PAGES]),
         firmware=tuple(f for f in store.firmware() if not f.has_ended),
         posture=posture,
+        credentials=tuple(r for r in store.rotations() if not r.has_ended),
     )

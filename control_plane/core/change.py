@@ -165,6 +165,17 @@ class FirmwareWays(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it boots what it ran before, when told to."""
 
 
+class PasswordWays(msgspec.Struct, frozen=True, kw_only=True):
+    """How a family has its administrator's password changed over the network."""
+
+    pattern: str
+    """Regular expression that a new password has to match as a whole."""
+    means: str
+    """The same for people."""
+    late_s: float
+    """Device seconds after which a change that left is in force, or is not coming."""
+
+
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a firmware family can do, as data; passed into the plan as a value."""
 
@@ -177,6 +188,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     max_pools: int = 3
     firmware: FirmwareWays | None = None
     """`None` where its driver installs none."""
+    passwords: PasswordWays | None = None
+    """`None` where no password of it can be changed over the network."""
     open_writes: frozenset[Field] = frozenset()
     """Fields that the device lets anyone on its network write: no password can close them."""
 

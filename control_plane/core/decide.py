@@ -23,6 +23,7 @@ from control_plane.core.observation import (
 )
 from control_plane.core.overlay import freeze_on, hold_on, resolve
 from control_plane.core.policy import awaits_owner, is_drift, lowers, verdict_on
+from control_plane.core.rotation import is_rotation
 from control_plane.core.steps import chain, change_for, step_for, urgency
 from control_plane.core.work_order import needs_person, speaks
 
@@ -65,8 +66,11 @@ def decide(ctx: Context) -> Decision:
 
 
 def _locked(ctx: Context) -> Held | None:
-    """Firmware is being installed: whatever the device says meanwhile is neither drift nor a fault."""
-    return ctx.held(Reason.FLASHING, ctx.locked) if ctx.locked else None
+    """Firmware or a password changes: what the device says meanwhile is neither drift nor a fault."""
+    if not ctx.locked:
+        return None
+    reason = Reason.ROTATING if is_rotation(ctx.locked) else Reason.FLASHING
+    return ctx.held(reason, ctx.locked)
 
 
 def _not_judged(ctx: Context) -> Held | None:

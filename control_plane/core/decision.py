@@ -50,6 +50,7 @@ class Reason(StrEnum):
     STUCK = "stuck"
     FIRMWARE_JOB = "firmware_job"
     FLASHING = "flashing"
+    ROTATING = "rotating"
     WRITE_BUDGET = "write_budget_spent"
     NO_HEADROOM = "no_headroom"
     INCIDENT = "incident"
@@ -58,7 +59,14 @@ class Reason(StrEnum):
 
 
 PENDING = frozenset(
-    {Reason.IN_FLIGHT, Reason.FLASHING, Reason.ROLLOUT_WAVE, Reason.STARTING, Reason.NOT_SEEN}
+    {
+        Reason.IN_FLIGHT,
+        Reason.FLASHING,
+        Reason.ROTATING,
+        Reason.ROLLOUT_WAVE,
+        Reason.STARTING,
+        Reason.NOT_SEEN,
+    }
 )
 """Reasons that pass by themselves; all others are known exceptions until a person or a part acts."""
 

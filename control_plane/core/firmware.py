@@ -115,8 +115,13 @@ def bundle_of(site: Site, device: Device) -> Bundle | None:
         can_roll_back=release.can_roll_back,
         power_mode=intent.power_mode,
         power_limit_w=intent.power_limit_w,
-        credentials=intent.credentials,
+        credentials=_settled(intent.credentials),
     )
+
+
+def _settled(credentials: Credentials | None) -> Credentials | None:
+    """What is logged in with once a rotation is behind: that one goes on makes no other firmware."""
+    return credentials and msgspec.structs.replace(credentials, previous=())
 
 
 def _readable(bundle: Bundle) -> tuple[str, ...]:

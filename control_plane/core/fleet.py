@@ -161,12 +161,14 @@ class FeedNode(msgspec.Struct, frozen=True, kw_only=True):
         return self.rating_w * self.derate - self.unmanaged_w
 
 
-class Credentials(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A user and where the password is; never the password."""
 
     user: str
     secret_ref: str
     """`env:NAME` or `file:PATH`."""
+    previous: tuple[str, ...] = ()
+    """What machines may still have, until `secret_ref` was rotated in."""
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -347,6 +347,30 @@ FIRMWARE_RETRIES: Final = _limit(
     "per index of a Job",
     "pulumi §7.2; the runner reads first, so a retry repeats nothing",
 )
+CREDENTIAL_LOOK_S: Final = _limit(
+    "CREDENTIAL_LOOK_S",
+    30.0,
+    "seconds between two rounds of logins at a device whose password may have changed",
+    "a round has up to three wrong ones; simulated VNish closes its door after five in a minute",
+)
+CREDENTIAL_SILENT_S: Final = _limit(
+    "CREDENTIAL_SILENT_S",
+    900.0,
+    "seconds without a login until a rotation gives a device up",
+    "a boot of 1-2 min, several times over",
+)
+CREDENTIAL_AT_ONCE: Final = _limit(
+    "CREDENTIAL_AT_ONCE",
+    32,
+    "devices between two passwords",
+    "whoever kills the process leaves so many to be looked at",
+)
+CREDENTIAL_WAIT_S: Final = _limit(
+    "CREDENTIAL_WAIT_S",
+    600.0,
+    "seconds until machines that were not fit for another password are asked again",
+    "as long as a look deep enough to tell takes in turn",
+)
 FIRMWARE_FAILED_SHARE: Final = _limit(
     "FIRMWARE_FAILED_SHARE", 0.02, "of a Job's indexes", "pulumi §7.2: then the Job stops"
 )

@@ -69,6 +69,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     overridden_since_s: float | None = None
     family: str | None = None
     """Firmware family that `equalled` and `expected` are said of."""
+    login: str | None = None
+    """Reference to the password that logged in last while passwords are rotated; never the password."""
     located: str | None = None
     """Address at which a DHCP device was last found: a hint."""
 

@@ -17,6 +17,7 @@ from control_plane.core.firmware_plan import FirmwareEffect, firmware_effects
 from control_plane.core.fleet import Site, SlotState
 from control_plane.core.observation import Observation
 from control_plane.core.rollout import cohort_order, wave_sizes
+from control_plane.core.rotation_rollout import RotationEffect, rotation_effects
 from control_plane.core.work_order import WorkOrder, spoken, work_orders
 from control_plane.core.world import World, decide_within, is_fresh, loads_of, seen_w
 
@@ -84,6 +85,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Not among the steps: a person lets each wave of it go once the revision is in force."""
     work_orders: tuple[WorkOrder, ...] = ()
     """Not among the steps: a person changes the firmware family of these machines."""
+    credentials: tuple[RotationEffect, ...] = ()
+    """Neither: the same of passwords."""
 
     @property
     def actionable(self) -> int:
@@ -136,6 +139,7 @@ def make_plan(site: Site, revision: str, world: World) -> Plan:
         ),
         firmware=firmware_effects(site, world.sightings),
         work_orders=work_orders(site, spoken(world.sightings)),
+        credentials=rotation_effects(site, world.memories, world.capabilities),
     )
 
 

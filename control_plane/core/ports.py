@@ -191,6 +191,35 @@ class Installer(Protocol):
         ...
 
 
+class PasswordKeeper(Protocol):
+    """What a driver can do beside, where `capabilities.passwords` says so.
+
+    It decides nothing: whoever calls has a journal in which it stands that the change may have left.
+    """
+
+    async def log_in(self, target: Target) -> Identity:
+        """Who answers, after a login with the target's password over a fresh connection.
+
+        Nothing that an earlier login left (a token, a session) is used, and nothing is changed.
+
+        Raises:
+            AuthRejected: that password is refused.
+            Unreachable: nobody answered in time, or no password is taken for a while.
+            UnexpectedReply, OversizedReply: the answer says neither yes nor no.
+        """
+        ...
+
+    async def set_password(self, target: Target, new: Secret, permit: Permit) -> Outcome:
+        """Have `new` in place of the target's password; at most once, without a second try.
+
+        Identity and permit as for `Driver.apply`. `Applied`: the device said so. `InProgress`: it has left
+        and its fate is unknown. `Failed`, `RefusedByDevice`: the old one is still in force.
+
+        Raises: nothing of the error tree.
+        """
+        ...
+
+
 class Driver(Protocol):
     """The hardware seam: one instance per firmware family, shared by all its devices."""
 

@@ -20,6 +20,7 @@ from control_plane.core.change import (
     FirmwareWays,
     InProgress,
     Outcome,
+    PasswordWays,
     Reboot,
     RefusedByDevice,
     SetPools,
@@ -41,15 +42,18 @@ from control_plane.drivers.driver import (
     ask,
     check_identity,
     decode_reply,
+    fits,
     maybe_written,
     not_written,
     text_of,
+    unfit,
     upload_s,
 )
 
 if TYPE_CHECKING:
     from control_plane.core.catalogue import Facts
     from control_plane.core.ports import Clock, ImageFile, Net, Permit, Target
+    from control_plane.core.secret import Secret
     from control_plane.drivers.http import WebSession
     from control_plane.drivers.http_framing import Page
 
@@ -62,6 +66,7 @@ _INFO: Final = "/cgi-bin/get_system_info.cgi"
 _SUMMARY: Final = "/cgi-bin/summary.cgi"
 _REBOOT: Final = "/cgi-bin/reboot.cgi"
 _TYPE: Final = "/cgi-bin/miner_type.cgi"
+_PASSWD: Final = "/cgi-bin/passwd.cgi"  # noqa: S105 — a page
 _UPGRADE: Final = "/cgi-bin/upgrade.cgi"
 _DONE: Final = (b"M000", b"U000")
 _OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
@@ -88,6 +93,13 @@ FIRMWARE: Final = FirmwareWays(
     check_s=180.0,
     can_roll_back=False,
 )
+PASSWORDS: Final = PasswordWays(
+    # Ours, and narrow: what the script behind the page does with other characters is not known.
+    pattern=r"[A-Za-z0-9_.-]{1,32}",
+    means="1 to 32 letters, digits, `_`, `.` and `-`",
+    # The page answers when it has written; the web server may read it a moment later. Ours.
+    late_s=120.0,
+)
 CAPABILITIES: Final = Capabilities(
     family=reads.FAMILY,
     reads=frozenset(
@@ -111,6 +123,7 @@ CAPABILITIES: Final = Capabilities(
     settle_s=900.0,
     max_pools=3,
     firmware=FIRMWARE,
+    passwords=PASSWORDS,
 )
 
 _ASKED_FULL: Final = CAPABILITIES.reads
@@ -230,6 +243,38 @@ class AntminerDriver:
         """It cannot: one bank, and older images are refused by many builds."""
         del target, permit
         return Failed("this family has nothing to go back to", retryable=False)
+
+    # -- passwords ---------------------------------------------------------------------------------
+
+    async def log_in(self, target: Target) -> Identity:
+        """By a page behind the digest, over a connection and with a nonce of its own."""
+        return await self.identify(target)
+
+    async def set_password(self, target: Target, new: Secret, permit: Permit) -> Outcome:
+        """`passwd.cgi`: the web server's password, and by it whatever a CGI script does.
+
+        Of builds with today's pages. Those of 2017 want a form with other names (`current_pw`); what they
+        make of this document is not known.
+        """
+        if not fits(PASSWORDS, new):
+            return unfit(PASSWORDS)
+        web = self._web(target)
+        try:
+            barred = await self._ready(target, web, permit)
+            if barred is not None:
+                return barred
+        except ControlPlaneError as error:
+            web.close()
+            return not_written(error)
+        given, text = target.password.reveal(), new.reveal()
+        body = msgspec.json.encode({"curPwd": given, "newPwd": text, "confirmPwd": text})
+        try:
+            page = await web.send("POST", _PASSWD, body, deadline_s=_CONF_WRITE.accept_s)
+        except ControlPlaneError as error:
+            return maybe_written(error, check_after_s=_RESTART_CHECK_S)
+        finally:
+            web.close()
+        return _verdict(page)
 
     # -- reading -----------------------------------------------------------------------------------
 

@@ -25,9 +25,10 @@ from control_plane.core.errors import (
 from control_plane.core.observation import PoolSetting
 
 if TYPE_CHECKING:
-    from control_plane.core.change import FirmwareWays
+    from control_plane.core.change import FirmwareWays, PasswordWays
     from control_plane.core.observation import Identity
     from control_plane.core.ports import ImageFile, Net, Target
+    from control_plane.core.secret import Secret
 
 Reply = dict[str, Any]
 """A JSON object that a device sent: its keys are the vendor's, its values may be anything."""
@@ -260,6 +261,19 @@ def pieces_of(file: ImageFile) -> Iterator[bytes]:
 def upload_s(size_bytes: int, ways: FirmwareWays) -> float:
     """Wire seconds after which an upload is given up."""
     return _UPLOAD_LEAST_S + size_bytes / ways.bytes_per_s
+
+
+# -- passwords ---------------------------------------------------------------------------------------
+
+
+def fits(ways: PasswordWays, new: Secret) -> bool:
+    """Whether a family's devices take a password for sure: one that they cut short locks everybody out."""
+    return re.fullmatch(ways.pattern, new.reveal()) is not None
+
+
+def unfit(ways: PasswordWays) -> Failed:
+    """The outcome where it does not; of the password itself nothing is said."""
+    return Failed(f"the new password does not fit: this family takes {ways.means}", retryable=False)
 
 
 # -- outcomes ----------------------------------------------------------------------------------------

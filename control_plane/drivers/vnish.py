@@ -24,12 +24,13 @@ from control_plane.core.errors import ControlPlaneError, UnexpectedReply
 from control_plane.core.observation import Depth, Field, Identity, Observation, Settings
 from control_plane.drivers import vnish_conf as conf
 from control_plane.drivers import vnish_reads as reads
-from control_plane.drivers.driver import not_written
-from control_plane.drivers.vnish_costs import CAPABILITIES
+from control_plane.drivers.driver import fits, not_written, unfit
+from control_plane.drivers.vnish_costs import CAPABILITIES, PASSWORDS
 from control_plane.drivers.vnish_pages import Pages
 
 if TYPE_CHECKING:
     from control_plane.core.ports import Clock, ImageFile, Net, Permit, Target
+    from control_plane.core.secret import Secret
     from control_plane.drivers.vnish_web import ApiSession, Tokens
 
 _SOURCE: Final = "vnish http"
@@ -133,6 +134,32 @@ class VnishDriver:
         """It cannot: `/firmware/remove` is another family's firmware, and a person's work."""
         del target, permit
         return Failed("this family has nothing to go back to", retryable=False)
+
+    async def log_in(self, target: Target) -> Identity:
+        """`POST /unlock` over a connection of its own, without a token that was given before."""
+        from control_plane.drivers.vnish_web import ApiSession, Tokens  # noqa: PLC0415
+
+        api = ApiSession(self._net, target, Tokens())
+        try:
+            await api.log_in()
+            return (await Pages(api, target.address).info()).identity
+        finally:
+            api.close()
+
+    async def set_password(self, target: Target, new: Secret, permit: Permit) -> Outcome:
+        """`/settings` with nothing but the password; sessions end with it."""
+        from control_plane.drivers.vnish_writes import Writer  # noqa: PLC0415
+
+        if not fits(PASSWORDS, new):
+            return unfit(PASSWORDS)
+        api = self._api(target)
+        try:
+            writer = Writer(target, api, Pages(api, target.address), permit)
+            return await writer.set_password(new)
+        except ControlPlaneError as error:
+            return not_written(error)
+        finally:
+            api.close()
 
     def _api(self, target: Target) -> ApiSession:
         # Framing is loaded with the first look, not by a plan.

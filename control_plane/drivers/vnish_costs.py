@@ -11,6 +11,7 @@ from control_plane.core.change import (
     ChangeKind,
     Disturbance,
     FirmwareWays,
+    PasswordWays,
     SettingClass,
 )
 from control_plane.core.observation import Field
@@ -36,6 +37,13 @@ FIRMWARE: Final = FirmwareWays(
     bytes_per_s=100_000.0,
     check_s=120.0,
     can_roll_back=False,
+)
+PASSWORDS: Final = PasswordWays(
+    # Ours, and narrow: the swagger document gives no bounds.
+    pattern=r"[A-Za-z0-9_.-]{1,32}",
+    means="1 to 32 letters, digits, `_`, `.` and `-`",
+    # Stored with the answer. Ours.
+    late_s=120.0,
 )
 CAPABILITIES: Final = Capabilities(
     family=FAMILY,
@@ -74,4 +82,5 @@ CAPABILITIES: Final = Capabilities(
     settle_s=900.0,
     max_pools=SLOTS,
     firmware=FIRMWARE,
+    passwords=PASSWORDS,
 )

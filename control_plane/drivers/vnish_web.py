@@ -111,6 +111,16 @@ class ApiSession:
             raise UnexpectedReply(f"{address} unlock: no token")
         return token
 
+    async def log_in(self) -> None:
+        """Log in, whatever is open already.
+
+        Raises: as `get`.
+        """
+        if self._target.user == API_KEY_USER:
+            await self.get("settings")
+        else:
+            await self.unlock()
+
     async def prepare_write(self) -> None:
         """Be connected, so that nothing is awaited between a permit and the bytes.
 

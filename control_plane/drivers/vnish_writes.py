@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
+import msgspec
+
 from control_plane.core.change import (
     Applied,
     Change,
@@ -37,10 +39,12 @@ from control_plane.drivers.vnish_costs import (
     FIRMWARE,
     RESTART_CHECK_S,
 )
+from control_plane.drivers.vnish_web import API_KEY_USER
 
 if TYPE_CHECKING:
     from control_plane.core.observation import PoolSetting
     from control_plane.core.ports import ImageFile, Permit, Target
+    from control_plane.core.secret import Secret
     from control_plane.drivers.http_framing import Page
     from control_plane.drivers.vnish_pages import Pages
     from control_plane.drivers.vnish_web import ApiSession
@@ -103,6 +107,33 @@ class Writer:
         except ControlPlaneError as error:
             return maybe_written(error, check_after_s=BOOT_CHECK_S)
         return _verdict(page, BOOT_CHECK_S)[0]
+
+    async def set_password(self, new: Secret) -> Outcome:
+        """Change the password; see `core.ports.PasswordKeeper`.
+
+        Raises:
+            ControlPlaneError: and nothing was written.
+        """
+        if self._target.user == API_KEY_USER:
+            return Failed(
+                f"user {API_KEY_USER} has a key, and no password to change: declare the password's user",
+                retryable=False,
+            )
+        # A page that only an open session shows: the token is good, so that the change travels once.
+        await self._pages.settings()
+        check_identity(self._target, (await self._pages.info()).identity)
+        given, text = self._target.password.reveal(), new.reveal()
+        body = msgspec.json.encode({"password": {"current": given, "pw": text}})
+        await self._api.prepare_write()
+        refusal = self._permit()
+        if refusal is not None:
+            return Failed(refusal, retryable=True)
+        accept_s = CAPABILITIES.writes[ChangeKind.SET_POOLS].accept_s
+        try:
+            page = await self._api.post("settings", body, deadline_s=accept_s)
+        except ControlPlaneError as error:
+            return maybe_written(error, check_after_s=RESTART_CHECK_S)
+        return _verdict(page, RESTART_CHECK_S)[0]
 
     async def _apply(self, change: Change) -> Outcome:
         match change:

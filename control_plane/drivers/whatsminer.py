@@ -11,6 +11,7 @@ it tells; from then on looks say `write_enabled=False`, until a later write is l
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -46,11 +47,13 @@ from control_plane.drivers.driver import (
     clean,
     decode_reply,
     ends_in_nul,
+    fits,
     maybe_written,
     not_written,
     pieces_of,
     rows,
     text_of,
+    unfit,
     upload_s,
     whole_of,
 )
@@ -58,6 +61,7 @@ from control_plane.drivers.whatsminer_costs import (
     BOOT_CHECK_S,
     CAPABILITIES,
     FIRMWARE,
+    PASSWORDS,
     RESTART_CHECK_S,
     SLOTS,
 )
@@ -66,6 +70,7 @@ if TYPE_CHECKING:
     from control_plane.core.change import Capabilities
     from control_plane.core.observation import PoolSetting
     from control_plane.core.ports import Clock, Connection, ImageFile, Net, Permit, Target
+    from control_plane.core.secret import Secret
     from control_plane.drivers.whatsminer_crypto import Seal
 
 Parts = dict[str, Reply]
@@ -235,6 +240,29 @@ class WhatsminerDriver:
         """It cannot."""
         del target, permit
         return Failed("this family has nothing to go back to", retryable=False)
+
+    # -- passwords ---------------------------------------------------------------------------------
+
+    async def log_in(self, target: Target) -> Identity:
+        """By a sealed read: see `whatsminer_passwords`. Each takes a token."""
+        from control_plane.drivers import whatsminer_passwords as passwords  # noqa: PLC0415
+
+        return await passwords.log_in(self._net, target, PORT, await self._seal(target))
+
+    async def set_password(self, target: Target, new: Secret, permit: Permit) -> Outcome:
+        """`update_pwd`; all tokens end with it."""
+        from control_plane.drivers import whatsminer_passwords as passwords  # noqa: PLC0415
+
+        if not fits(PASSWORDS, new):
+            return unfit(PASSWORDS)
+        try:
+            seal, told = await self._seal(target), await self.identify(target)
+        except ControlPlaneError as error:
+            return not_written(error)
+        verdict = partial(self._verdict, target, check_after_s=RESTART_CHECK_S)
+        return await passwords.set_password(
+            self._net, target, PORT, seal, new=new, permit=permit, told=told, verdict=verdict
+        )
 
     # -- reading -----------------------------------------------------------------------------------
 

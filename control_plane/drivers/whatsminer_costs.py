@@ -11,6 +11,7 @@ from control_plane.core.change import (
     ChangeKind,
     Disturbance,
     FirmwareWays,
+    PasswordWays,
     SettingClass,
 )
 from control_plane.core.observation import Field
@@ -47,6 +48,13 @@ FIRMWARE: Final = FirmwareWays(
     check_s=120.0,
     can_roll_back=False,
 )
+PASSWORDS: Final = PasswordWays(
+    # "letter, number, underline", at most 8 bytes (API v2.0.5, `update_pwd`).
+    pattern=r"[A-Za-z0-9_]{1,8}",
+    means="1 to 8 letters, digits and `_`",
+    # All tokens die with it. How soon is not told; ours.
+    late_s=120.0,
+)
 CAPABILITIES: Final = Capabilities(
     family=FAMILY,
     reads=frozenset(
@@ -80,4 +88,5 @@ CAPABILITIES: Final = Capabilities(
     settle_s=1200.0,
     max_pools=SLOTS,
     firmware=FIRMWARE,
+    passwords=PASSWORDS,
 )

@@ -59,6 +59,8 @@ def rows_of(store: Store) -> tuple[dict[str, dict[str, bytes]], dict[str, bytes]
         "revision": {record.digest: _encode(record) for record in records},
         "rollout": {rollout.id: _encode(rollout) for rollout in store.rollouts()},
         "firmware": {rollout.id: _encode(rollout) for rollout in store.firmware()},
+        "rotation": {rotation.id: _encode(rotation) for rotation in store.rotations()},
+        "login": {entry.asset: _encode(entry) for entry in store.logins()},
         "incident": {incident.id: _encode(incident) for incident in store.incidents()},
         "overlay": {overlay.id: _encode(overlay) for overlay in store.overlays()},
         "released": {device.asset: _encode(device) for device in store.released()},

@@ -12,7 +12,7 @@ import msgspec
 
 from control_plane.core.errors import StoreBusy, StoreError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -39,7 +39,12 @@ CREATE TABLE flash (id TEXT PRIMARY KEY, open INTEGER NOT NULL, doc BLOB NOT NUL
 CREATE INDEX flash_open ON flash (open) WHERE open = 1;
 """
 
-_MIGRATIONS: Mapping[int, str] = {1: _FIRMWARE}
+_ROTATION = """
+CREATE TABLE rotation (id TEXT PRIMARY KEY, doc BLOB NOT NULL);
+CREATE TABLE login (asset TEXT PRIMARY KEY, open INTEGER NOT NULL, doc BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+_MIGRATIONS: Mapping[int, str] = {1: _FIRMWARE, 2: _ROTATION}
 """From version → script to the next one; forward only."""
 
 T = TypeVar("T")
@@ -54,6 +59,7 @@ _COLUMNS: Mapping[str, tuple[str, str]] = {
     "standing_order": ("seq", "doc"),
     "shown_plan": ("digest", "doc"),
     "event": ("seq", "doc"),
+    "login": ("asset", "doc"),
 }
 """Where a table's key and record stand; elsewhere in `id` and `doc`."""
 
@@ -129,7 +135,7 @@ class Database:
                     "use the release that wrote it, or a newer one."
                 )
             script = (
-                _SCHEMA + _FIRMWARE
+                _SCHEMA + _FIRMWARE + _ROTATION
                 if version == 0
                 else "".join(_MIGRATIONS[v] for v in range(version, SCHEMA_VERSION))
             )

@@ -6,6 +6,7 @@ from control_plane.core.decision import PENDING, Reason
 from control_plane.core.observation import Activity, Field
 from control_plane.core.overlay import bars_all, covering
 from control_plane.core.ports import Clock
+from control_plane.core.rotation import lock_in_words
 from control_plane.engine.granting import Whom
 from control_plane.engine.incidents import Incidents
 from control_plane.engine.reconciler import Reconciler
@@ -38,6 +39,9 @@ class Fitness:
         """Why a machine is not given its image now; `None` where it may be."""
         if (why := self.untouchable(slot)) is not None:
             return why
+        credentials = slot.device.intent.credentials
+        if credentials is not None and slot.secret_ref != credentials.secret_ref:
+            return f"its password is not {credentials.secret_ref} yet"
         decision = slot.decision
         assert decision is not None  # noqa: S101 - it would be untouchable
         held = next((h for h in decision.held if h.field is Field.FIRMWARE), None)
@@ -53,7 +57,7 @@ class Fitness:
         if slot.unseen is not None or slot.seen is None or decision is None:
             return slot.unseen.reason.value if slot.unseen else "not seen yet"
         if slot.locked:
-            return "firmware is being installed on it"
+            return lock_in_words(slot.locked)
         if slot.op is not None or slot.busy or slot.sending or is_actionable(slot):
             return "its settings are being written"
         if slot.seen.telemetry.activity in _BUSY:

@@ -273,14 +273,7 @@ class Flasher:
 
     async def _is_told_to_end(self) -> bool:
         """Wait until the next look, or until `stop`."""
-        waiting = asyncio.ensure_future(self._clock.sleep(_LOOK_S))
-        stopped = asyncio.ensure_future(self._is_stopped.wait())
-        try:
-            await asyncio.wait({waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-            stopped.cancel()
-        return self._is_stopped.is_set()
+        return await told_to_end(self._clock, _LOOK_S, self._is_stopped)
 
     async def _version(self, target: Target) -> str | None:
         try:
@@ -310,6 +303,18 @@ class Flasher:
                 await self._clock.wire_sleep(_KEEP_AGAIN_S)
             else:
                 return entry
+
+
+async def told_to_end(clock: Clock, seconds: float, is_stopped: asyncio.Event) -> bool:
+    """Wait policy seconds, or until stopped; whether that is so."""
+    waiting = asyncio.ensure_future(clock.sleep(seconds))
+    stopped = asyncio.ensure_future(is_stopped.wait())
+    try:
+        await asyncio.wait({waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        stopped.cancel()
+    return is_stopped.is_set()
 
 
 def _waits(entry: FlashEntry, why: str) -> FlashEntry:

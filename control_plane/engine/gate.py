@@ -20,6 +20,7 @@ from control_plane.core.fleet import Site
 from control_plane.core.observation import Field, Observation, PoolSetting
 from control_plane.core.overlay import Overlay, covering, freeze_on, hold_on
 from control_plane.core.ports import Clock
+from control_plane.core.rotation import lock_in_words
 from control_plane.core.verify import Operation
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.journal import Journal
@@ -144,7 +145,7 @@ class Gate:
         if not self.knows_locks:
             return _LOCKS_UNKNOWN
         if intent.slot.locked:
-            return f"firmware is being installed ({intent.slot.locked})"
+            return lock_in_words(intent.slot.locked)
         if self._busy and not isinstance(intent.step.change, StopMining):
             return self._busy  # What is being written there may be a hold.
         try:
@@ -208,7 +209,7 @@ class Gate:
         if slot.op is not None:
             return "another write is open"
         if slot.locked:
-            return f"firmware is being installed ({slot.locked})"
+            return lock_in_words(slot.locked)
         if self._host_actions & fields_written(step.change, intent.seen.settings):
             return "only the host may change it"
         if isinstance(step.change, SetPools):

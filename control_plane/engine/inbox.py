@@ -12,6 +12,7 @@ from control_plane.engine.poller import Poller
 from control_plane.engine.reconciler import Reconciler
 from control_plane.engine.records import Order, OrderKind
 from control_plane.engine.roster import Roster
+from control_plane.engine.rotating import Rotating
 from control_plane.engine.store import Store
 
 
@@ -28,8 +29,9 @@ class Inbox:
         journal: Journal,
         poller: Poller,
         installing: Installing,
+        rotating: Rotating,
     ) -> None:
-        self._installing = installing
+        self._installing, self._rotating = installing, rotating
         self._store, self._roster, self._reconciler = store, roster, reconciler
         self._incidents, self._journal, self._poller = incidents, journal, poller
 
@@ -67,6 +69,8 @@ class Inbox:
                     self._roster.keep_rollout(runner)
             case OrderKind.FIRMWARE:
                 self._installing.release(order.target, through=order.through, by=order.by)
+            case OrderKind.CREDENTIALS:
+                self._rotating.release(order.target, through=order.through, by=order.by)
             case OrderKind.INCIDENT:
                 node = self._incidents.release(order.target, order.by)
                 self._roster.push_below(frozenset({node} if node else ()))

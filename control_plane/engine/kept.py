@@ -18,6 +18,8 @@ from control_plane.core.firmware_rollout import FirmwareRollout
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay
 from control_plane.core.rollout import Rollout
+from control_plane.core.rotation import RotationEntry
+from control_plane.core.rotation_rollout import Rotation
 from control_plane.core.verify import Operation
 from control_plane.engine.records import Released, RevisionRecord
 from control_plane.engine.store import Store
@@ -31,6 +33,8 @@ _KEYS: Mapping[str, str] = {
     "incident": "id",
     "released": "asset",
     "firmware": "id",
+    "rotation": "id",
+    "login": "asset",
     "meta": "key",
 }
 TABLES = frozenset(_KEYS)
@@ -41,10 +45,11 @@ Rows = Mapping[str, Mapping[str, bytes]]
 Files = Mapping[str, Mapping[str, bytes]]
 """Digest of a revision → its files, as written."""
 
-ROWS_VERSION = 2
+ROWS_VERSION = 3
 """Of the form of the rows; older ones are read for ever."""
 MIGRATIONS: Mapping[int, Callable[[Rows], Rows]] = {
     1: lambda rows: rows,  # before there were firmware rollouts
+    2: lambda rows: rows,  # before there were rotations
 }
 """From version → to the next; forward only."""
 T = TypeVar("T")
@@ -169,6 +174,9 @@ def fill(store: Store, rows: Rows, files: Files) -> None:
             store.put_rollout(rollout)
         for firmware in all_of("firmware", FirmwareRollout):
             store.put_firmware(firmware)
+        for rotation in all_of("rotation", Rotation):
+            store.put_rotation(rotation)
+        store.put_logins(all_of("login", RotationEntry))
         for incident in all_of("incident", Incident):
             store.put_incident(incident)
         for overlay in all_of("overlay", Overlay):

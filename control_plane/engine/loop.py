@@ -36,6 +36,7 @@ from control_plane.engine.reconciler import Keep, Reconciler
 from control_plane.engine.records import EngineStatus, RevisionRecord
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.roster import Roster
+from control_plane.engine.rotating import Rotating
 from control_plane.engine.slots import Slot
 from control_plane.engine.standing import Progress, Standing
 from control_plane.engine.store import Store
@@ -88,6 +89,7 @@ class Engine:
         is_live: Callable[[], bool] = lambda: True,
         keep: Keep | None = None,
         granting: Granting | None = None,
+        rotates: bool = False,
     ) -> None:
         """Take over a site: read what is in force, and what an earlier process left open.
 
@@ -104,6 +106,7 @@ class Engine:
             is_live: whether the fence is held at this moment; the gate closes for good once it is not.
             keep: makes durable what has to be before anything is sent, where the Store alone is not.
             granting: who installs firmware; without it none is.
+            rotates: whether it changes passwords that a person let go; who is between two is locked anyhow.
 
         Raises:
             NothingAccepted: there is nothing to compare devices with.
@@ -182,6 +185,18 @@ class Engine:
             poller=self._poller,
             granting=self._granting,
         )
+        self._rotating = Rotating(
+            store=store,
+            epoch=epoch,
+            edges=edges,
+            gate=gate,
+            roster=self._roster,
+            reconciler=self.reconciler,
+            incidents=self.incidents,
+            journal=self.journal,
+            poller=self._poller,
+            acts=acts and rotates,
+        )
         self._inbox = Inbox(
             store=store,
             roster=self._roster,
@@ -190,6 +205,7 @@ class Engine:
             journal=self.journal,
             poller=self._poller,
             installing=self._installing,
+            rotating=self._rotating,
         )
         self._watch = Watch(
             clock=edges.clock,
@@ -208,6 +224,7 @@ class Engine:
             journal=self.journal,
             watch=self._watch,
             installing=self._installing,
+            rotating=self._rotating,
         )
         self._heard_s = record.accepted_at_s
         self._taken_up_s = 0.0
@@ -218,6 +235,7 @@ class Engine:
         self._roster.put_in_force(record)
         self._roster.adopt_operations()
         self._inbox.overlays()
+        self._rotating.lock()
         with store.transaction():
             self._inbox.orders()
             self.journal.flush()
@@ -268,6 +286,7 @@ class Engine:
                 except ControlPlaneError as error:
                     failure = error
                 finally:
+                    self._rotating.stop()
                     if self._granting is not None:
                         self._granting.stop()
                 # Leaving the block waits for the writes under way: each is bounded in time.
@@ -288,6 +307,7 @@ class Engine:
             asyncio.create_task(self._locate()),
             asyncio.create_task(self._tick_on(until, report)),
             asyncio.create_task(self._installing.run()),
+            asyncio.create_task(self._rotating.run()),
             asyncio.create_task(self._stop.wait()),
         ]
         try:
@@ -344,6 +364,7 @@ class Engine:
                 with self._store.transaction():
                     self._store.check_fence(self._epoch)
                     if watches:
+                        self._rotating.lock()
                         self._watch.look()
                     if self._store.changed() != self._changed:
                         rotation = self._hear(rotation)

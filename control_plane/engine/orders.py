@@ -10,6 +10,10 @@ from control_plane.core.memory import Memory
 from control_plane.core.observation import Settings
 from control_plane.engine.records import Order, OrderKind
 
+_OF_NO_DEVICE = frozenset(
+    {OrderKind.ROLLOUT, OrderKind.INCIDENT, OrderKind.FIRMWARE, OrderKind.CREDENTIALS}
+)
+
 
 def obey(memory: Memory, order: Order) -> Memory:
     """The memory after an order about its device.
@@ -33,7 +37,7 @@ def obey(memory: Memory, order: Order) -> Memory:
                 attempts={},
                 overridden_since_s=None,
             )
-        case OrderKind.ROLLOUT | OrderKind.INCIDENT | OrderKind.FIRMWARE:
+        case OrderKind.ROLLOUT | OrderKind.INCIDENT | OrderKind.FIRMWARE | OrderKind.CREDENTIALS:
             return memory
 
 
@@ -41,7 +45,7 @@ def with_orders(memories: Mapping[str, Memory], orders: Iterable[Order]) -> dict
     """All memories as they will be once the orders are obeyed."""
     after = dict(memories)
     for order in orders:
-        if order.kind in {OrderKind.ROLLOUT, OrderKind.INCIDENT, OrderKind.FIRMWARE}:
+        if order.kind in _OF_NO_DEVICE:
             continue
         after[order.target] = obey(after.get(order.target) or Memory(asset=order.target), order)
     return after

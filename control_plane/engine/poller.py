@@ -52,12 +52,18 @@ def target_of(slot: Slot, address: str, secrets: Secrets) -> Target:
     Raises:
         DeclarationError: the secret is not where it is declared.
     """
+    ref = slot.secret_ref
+    return target_with(slot, address, secrets.resolve(ref) if ref is not None else _NO_SECRET)
+
+
+def target_with(slot: Slot, address: str, password: Secret) -> Target:
+    """The same with a password of the caller's choice."""
     credentials = slot.device.intent.credentials
     return Target(
         asset=slot.asset,
         address=address,
         user=credentials.user if credentials else "",
-        password=secrets.resolve(credentials.secret_ref) if credentials else _NO_SECRET,
+        password=password,
         pin=slot.memory.pin,
         write_enabled=slot.seen.write_enabled if slot.seen else None,
     )
@@ -250,6 +256,9 @@ class Poller:
             slot.failures = 0
         else:
             slot.failures += 1
+            is_gone = sighting.reason is UnseenReason.SECRET_MISSING and slot.login
+            if sighting.reason is UnseenReason.AUTH_REJECTED or is_gone:
+                slot.note_refused()
             backoff = min(
                 self._interval_s * 2 ** min(slot.failures - 1, 8), limits.DEAD_BACKOFF_MAX_S
             )

@@ -76,6 +76,8 @@ class OrderKind(StrEnum):
     INCIDENT = "incident"
     FIRMWARE = "firmware"
     """Let the open wave of a firmware rollout go, or a halted one continue."""
+    CREDENTIALS = "credentials"
+    """The same of a rotation of a password."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +89,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     at_s: float
     through: int | None = None
-    """With `firmware`: the last wave that is let go, from 1; `None` for the open one alone."""
+    """With `firmware` and `credentials`: the last wave to go, from 1; `None` for the open one alone."""
     pin: Pin | None = None
     """With `trust`: the machine that is the asset from now on."""
 

@@ -11,6 +11,7 @@ from control_plane.core.errors import DeclarationError
 from control_plane.core.findings import Finding, SourceRef
 from control_plane.core.fleet import Device
 from control_plane.core.ports import Secrets
+from control_plane.core.rotation import refs_of
 from control_plane.core.secret import Secret
 
 _SECRET_KEPT_S = 5.0
@@ -95,12 +96,13 @@ def missing_secrets(devices: Iterable[Device], secrets: Secrets) -> list[str]:
         credentials = device.intent.credentials
         if credentials is None or not device.is_managed:
             continue
-        key = (credentials.secret_ref, device.intent.profile)
-        if key in asked:
-            continue
-        asked.add(key)
-        try:
-            secrets.resolve(credentials.secret_ref)
-        except DeclarationError as error:
-            missing.add(missing_secret(device, error))
+        for ref in refs_of(credentials):
+            key = (ref, device.intent.profile)
+            if key in asked:
+                continue
+            asked.add(key)
+            try:
+                secrets.resolve(ref)
+            except DeclarationError as error:
+                missing.add(missing_secret(device, error))
     return sorted(missing)

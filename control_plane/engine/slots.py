@@ -13,6 +13,7 @@ from control_plane.core.memory import Memory
 from control_plane.core.observation import Depth, Observation, Unseen
 from control_plane.core.overlay import nodes_above, path_above
 from control_plane.core.ports import Driver
+from control_plane.core.rotation import ref_in_use, refs_of
 from control_plane.core.verify import Operation
 
 NEVER = float("-inf")
@@ -71,7 +72,10 @@ class Slot:
     wrote_wire_s: float = NEVER
     """When the last write was sent."""
     locked: str = ""
-    """The grant under which firmware is being installed on it: nothing else is written to it."""
+    """Under which grant firmware is being installed on it, or by which rotation its password changes: nothing
+    else is written to it."""
+    login: str = ""
+    """Reference to the password that is tried after another was refused; empty while none was."""
     is_gone: bool = False
     """It left the declaration; a look or a write of it may still be under way."""
 
@@ -84,6 +88,23 @@ class Slot:
     def sighting(self) -> Observation | Unseen | None:
         """What the last look gave: a failed one hides the older success."""
         return self.unseen or self.seen
+
+    @property
+    def secret_ref(self) -> str | None:
+        """Reference to the password that looks and writes log in with."""
+        given = self.device.intent.credentials
+        if given is None:
+            return None
+        return self.login or ref_in_use(given, self.memory.login)
+
+    def note_refused(self) -> None:
+        """Its password was refused: the next look tries the next that is declared, or logged in before."""
+        given, used = self.device.intent.credentials, self.secret_ref
+        if given is None or used is None:
+            return
+        refs = tuple(dict.fromkeys((*refs_of(given), self.memory.login or given.secret_ref)))
+        after = refs.index(used) + 1 if used in refs else 0
+        self.login = refs[after % len(refs)] if len(refs) > 1 else ""
 
     def note_full(self, *, is_whole: bool) -> None:
         """A FULL look came back, whole or with fields that could not be read."""

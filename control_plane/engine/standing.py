@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from control_plane.core.firmware_rollout import FirmwareRollout
+from control_plane.core.rotation_rollout import Rotation
 from control_plane.engine.incidents import Incidents
 from control_plane.engine.installing import Installing
 from control_plane.engine.journal import Journal
 from control_plane.engine.reconciler import Reconciler
 from control_plane.engine.rollouts import is_actionable
 from control_plane.engine.roster import Roster
+from control_plane.engine.rotating import Rotating
 from control_plane.engine.watch import Watch
 
 
@@ -34,6 +36,8 @@ class Progress:
     """State of the rollout; empty without one."""
     firmware: Sequence[FirmwareRollout] = ()
     """Firmware rollouts that wait, install or were halted."""
+    rotations: Sequence[Rotation] = ()
+    """Rotations of passwords that somebody has to think of."""
     incidents: int = 0
     pages: Sequence[str] = ()
     """Texts of the last ones."""
@@ -53,10 +57,11 @@ class Standing:
         journal: Journal,
         watch: Watch,
         installing: Installing,
+        rotating: Rotating,
     ) -> None:
         self._roster, self._reconciler = roster, reconciler
         self._incidents, self._journal, self._watch = incidents, journal, watch
-        self._installing = installing
+        self._installing, self._rotating = installing, rotating
 
     def progress(self) -> Progress:
         """Where the engine stands now."""
@@ -85,6 +90,7 @@ class Standing:
                 for firmware in self._installing.rollouts.values()
                 if not firmware.has_ended
             ),
+            rotations=tuple(r for r in self._rotating.rotations.values() if not r.has_ended),
             incidents=len(self._incidents.open),
             pages=tuple(self._journal.pages),
             paged=self._journal.paged,

@@ -22,6 +22,8 @@ from control_plane.core.memory import Memory
 from control_plane.core.observation import Observation, Unseen
 from control_plane.core.overlay import Overlay
 from control_plane.core.rollout import Rollout
+from control_plane.core.rotation import RotationEntry
+from control_plane.core.rotation_rollout import Rotation
 from control_plane.core.verify import OPEN_STAGES, Operation
 from control_plane.engine.database import Database
 from control_plane.engine.records import (
@@ -349,6 +351,32 @@ class Store(Database):
         """Forget a grant."""
         with self.transaction() as db:
             db.execute("DELETE FROM flash WHERE id = ?", (operation,))
+
+    # --- passwords ------------------------------------------------------------------------------------
+
+    def put_rotation(self, rotation: Rotation) -> None:
+        """Keep a rotation."""
+        with self.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO rotation VALUES (?, ?)", (rotation.id, _encode(rotation))
+            )
+
+    def rotations(self) -> list[Rotation]:
+        """Rotations, the newest last."""
+        return self._docs(Rotation, "rotation", "ORDER BY id")
+
+    def put_logins(self, entries: Iterable[RotationEntry]) -> None:
+        """Keep how far devices have come with another password; durable before this returns."""
+        with self.transaction() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO login VALUES (?, ?, ?)",
+                ((e.asset, int(not e.is_final), _encode(e)) for e in entries),
+            )
+
+    def logins(self, *, open_only: bool = False) -> list[RotationEntry]:
+        """How far each device came with its last rotation; those alone that have not ended."""
+        where = "WHERE open = 1 " if open_only else ""
+        return self._docs(RotationEntry, "login", f"{where}ORDER BY asset")
 
     # --- incidents ------------------------------------------------------------------------------------
 

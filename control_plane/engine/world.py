@@ -13,6 +13,7 @@ from control_plane.core.fleet import Device, Site
 from control_plane.core.observation import Field, Observation
 from control_plane.core.power import counted_w
 from control_plane.core.rollout import RolloutState, is_assigned
+from control_plane.core.rotation_rollout import locks_of
 from control_plane.core.world import World
 from control_plane.engine.assignment import SiteOf, cohorts, standing, until_its_wave
 from control_plane.engine.orders import with_orders
@@ -65,7 +66,8 @@ def read_world(
             asset: grant.operation
             for grant in store.grants(open_only=True)
             for asset in grant.locked(now_s)
-        },
+        }
+        | locks_of(store.rotations(), {entry.asset: entry for entry in store.logins()}),
         later=_later(store, site, revision, site_of)
         if record and record.digest == revision
         else {},

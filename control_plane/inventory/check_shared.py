@@ -36,6 +36,18 @@ def check_shared(tree: Tree, problems: Problems, *, all_sites: bool) -> None:
     for profile in tree.profiles.values():
         if profile:
             _profile(profile, problems)
+            _previous(profile, problems)
+
+
+def _previous(profile: File[ProfileDoc], problems: Problems) -> None:
+    given = profile.data.credentials
+    known = {given.secret_ref} if given else set()
+    for index, ref in enumerate(given.previous if given else ()):
+        if ref in known:
+            spot = profile.doc.spot("credentials", "previous", index)
+            what = f"{quoted(ref)} stands twice among the credentials"
+            problems.add(errors.PREVIOUS_TWICE, profile.doc, spot, what)
+        known.add(ref)
 
 
 def _cohorts(fleet: File[FleetDoc], problems: Problems) -> None:

@@ -606,6 +606,13 @@ BAD_SIGNATURE: Final = _code(
     "firmware_keys: {release: …}, and an image without signed_by and signature",
     "have the image signed by one of the keys of fleet.yaml",
 )
+PREVIOUS_TWICE: Final = _code(
+    "E0714",
+    "previous password that is the new one",
+    "What is rotated away from is another reference than what is rotated to; each is tried once.",
+    "credentials: {user: root, secret_ref: env:NEW, previous: [env:NEW]}",
+    "take the reference out of `previous`, or correct it",
+)
 UNKNOWN_TIME_ZONE: Final = _code(
     "E0720",
     "time zone that this machine does not know",

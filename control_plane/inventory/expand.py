@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from control_plane.api.v1alpha1 import (
     BudgetsDoc,
+    CredentialsDoc,
     DeviceTypeDoc,
     FirmwareReleaseDoc,
     FleetDoc,
@@ -391,7 +392,6 @@ def _intent(
     origins["profile"] = source.ref(*choice.profile_path)
     if addressing is not None:
         origins["addressing"] = addressing_at
-    given = profile.credentials
     return Intent(
         owner=owner_id,
         profile=choice.profile,
@@ -402,10 +402,16 @@ def _intent(
         power_mode=profile.power_mode,
         power_limit_w=profile.power_limit_w,
         addressing=addressing,
-        credentials=Credentials(user=given.user, secret_ref=given.secret_ref) if given else None,
+        credentials=_credentials(profile.credentials),
         curtailment_class=profile.curtailment_class,
         origins=origins,
     )
+
+
+def _credentials(given: CredentialsDoc | None) -> Credentials | None:
+    if given is None:
+        return None
+    return Credentials(user=given.user, secret_ref=given.secret_ref, previous=given.previous)
 
 
 def _hosts(tree: SiteTree) -> Iterator[Host]:

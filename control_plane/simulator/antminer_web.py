@@ -173,12 +173,15 @@ class WebSession(HttpSession):
         new = given.get("newPwd")
         fits = given.get("curPwd") == machine.password and isinstance(new, str) and bool(new)
         fits = fits and new == given.get("confirmPwd")
-        machine.note("passwd", "", honoured=fits)
+        machine.note("passwd", "", honoured=fits and machine.obeys)
         if not fits:
             return self._json(
                 request, {"stats": "error", "code": "P002", "msg": "Illegal request!"}
             )
-        machine.password = str(new)
+        if machine.obeys:
+            machine.take_password(str(new))
+        if machine.loses_password_answer:
+            return (Reply(reset=True),)
         return self._json(request, {"stats": "success", "code": "P000", "msg": "OK!"})
 
     def set_network_conf(self, request: Request) -> tuple[Reply, ...]:

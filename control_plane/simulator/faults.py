@@ -52,6 +52,10 @@ class FaultKind(StrEnum):
     """Another control board: a stranger's MAC and serial number."""
     PASSWORD = "password"  # noqa: S105 — the name of a fault
     """Somebody changed the administrator's password."""
+    SLOW_PASSWORD = "slow_password"  # noqa: S105 — the name of a fault
+    """Acknowledges a new password, and takes it 90 seconds later."""
+    MUTE_PASSWORD = "mute_password"  # noqa: S105 — the name of a fault
+    """Takes a new password, and never says so."""
     WRITES_OFF = "writes_off"
     """Somebody switched the write interface off (WhatsMiner)."""
     DISOBEY = "disobey"
@@ -200,7 +204,21 @@ def _wrong_identity(device: SimDevice, fault: Fault) -> None:
 
 
 def _password(device: SimDevice, _: Fault) -> None:
-    device.machine.password = "changed1"  # noqa: S105 — made up
+    machine = device.machine
+    if machine.lost_password is None:
+        machine.lost_password = machine.password
+    machine.password = "changed1"  # noqa: S105 — made up
+
+
+def _slow_password(device: SimDevice, _: Fault) -> None:
+    device.machine.password_late_s = _LATE_S
+
+
+def _mute_password(device: SimDevice, _: Fault) -> None:
+    device.machine.loses_password_answer = True
+
+
+_LATE_S = 90.0
 
 
 def _writes_off(device: SimDevice, _: Fault) -> None:
@@ -225,6 +243,8 @@ _HANDS: Mapping[FaultKind, Callable[[SimDevice, Fault], None]] = {
     FaultKind.DEAD_POOL: _dead_pool,
     FaultKind.WRONG_IDENTITY: _wrong_identity,
     FaultKind.PASSWORD: _password,
+    FaultKind.SLOW_PASSWORD: _slow_password,
+    FaultKind.MUTE_PASSWORD: _mute_password,
     FaultKind.WRITES_OFF: _writes_off,
     FaultKind.DISOBEY: _disobey,
 }
@@ -234,8 +254,10 @@ def _clear(site: SimSite, asset: str) -> None:
     station, machine = site.stations[asset], site.machine(asset)
     station.trouble = None
     born = site.born[asset]
-    machine.mac, machine.serial, machine.password = born.mac, born.serial, born.password
-    machine.obeys = True
+    machine.mac, machine.serial = born.mac, born.serial
+    if machine.lost_password is not None:
+        machine.password, machine.lost_password = machine.lost_password, None
+    machine.obeys, machine.password_late_s, machine.loses_password_answer = True, 0.0, False
     if not machine.has_work:
         machine.has_work = bool(site.truth(asset).pools)
     if machine.dead_boards or machine.is_dead:

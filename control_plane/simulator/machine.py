@@ -147,6 +147,9 @@ class Machine:
         "_hold_h",
         "_hold_s",
         "_hold_w",
+        "_password",
+        "_password_at_s",
+        "_password_next",
         "_ramp_h_s",
         "_ramp_w_s",
         "_started",
@@ -162,11 +165,13 @@ class Machine:
         "hash_share",
         "is_dead",
         "is_off",
+        "loses_password_answer",
+        "lost_password",
         "mac",
         "missing_boards",
         "model",
         "obeys",
-        "password",
+        "password_late_s",
         "rack",
         "seed",
         "serial",
@@ -203,7 +208,15 @@ class Machine:
         self.rack = rack
         self.mac = mac
         self.serial = serial
-        self.password = password
+        self._password = password
+        self.lost_password: str | None = None
+        """The one before somebody changed it who was not asked to."""
+        self._password_next: str | None = None
+        self._password_at_s = 0.0
+        self.password_late_s = 0.0
+        """Device seconds from its acknowledgement until a new password is in force."""
+        self.loses_password_answer = False
+        """A new password is taken, and the connection breaks before that is said."""
         self.seed = seed = seed_of(asset)
         # Devices estimate their watts. 3 to 5 % is a mild case: fleet tools put firmware readings
         # at 5 to 20 % (asic-devices §8). Sign and size belong to the unit; the mean is zero.
@@ -241,6 +254,25 @@ class Machine:
         if not self.asleep:
             self._w1, self._h1 = self._full()
             self._w0, self._h0 = self._w1, self._h1
+
+    # -- password --------------------------------------------------------------------------------
+
+    @property
+    def password(self) -> str:
+        """The one that is in force now."""
+        if self._password_next is not None and self.world.clock.device_s() >= self._password_at_s:
+            self._password, self._password_next = self._password_next, None
+        return self._password
+
+    @password.setter
+    def password(self, new: str) -> None:
+        """Another one is in force at once: not over the network."""
+        self._password, self._password_next = new, None
+
+    def take_password(self, new: str) -> None:
+        """A client had another one set: in force once the machine comes to it."""
+        self._password_next = new
+        self._password_at_s = self.world.clock.device_s() + self.password_late_s
 
     # -- reading ---------------------------------------------------------------------------------
 

@@ -27,7 +27,6 @@ class Born(NamedTuple):
 
     mac: str
     serial: str
-    password: str
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,7 +101,7 @@ class SimSite:
         self.leases = leases
         self.absent = absent
         self.born: Mapping[str, Born] = {
-            asset: Born(machine.mac, machine.serial, machine.password)
+            asset: Born(machine.mac, machine.serial)
             for asset in stations
             for machine in (self.machine(asset),)
         }

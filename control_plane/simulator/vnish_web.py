@@ -189,8 +189,10 @@ class WebSession(HttpSession):
             unit.network = network
             unit.save(conf)
             if password:
-                machine.password = password
+                machine.take_password(password)
                 unit.sessions.end()
+                if machine.loses_password_answer:
+                    return (Reply(reset=True),)
         told = {"restart_required": unit.needs_restart, "reboot_required": False}
         return self.json(request, told, after_s=_SAVE_S)
 

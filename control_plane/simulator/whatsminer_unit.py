@@ -272,7 +272,7 @@ class Unit:
 
     def set_password(self, password: str) -> None:
         """Change the administrator's password; all tokens die with the old one."""
-        self.machine.password = password
+        self.machine.take_password(password)
         self.credentials()
 
     def set_pools(self, pools: tuple[Pool, ...]) -> None:

@@ -235,6 +235,8 @@ def _update_pwd(unit: Unit, kind: str, arguments: Arguments) -> Answer:
     fits = fits and _PASSWORD.fullmatch(_text(arguments, "new")) is not None
     if _note(unit, kind, arguments, honoured=fits):
         unit.set_password(_text(arguments, "new"))
+        if unit.machine.loses_password_answer:
+            return Answer(silent=True)
     return Answer() if fits else Answer(code=FAILED)
 
 

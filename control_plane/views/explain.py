@@ -15,9 +15,12 @@ from control_plane.core.observation import Field, Observation, PoolSetting, Sett
 from control_plane.core.overlay import Overlay
 from control_plane.core.posture import Posture
 from control_plane.core.rollout import Rollout
+from control_plane.core.rotation import RotationEntry
+from control_plane.core.rotation_rollout import Rotation
 from control_plane.core.verify import Operation
 from control_plane.engine.gate import describe
 from control_plane.engine.records import Event, RevisionRecord
+from control_plane.views.credentials import in_explanation
 from control_plane.views.plan import change_text
 from control_plane.views.posture import posture_line
 from control_plane.views.rollouts import Machine, in_brief
@@ -56,6 +59,7 @@ NEXT: Mapping[Reason, str] = {
     Reason.CONTESTED: "no more writes: find who else writes, then `gridplane release {asset}`",
     Reason.STUCK: "no more writes: find out why they do not stick, then `gridplane release {asset}`",
     Reason.FLASHING: "firmware is being installed: nobody else writes to it or cuts its power",
+    Reason.ROTATING: "its password is being changed: nobody else writes to it meanwhile",
     Reason.FIRMWARE_JOB: "a firmware rollout brings it; configuration writes do not",
     Reason.WRITE_BUDGET: "tomorrow: its persistent writes of today are spent",
     Reason.NO_HEADROOM: "it is raised when there is headroom above it",
@@ -85,6 +89,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """Under which it is locked."""
     posture: Posture | None = None
     """How open it is, as far as is known."""
+    rotation: Rotation | None = None
+    """The one that brings the password that is declared for the device."""
+    login: RotationEntry | None = None
+    """How far the device came with its last rotation."""
 
 
 def path_of(site: Site, device: Device) -> tuple[str, ...]:
@@ -106,6 +114,7 @@ def render_explanation(e: Explanation) -> str:
             f"{_pin(e.memory)}"
         ),
         *_revision(e),
+        *in_explanation(device.intent.credentials, e.memory, e.rotation, e.login),
         f"Observed    {_observed(e)}",
         "",
         table(("FIELD", "DECLARED", "OBSERVED", "", "SET BY"), _fields(e)),

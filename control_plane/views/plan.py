@@ -22,6 +22,7 @@ from control_plane.core.decision import PENDING, Danger, Held, Step, Why
 from control_plane.core.digest import short
 from control_plane.core.plan import NodeHeadroom, Plan
 from control_plane.core.units import j_per_th
+from control_plane.views.credentials import plan_lines
 from control_plane.views.firmware import firmware_lines
 from control_plane.views.table import counted, hashrate, listed, power
 from control_plane.views.work_orders import work_order_lines
@@ -63,7 +64,7 @@ def render_plan(plan: Plan, *, command: str | None = None) -> str:
     elif plan.managed and not plan.fresh:
         lines.append("Nothing can be said: no managed device was seen just now.")
     else:
-        what = "No settings to write" if plan.firmware else "Nothing to do"
+        what = "No settings to write" if plan.firmware or plan.credentials else "Nothing to do"
         lines.append(
             f"{what}: zero actionable steps; {plan.converged:,} of {plan.managed:,} managed "
             "are as declared."
@@ -74,7 +75,7 @@ def render_plan(plan: Plan, *, command: str | None = None) -> str:
 
 
 def _firmware(plan: Plan) -> list[str]:
-    lines = firmware_lines(plan.firmware)
+    lines = [*firmware_lines(plan.firmware), *plan_lines(plan.credentials)]
     return ["", *lines] if lines else []
 
 

@@ -11,6 +11,8 @@ from control_plane.core.digest import short
 from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
 from control_plane.core.flashing import FlashEntry, Grant, Purpose
 from control_plane.core.rollout import GateResult, Rollout
+from control_plane.core.rotation_rollout import Rotation
+from control_plane.views.credentials import what_of
 from control_plane.views.table import one_line, table
 
 
@@ -51,8 +53,26 @@ class FirmwareShown(msgspec.Struct, frozen=True, kw_only=True):
     machines: tuple[Machine, ...]
 
 
-def overview(rollouts: Sequence[Rollout], firmware: Sequence[FirmwareRollout]) -> list[Line]:
+def overview(
+    rollouts: Sequence[Rollout],
+    firmware: Sequence[FirmwareRollout],
+    rotations: Sequence[Rotation] = (),
+) -> list[Line]:
     """All of them, the newest of each kind first."""
+    of_passwords = [
+        Line(
+            id=r.id,
+            what=what_of(r.password),
+            state=r.state,
+            wave=r.wave + 1,
+            waves=len(r.waves),
+            machines=r.waves[-1],
+            gates_passed=r.earned,
+            gates=r.rounds,
+            detail=r.detail,
+        )
+        for r in reversed(rotations)
+    ]
     of_firmware = [_line(f, f"{f.version} for {f.model}", f.detail) for f in reversed(firmware)]
     of_settings = [
         _line(
@@ -62,7 +82,7 @@ def overview(rollouts: Sequence[Rollout], firmware: Sequence[FirmwareRollout]) -
         )
         for r in reversed(rollouts)
     ]
-    return of_firmware + of_settings
+    return of_passwords + of_firmware + of_settings
 
 
 def _line(rollout: Rollout | FirmwareRollout, what: str, detail: str) -> Line:

@@ -13,7 +13,9 @@ from control_plane.core.overlay import Overlay
 from control_plane.core.plan import Plan
 from control_plane.core.posture import Tally
 from control_plane.core.rollout import Rollout
+from control_plane.core.rotation_rollout import Rotation
 from control_plane.engine.records import EngineStatus, Event, RevisionRecord
+from control_plane.views import credentials
 from control_plane.views.plan import exceptions_line, waiting_line
 from control_plane.views.posture import tally_line
 from control_plane.views.rollouts import in_status
@@ -39,6 +41,8 @@ class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Firmware rollouts that are neither done nor superseded."""
     posture: Tally | None = None
     """How open its devices are, as far as is known."""
+    credentials: tuple[Rotation, ...] = ()
+    """Rotations that somebody has to think of."""
 
 
 def render_status(status: SiteStatus) -> str:
@@ -46,6 +50,8 @@ def render_status(status: SiteStatus) -> str:
     lines = [f"{status.site}", *_revision(status)]
     for firmware in status.firmware:
         lines += in_status(firmware)
+    for rotation in status.credentials:
+        lines += credentials.in_status(rotation)
     lines += _engine(status)
     if status.plan is not None:
         lines += _plan(status.plan)

@@ -113,10 +113,11 @@ def on_site(
     secrets: Secrets | None = None,
     before: Sequence[Site] = (),
     granting: Callable[[Store, int, Edges, Revisions], Granting] | None = None,
+    rotates: bool = False,
 ) -> T:
     """Play beside the engine, which brings a site that was found so to what is declared.
 
-    `before` was accepted before that. With `granting` firmware is installed.
+    `before` was accepted before that. With `granting` firmware is installed, with `rotates` passwords change.
     Fails if the engine ends by itself before the play does.
     """
 
@@ -149,6 +150,7 @@ def on_site(
             edges=edges,
             revisions=revisions,
             granting=granting(store, epoch, edges, revisions) if granting else None,
+            rotates=rotates,
         )
         other = Store(folder / "state.sqlite")
         running = Running(
@@ -183,10 +185,22 @@ async def _beside(engine: Engine, play: Awaitable[T]) -> T:
     return playing.result()
 
 
-def _accept(store: Store, audit: AuditFile, revisions: Revisions, site: Site, now_s: float) -> None:
-    digest = digest_of([(d.asset, d.desired()) for d in site.devices])
+def _accept(
+    store: Store,
+    audit: AuditFile,
+    revisions: Revisions,
+    site: Site,
+    now_s: float,
+    *,
+    removals: int | None = None,
+) -> None:
+    digest = digest_of(
+        [(d.asset, d.state, d.desired(), d.intent.credentials) for d in site.devices]
+    )
     revisions.learn(digest, site)
     plan = ShownPlan(digest=digest, revision=digest, at_s=now_s, expected={})
     files: Mapping[str, bytes] = {}
-    proposal = Proposal(site=site, digest=digest, files=files, plan=plan, by="ann")
+    proposal = Proposal(
+        site=site, digest=digest, files=files, plan=plan, by="ann", acknowledged_removals=removals
+    )
     accept(store, audit, revisions, proposal, now_s)

@@ -81,6 +81,8 @@ def test_a_technician_lowers_and_raises_by_one_step(asset: str) -> None:
         FaultKind.DEAD_POOL,
         FaultKind.WRONG_IDENTITY,
         FaultKind.PASSWORD,
+        FaultKind.SLOW_PASSWORD,
+        FaultKind.MUTE_PASSWORD,
         FaultKind.DISOBEY,
         FaultKind.TROUBLE,
     ],
@@ -99,6 +101,8 @@ def test_clear_makes_a_machine_well_again(kind: FaultKind) -> None:
         assert abs(now.hashrate_ths / was.hashrate_ths - 1) < 0.02
         assert sim.machine(asset).password == password
         assert sim.machine(asset).obeys
+        assert sim.machine(asset).password_late_s == 0
+        assert not sim.machine(asset).loses_password_answer
 
 
 def test_a_host_curtails_half_a_site_at_the_outlet() -> None:

@@ -1,0 +1,94 @@
+"""The journal of rotations: how far each device has come, and what logs in to it.
+
+A step is durable when `keep` returns, under the fence. Whether the change may leave is asked of the Store in
+the transaction that keeps `committing`, and once more right before the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from control_plane.core.errors import FenceLost, StoreError
+from control_plane.core.overlay import bars_all, covering
+from control_plane.core.ports import Clock
+from control_plane.core.rotation import RotationEntry, RotationStep
+from control_plane.engine.flash import Withdrawn
+from control_plane.engine.gate import Gate
+from control_plane.engine.journal import Journal
+from control_plane.engine.roster import Roster
+from control_plane.engine.store import Store
+
+
+class Logins:
+    """A `RotationJournal` for all devices of a site."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        epoch: int,
+        clock: Clock,
+        gate: Gate,
+        roster: Roster,
+        journal: Journal,
+        is_in_round: Callable[[RotationEntry], bool],
+    ) -> None:
+        """`is_in_round`: whether the device of an entry has not been taken out of its round."""
+        self._store, self._epoch, self._clock, self._gate = store, epoch, clock, gate
+        self._roster, self._journal, self._is_in_round = roster, journal, is_in_round
+        self.entries: dict[str, RotationEntry] = {e.asset: e for e in store.logins()}
+        """By asset, of its last rotation."""
+
+    def begin(self, entries: Iterable[RotationEntry]) -> None:
+        """Take up devices of a round that was just kept, inside its transaction."""
+        entries = tuple(entries)
+        self._store.put_logins(entries)
+        self.entries.update({entry.asset: entry for entry in entries})
+
+    def keep(self, entry: RotationEntry) -> None:
+        """Keep a step, under the fence; `committing` only while nothing forbids it.
+
+        Raises:
+            Withdrawn: something does.
+            StoreBusy, FenceLost, StoreError: it is not kept.
+        """
+        slot = self._roster.slots.get(entry.asset)
+        memory = None
+        with self._store.transaction():
+            self._store.check_fence(self._epoch)
+            if entry.step is RotationStep.COMMITTING:
+                why = self._barred(entry)
+                if why is not None:
+                    raise Withdrawn(why)
+            self._store.put_logins([entry])
+            known = slot.memory if slot else self._journal.memory_of(entry.asset)
+            if entry.verified not in {None, known.login}:
+                memory = msgspec.structs.replace(known, login=entry.verified)
+                self._store.put_memories([memory])
+        self.entries[entry.asset] = entry
+        if memory is not None:
+            self._journal.memory(memory)
+        if slot is not None:
+            slot.memory = memory or slot.memory
+            slot.login = "" if entry.verified is not None else slot.login
+
+    def refusal(self, asset: str) -> str | None:
+        """The permit: why a change may not leave any more."""
+        if not self._gate.passes:
+            return "the gate is closed"
+        try:
+            self._store.check_fence(self._epoch)
+            return self._barred(self.entries[asset])
+        except (FenceLost, StoreError) as error:
+            return str(error)
+
+    def _barred(self, entry: RotationEntry) -> str | None:
+        """Whether a person forbids it, as the Store says at this moment."""
+        slot = self._roster.slots.get(entry.asset)
+        if slot is None or not self._is_in_round(entry):
+            return "it was taken out of its round"
+        if bars_all(covering(self._store.overlays(), slot.nodes), self._clock.wall_s()):
+            return "it is held or frozen"
+        return None

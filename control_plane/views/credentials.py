@@ -1,0 +1,129 @@
+"""Rotations of passwords as people read them. References alone: no view is given a password."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from control_plane.core.fleet import Credentials
+from control_plane.core.memory import Memory
+from control_plane.core.rotation import RotationEntry, ref_in_use
+from control_plane.core.rotation_rollout import Password, Rotation, RotationEffect, RotationState
+from control_plane.views.table import counted, one_line, table
+
+
+class RotationShown(msgspec.Struct, frozen=True, kw_only=True):
+    """A rotation with what became of each machine."""
+
+    rotation: Rotation
+    machines: tuple[RotationEntry, ...]
+
+
+def what_of(password: Password) -> str:
+    """What is rotated, in a few words."""
+    return f"{password.secret_ref} for {password.user} of {password.family}"
+
+
+def plan_lines(effects: Sequence[RotationEffect]) -> list[str]:
+    """The section of a plan; nothing where no machine is to have another password."""
+    lines = []
+    for effect in effects:
+        password = effect.password
+        before = ", ".join(password.previous)
+        lines.append(
+            f"Credentials {what_of(password)}: {counted(effect.machines, 'machine')} from {before}; "
+            "each wave is let go by a person"
+        )
+        if not effect.can:
+            lines.append(
+                f"            {password.family} has no password that can be set over the network: "
+                "take `previous` out of the profile"
+            )
+        elif effect.has_controller:
+            lines.append(
+                "            only `gridplane run` does that, no controller of a cluster yet"
+            )
+    return lines
+
+
+def in_brief(rotation: Rotation) -> str:
+    """Where a rotation stands, in a few words."""
+    return (
+        f"{rotation.id} {rotation.state}{' for a person' if rotation.awaits_person else ''}, "
+        f"wave {rotation.wave + 1} of {len(rotation.waves)}"
+    )
+
+
+def in_status(rotation: Rotation) -> list[str]:
+    """What `status` says of a rotation: a line, and what it waits for or what to say."""
+    lines = [f"Credentials {in_brief(rotation)}: {what_of(rotation.password)}"]
+    if rotation.state is RotationState.HALTED:
+        lines.append(f"            stopped: {one_line(rotation.detail)}")
+    elif rotation.detail:
+        lines.append(f"            {one_line(rotation.detail)}")
+    if rotation.state is RotationState.HALTED or (
+        rotation.failed and rotation.state is RotationState.DONE
+    ):
+        lines.append(f"            go on with: gridplane release {rotation.id}")
+    return lines
+
+
+def of_rotation(rotation: Rotation, entries: Iterable[RotationEntry]) -> RotationShown:
+    """One with its machines."""
+    own = sorted((e for e in entries if e.rotation == rotation.id), key=lambda e: e.asset)
+    return RotationShown(rotation=rotation, machines=tuple(own))
+
+
+def told(shown: RotationShown) -> str:
+    """One in words and a table."""
+    rotation = shown.rotation
+    lines = [
+        (
+            f"{rotation.id}: {what_of(rotation.password)}, {rotation.waves[-1]:,} machines, "
+            f"from {', '.join(rotation.password.previous)}"
+        ),
+        f"{rotation.state}, wave {rotation.wave + 1} of {len(rotation.waves)}"
+        + (f": {one_line(rotation.detail)}" if rotation.detail else ""),
+    ]
+    if rotation.released:
+        lines.append(f"waves up to {rotation.released} were let go by {rotation.released_by}")
+    if shown.machines:
+        header = ("MACHINE", "STEP", "LOGS IN WITH", "SENT", "ENDED", "FAILED", "DETAIL")
+        rows = [
+            (
+                m.asset, m.step.value, m.verified, _clock(m.committed_at_s), _clock(m.ended_at_s),
+                m.fault.value if m.fault else None, m.detail,
+            )
+            for m in shown.machines
+        ]  # fmt: skip
+        lines += ["", table(header, rows)]
+    return "\n".join(lines)
+
+
+def in_explanation(
+    given: Credentials | None,
+    memory: Memory,
+    rotation: Rotation | None,
+    entry: RotationEntry | None,
+) -> list[str]:
+    """What `explain` says of a device whose password is rotated, or was."""
+    if given is None or not (given.previous or entry):
+        return []
+    used = ref_in_use(given, memory.login)
+    if used == given.secret_ref:
+        return [f"Login       {given.user} with {used}"]
+    where = f"; {in_brief(rotation)}" if rotation else ""
+    lines = [f"Login       {given.user} with {used}, to be {given.secret_ref}{where}"]
+    if entry is not None and entry.step:
+        why = entry.fault or entry.step
+        detail = f": {one_line(entry.detail)}" if entry.detail else ""
+        lines.append(f"            {entry.rotation} {why}{detail}")
+    return lines
+
+
+def _clock(at_s: float | None) -> str | None:
+    if at_s is None:
+        return None
+    return dt.datetime.fromtimestamp(at_s, dt.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
