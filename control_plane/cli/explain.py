@@ -71,10 +71,7 @@ def command(
         firmware=_brings(place, declared, one),
         grant=_locks(place, world.locked.get(device, ""), device),
         posture=known_postures(
-            msgspec.structs.replace(declared, devices=(one,)),
-            world.sightings,
-            world.capabilities,
-            SystemSecrets(),
+            msgspec.structs.replace(declared, devices=(one,)), world, SystemSecrets()
         ).get(device),
         rotation=_rotates(place, one),
         login=next((e for e in store.logins() if e.asset == device), None),

@@ -57,7 +57,7 @@ def command(*, node: str | None, ask: bool, every: bool, place: Workplace, outpu
         check_node(site, node)
     devices = {d.asset: d for d in (below(site, node) if node is not None else site.devices)}
     world = place.world(site, record.digest if record else "")
-    known = known_postures(site, world.sightings, world.capabilities, SystemSecrets())
+    known = known_postures(site, world, SystemSecrets())
     found = {asset: posture for asset, posture in known.items() if asset in devices}
     if ask:
         found |= _ask(place, world, devices, found)

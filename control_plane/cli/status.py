@@ -48,7 +48,7 @@ def read_status(place: Workplace) -> SiteStatus:
         declared = place.revisions().site(record.digest)
         world = place.world(declared, record.digest)
         plan = make_plan(declared, record.digest, world)
-        known = known_postures(declared, world.sightings, world.capabilities, SystemSecrets())
+        known = known_postures(declared, world, SystemSecrets())
         posture = tally(known.values())
     rollouts = store.rollouts()
     pages = [e for _, e in store.events(limit=_EVENTS_SEARCHED) if e.kind == "page"]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from control_plane.core import limits
-from control_plane.core.change import Capabilities
 from control_plane.core.errors import DeclarationError
 from control_plane.core.fleet import Device, Site
-from control_plane.core.observation import Sighting
 from control_plane.core.ports import Clock, Secrets
 from control_plane.core.posture import Posture, is_factory, posture_of
+from control_plane.core.rotation import ref_in_use
+from control_plane.core.world import World
 from control_plane.engine.records import Event
 from control_plane.engine.store import Store
 
@@ -21,27 +21,27 @@ _LOOKED_BACK = 200
 """Events of a device among which its last try is looked for."""
 
 
-def known_postures(
-    site: Site,
-    sightings: Mapping[str, Sighting],
-    capabilities: Mapping[str, Capabilities],
-    secrets: Secrets,
-) -> dict[str, Posture]:
-    """Asset → posture, of the managed devices that have a driver; each secret is looked at once."""
+def known_postures(site: Site, world: World, secrets: Secrets) -> dict[str, Posture]:
+    """Asset → posture, of the managed devices that have a driver; each secret is looked at once.
+
+    While passwords are rotated a look logs in with the one that was verified last: that is judged.
+    """
     declared: dict[tuple[str, str], bool | None] = {}
     found = {}
     for device in site.devices:
         credentials = device.intent.credentials
         same = None
         if credentials is not None:
-            key = (device.intent.family, credentials.secret_ref)
+            memory = world.memories.get(device.asset)
+            ref = ref_in_use(credentials, memory.login if memory else None)
+            key = (device.intent.family, ref)
             if key not in declared:
-                declared[key] = _declares_factory(device, credentials.secret_ref, secrets)
+                declared[key] = _declares_factory(device, ref, secrets)
             same = declared[key]
         posture = posture_of(
             device,
-            sightings.get(device.asset),
-            capabilities=capabilities.get(device.intent.family),
+            world.sightings.get(device.asset),
+            capabilities=world.capabilities.get(device.intent.family),
             declares_factory=same,
         )
         if posture is not None:
