@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from bench import adopt as adopt_bench
 from bench import bootstrap as bootstrap_bench
 from bench import help as help_bench
+from bench import jobs as jobs_bench
 from bench import kube as kube_bench
 from bench import lab as lab_bench
 from bench import page
@@ -29,6 +30,7 @@ BENCHES = {
     "plan": plan_bench.measure,
     "poll": poll_bench.measure,
     "kube": kube_bench.measure,
+    "jobs": jobs_bench.measure,
     "adopt": adopt_bench.measure,
     "bootstrap": bootstrap_bench.measure,
     "lab": lab_bench.measure,

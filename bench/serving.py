@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,12 +63,14 @@ class Serving(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving(inventory: Path, site: str) -> Iterator[Serving]:
-    """Simulate a site as it is declared, on the devices' own ports: the peers know no others."""
+def serving(
+    inventory: Path, site: str, how: Sequence[str] = ("--true-ports",)
+) -> Iterator[Serving]:
+    """Simulate a site as it is declared; by default on the devices' own ports: peers know no others."""
     with tempfile.TemporaryDirectory(prefix="gridplane-bench-") as name:
         folder = Path(name)
         process = subprocess.Popen(
-            [sys.executable, "-m", "control_plane.cli", "simulate", "serve", "--true-ports",
+            [sys.executable, "-m", "control_plane.cli", "simulate", "serve", *how,
              "--inventory", str(inventory), "--site", site, "--simulation", str(folder)],
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
