@@ -641,6 +641,7 @@ class OrderSpec(Part, frozen=True, kw_only=True):
             "incident",
             "unplugged",
             "firmware",
+            "credentials",
         ],
         _said("What is to be ended or taken for granted."),
     ]
@@ -657,7 +658,7 @@ class OrderSpec(Part, frozen=True, kw_only=True):
     ] = None
     through: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        _said("With `firmware`: the last wave that is let go, from 1; without it, the open one."),
+        _said("Of waves: the last that is let go, from 1; without it, the open one."),
     ] = None
 
 

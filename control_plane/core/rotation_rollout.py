@@ -101,8 +101,6 @@ class RotationEffect(msgspec.Struct, frozen=True, kw_only=True):
     """Those that are not known to have it."""
     can: bool
     """Whether the family has a password that can be set over the network."""
-    has_controller: bool
-    """Whether the site is a cluster's: its controller rotates nothing."""
 
 
 def rotation_effects(
@@ -123,12 +121,7 @@ def rotation_effects(
         if not has_it(device, memory.login if memory else None):
             counts[password] = counts.get(password, 0) + 1
     return tuple(
-        RotationEffect(
-            password=password,
-            machines=machines,
-            can=_can(capabilities, password),
-            has_controller=bool(site.clusters),
-        )
+        RotationEffect(password=password, machines=machines, can=_can(capabilities, password))
         for password, machines in sorted(counts.items())
     )
 

@@ -196,6 +196,7 @@ class Engine:
             journal=self.journal,
             poller=self._poller,
             acts=acts and rotates,
+            keep=keep,
         )
         self._inbox = Inbox(
             store=store,

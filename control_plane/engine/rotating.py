@@ -47,7 +47,7 @@ from control_plane.engine.journal import Journal
 from control_plane.engine.logins import Logins
 from control_plane.engine.poller import Poller, target_with
 from control_plane.engine.queue import Priority
-from control_plane.engine.reconciler import Reconciler
+from control_plane.engine.reconciler import Keep, Reconciler
 from control_plane.engine.roster import Roster
 from control_plane.engine.rotator import Rotator, keeps_passwords
 from control_plane.engine.slots import Slot
@@ -58,6 +58,10 @@ _TURN_S = 2.0
 _AGAIN_S = 30.0
 """Wire seconds until a device is taken up again whose step could not be kept, or whose driver broke."""
 Waves = Sequence[Sequence[str]]
+
+
+async def _at_once() -> None:
+    """What the Store has committed is durable."""
 
 
 class Rotating:
@@ -76,11 +80,16 @@ class Rotating:
         journal: Journal,
         poller: Poller,
         acts: bool,
+        keep: Keep | None,
     ) -> None:
-        """Without `acts` nothing is begun; who is between two passwords is locked all the same."""
+        """Without `acts` nothing is begun; who is between two passwords is locked all the same.
+
+        `keep` makes durable what has to be before a change leaves, where the Store alone is not.
+        """
         self._store, self._epoch, self._edges, self._clock = store, epoch, edges, edges.clock
         self._gate, self._roster, self._reconciler = gate, roster, reconciler
         self._journal, self._poller, self._acts = journal, poller, acts
+        self._durable = keep or _at_once
         self._fitness = Fitness(
             clock=edges.clock, roster=roster, reconciler=reconciler, incidents=incidents
         )
@@ -413,6 +422,7 @@ class Rotating:
             self._edges.secrets,
             target=lambda password: target_with(slot, slot.address or "", password),
             permit=partial(self._logins.refusal, slot.asset),
+            durable=self._durable,
             is_stopped=self._is_stopped,
         )
         ended = await rotator.rotate(entry, refs_of(given) if given else ())

@@ -8,7 +8,7 @@ that are tried until the new one has logged in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeGuard
 
 from control_plane.core import limits
@@ -70,6 +70,7 @@ class Rotator:
         *,
         target: Callable[[Secret], Target],
         permit: Permit,
+        durable: Callable[[], Awaitable[None]],
         is_stopped: asyncio.Event,
     ) -> None:
         """All that a device needs.
@@ -81,11 +82,13 @@ class Rotator:
             secrets: where references lead.
             target: where the device is now, with a password to log in with.
             permit: asked right before the change leaves.
+            durable: makes what is kept outlive this process, where the journal alone does not.
             is_stopped: once set nothing is begun, and nobody is waited for.
         """
         self._driver, self._journal = driver, journal
         self._clock, self._secrets = clock, secrets
         self._target, self._permit, self._is_stopped = target, permit, is_stopped
+        self._durable = durable
 
     async def rotate(self, entry: RotationEntry, declared: tuple[str, ...]) -> RotationEntry:
         """Take it as far as it comes.
@@ -151,6 +154,11 @@ class Rotator:
             self._journal.keep(sent)
         except (Withdrawn, StoreBusy) as error:
             return not_sent(entry, str(error))
+        try:
+            await self._durable()
+        except StoreBusy as error:
+            # It may be known elsewhere that the change left: that is the safe side to be wrong on.
+            return await self._kept(not_sent(sent, str(error)))
         outcome = await self._driver.set_password(self._target(old), new, self._permit)
         if isinstance(outcome, Failed) and outcome.retryable:
             # The driver's word that nothing left.

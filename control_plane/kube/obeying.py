@@ -243,6 +243,8 @@ def _for_engine(spec: OrderSpec, sitting: Sitting) -> Order | None:
             return None
     if kind is OrderKind.FIRMWARE and all(f.id != spec.target for f in store.firmware()):
         raise Refused(f"there is no firmware rollout '{spec.target}'")
+    if kind is OrderKind.CREDENTIALS and all(r.id != spec.target for r in store.rotations()):
+        raise Refused(f"there is no rotation '{spec.target}'")
     if kind is OrderKind.INCIDENT and all(i.id != spec.target for i in store.incidents()):
         return None
     return Order(

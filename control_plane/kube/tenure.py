@@ -168,6 +168,7 @@ class Tenure:
             is_live=around.is_live if acts else lambda: True,
             keep=self.ledger.keep,
             granting=self.grants,
+            rotates=True,
         )
         engine.remember(self._seen)
         try:

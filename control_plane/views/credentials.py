@@ -41,10 +41,6 @@ def plan_lines(effects: Sequence[RotationEffect]) -> list[str]:
                 f"            {password.family} has no password that can be set over the network: "
                 "take `previous` out of the profile"
             )
-        elif effect.has_controller:
-            lines.append(
-                "            only `gridplane run` does that, no controller of a cluster yet"
-            )
     return lines
 
 

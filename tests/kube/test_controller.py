@@ -12,6 +12,7 @@ import msgspec
 
 from control_plane.api.objects import FleetRevisionSpec
 from control_plane.core.cluster import Kind, NotFound, Object
+from control_plane.core.ports import Secrets
 from control_plane.core.secret import Secret
 from control_plane.drivers.registry import all_capabilities, make_drivers
 from control_plane.engine.edges import Edges
@@ -53,6 +54,7 @@ class Playing:
     folder: Path
     said: list[str] = field(default_factory=list)
     journal: Path | None = None
+    secrets: Secrets = field(default_factory=FactorySecrets)
 
     def __post_init__(self) -> None:
         self.kubectl = ApiClient(self.server, self.stage.clock, manager="kubectl")
@@ -74,7 +76,7 @@ class Playing:
             edges=Edges(
                 clock=self.stage.clock,
                 rng=self.stage.rng,
-                secrets=FactorySecrets(),
+                secrets=self.secrets,
                 drivers=make_drivers(self.stage.net, self.stage.clock),
                 capabilities=all_capabilities(),
             ),

@@ -339,6 +339,7 @@ def test_orders_about_one_device_are_obeyed_in_their_order() -> None:
         ("override", "lab-r9-s1", "no device 'lab-r9-s1'"),
         ("rollout", "r0", "no rollout 'r0'"),
         ("firmware", "f9", "no firmware rollout 'f9'"),
+        ("credentials", "c9", "no rotation 'c9'"),
         ("perhaps", "lab-r1-s1", "cannot be understood"),
     ],
 )

@@ -26,7 +26,7 @@ ENTRY = RotationEntry(asset="a", rotation="c0001", wanted=NEW, verified=OLD)
 
 
 def test_a_plan_says_what_is_rotated_and_what_cannot_be() -> None:
-    effect = RotationEffect(password=PASSWORD, machines=3, can=True, has_controller=False)
+    effect = RotationEffect(password=PASSWORD, machines=3, can=True)
     (line,) = plan_lines([effect])
     assert line == (
         "Credentials env:NEW for root of antminer_stock: 3 machines from env:OLD; "
@@ -34,8 +34,6 @@ def test_a_plan_says_what_is_rotated_and_what_cannot_be() -> None:
     )
     lines = plan_lines([msgspec.structs.replace(effect, can=False)])
     assert "take `previous` out of the profile" in lines[1]
-    lines = plan_lines([msgspec.structs.replace(effect, has_controller=True)])
-    assert "only `gridplane run`" in lines[1]
     assert plan_lines([]) == []
 
 

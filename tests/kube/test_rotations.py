@@ -1,0 +1,174 @@
+"""Passwords that the controller rotates: its state in an API server in memory, virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control_plane.core import limits
+from control_plane.core.cluster import ClusterAway
+from control_plane.core.rotation import RotationStep
+from control_plane.core.rotation_rollout import Rotation, RotationState
+from control_plane.core.secret import Secret
+from control_plane.kube.controller import Controller
+from control_plane.kube.kinds import ORDER, STATE_SHARD
+from control_plane.simulator.api_server import ApiServer
+from control_plane.simulator.stage import set_stage
+from control_plane.simulator.virtual import VirtualLoop, run_virtual
+from tests.kube.test_controller import FILES, NAMESPACE, PASSWORDS, FactorySecrets, Playing
+from tests.kube.test_enforcing import _adopted
+from tests.kube.waves import SCALE, Cut, serving, site_of
+
+FAMILY, NEW_PASSWORD = "antminer_stock", "n3w_pass"
+LONG_S = 2_000.0
+_OLD = b'credentials: {user: root, secret_ref: "env:GRIDPLANE_ANTMINER_PASSWORD"}'
+_NEW = (
+    b'credentials: {user: root, secret_ref: "env:GRIDPLANE_NEXT", '
+    b'previous: ["env:GRIDPLANE_ANTMINER_PASSWORD"]}'
+)
+ROTATING = {path: data.replace(_OLD, _NEW) for path, data in FILES.items()}
+
+
+class BothPasswords(FactorySecrets):
+    def resolve(self, ref: str) -> Secret:
+        return Secret(NEW_PASSWORD) if ref == "env:GRIDPLANE_NEXT" else super().resolve(ref)
+
+
+def play(tmp_path: Path, act: Callable[[Playing], Awaitable[None]]) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        stage = set_stage(site_of(FILES), loop, seed=5, scale=SCALE, passwords=PASSWORDS)
+        await act(Playing(loop, stage, ApiServer(stage.clock), tmp_path, secrets=BothPasswords()))
+
+    run_virtual(main, horizon_s=20_000.0)
+
+
+def rotation(controller: Controller) -> Rotation | None:
+    tenure = controller.tenure
+    found = [r for r in tenure.store.rotations() if r.is_declared] if tenure else []
+    return found[-1] if found else None
+
+
+def stands(controller: Controller, state: RotationState) -> bool:
+    now = rotation(controller)
+    return now is not None and now.state is state
+
+
+def passwords(playing: Playing) -> Counter[str]:
+    """What the Antminers really have."""
+    site = playing.stage.site
+    machines = (site.machine(asset) for asset in site.stations)
+    return Counter(m.password for m in machines if m.model.family == FAMILY)
+
+
+def changes(playing: Playing) -> Counter[str]:
+    writes = playing.stage.site.world.ledger.select()
+    return Counter(w.asset for w in writes if w.kind == "passwd")
+
+
+async def until(playing: Playing, holds: Callable[[], object], *, within_s: float = LONG_S) -> None:
+    async def held() -> object:
+        return holds()
+
+    await playing.until(held, within_s=within_s)
+
+
+async def release(playing: Playing, name: str, *, through: int) -> None:
+    spec: dict[str, Any] = {
+        "site": "lab", "kind": "credentials", "target": name, "by": "ann", "through": through,
+        "at": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    body = {
+        "apiVersion": ORDER.api_version, "kind": ORDER.kind,
+        "metadata": {"name": f"go-{name}", "namespace": NAMESPACE}, "spec": spec,
+    }  # fmt: skip
+    await playing.kubectl.apply(ORDER, body, manager="kubectl")
+
+
+async def at_the_first_wave(playing: Playing, controller: Controller) -> Rotation:
+    await _adopted(playing, controller)
+    await playing.declare(ROTATING, mode="enforce")
+    await until(playing, lambda: stands(controller, RotationState.WAITING))
+    await until(playing, lambda: (now := rotation(controller)) and now.awaits_person)
+    now = rotation(controller)
+    assert now is not None
+    # It is known to whoever leads next.
+    await asyncio.sleep(2 * limits.LEDGER_LAG_S)
+    return now
+
+
+def test_each_wave_waits_for_a_person_and_is_kept_before_a_change_leaves(tmp_path: Path) -> None:
+    async def act(playing: Playing) -> None:
+        controller, _ = playing.controller("one")
+        async with serving(controller):
+            now = await at_the_first_wave(playing, controller)
+            await asyncio.sleep(120)
+            assert passwords(playing) == {"root": 6}
+            await release(playing, now.id, through=9)
+            await until(playing, lambda: stands(controller, RotationState.DONE))
+            assert passwords(playing) == {NEW_PASSWORD: 6}
+            assert set(changes(playing).values()) == {1}
+            assert controller.tenure is not None
+            steps = {e.step for e in controller.tenure.store.logins()}
+            assert steps == {RotationStep.DONE}
+            assert not any(s.locked for s in controller.tenure.engine.slots.values())  # type: ignore[union-attr]
+
+    play(tmp_path, act)
+
+
+def test_what_the_cluster_does_not_keep_is_not_sent(tmp_path: Path) -> None:
+    async def act(playing: Playing) -> None:
+        controller, line = playing.controller("one")
+        async with serving(controller):
+            now = await at_the_first_wave(playing, controller)
+            await release(playing, now.id, through=9)
+            await until(playing, lambda: stands(controller, RotationState.ROTATING))
+
+            def refuse(call: Any) -> None:
+                if call.kind is STATE_SHARD and call.writes:
+                    raise ClusterAway("etcd is full")
+
+            line.faults.before = refuse
+            before = passwords(playing)[NEW_PASSWORD]
+            await asyncio.sleep(120)
+            # One may have been under way at that very moment.
+            assert passwords(playing)[NEW_PASSWORD] <= before + 1
+            line.faults.before = None
+            await until(playing, lambda: stands(controller, RotationState.DONE))
+            assert passwords(playing) == {NEW_PASSWORD: 6}
+
+    play(tmp_path, act)
+
+
+@pytest.mark.parametrize("arrives", [False, True])
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 8, 13])
+def test_a_leader_that_is_lost_in_the_middle_locks_nobody_out(
+    tmp_path: Path, at: int, arrives: bool
+) -> None:
+    async def act(playing: Playing) -> None:
+        one, line = playing.controller("one")
+        two, _ = playing.controller("two")
+        async with serving(one):
+            now = await at_the_first_wave(playing, one)
+            cut = Cut(line, at=at, arrives=arrives, kinds=(STATE_SHARD,))
+            await release(playing, now.id, through=9)
+            async with serving(two):
+                await until(playing, lambda: cut.happened)
+                # A change whose leader died right before the wire is named; a person lets it go on.
+                await until(
+                    playing,
+                    lambda: stands(two, RotationState.DONE) or stands(two, RotationState.HALTED),
+                )
+                assert set(passwords(playing)) <= {"root", NEW_PASSWORD}
+                assert all(count == 1 for count in changes(playing).values())
+                assert two.tenure is not None
+                for entry in two.tenure.store.logins():
+                    machine = playing.stage.site.machine(entry.asset)
+                    known = {"env:GRIDPLANE_NEXT": NEW_PASSWORD}.get(entry.verified or "", "root")
+                    assert machine.password == known, entry
+
+    play(tmp_path, act)
