@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
-from itertools import accumulate, pairwise, takewhile
+from itertools import accumulate, takewhile
 
 import msgspec
 
@@ -18,7 +18,8 @@ from control_plane.core.digest import digest_of
 from control_plane.core.firmware import Wave
 from control_plane.core.flashing import FlashEntry, FlashStep
 from control_plane.core.fleet import Strategy
-from control_plane.core.rollout import GateResult, judge_gate, wave_sizes
+from control_plane.core.rollout import GateResult, judge_gate
+from control_plane.core.rollout import round_size as largest_round
 
 
 class FirmwareState(StrEnum):
@@ -124,10 +125,7 @@ def round_size(rollout: FirmwareRollout, strategy: Strategy) -> int:
     >>> round_size(new, Strategy(cohorts=(1, 10, 0.05), max_new_failure_share=0.1))
     1
     """
-    total = rollout.waves[-1]
-    ends = wave_sizes(total, strategy.cohorts)
-    sizes = [ends[0], *(end - begin for begin, end in pairwise(ends))]
-    return max(sizes[: rollout.earned + 1])
+    return largest_round(rollout.waves[-1], strategy.cohorts, rollout.earned)
 
 
 def together(rollout: FirmwareRollout) -> int:

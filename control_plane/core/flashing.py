@@ -20,6 +20,7 @@ import msgspec
 
 from control_plane.core import limits
 from control_plane.core.memory import Pin
+from control_plane.core.units import j_per_th
 
 
 class FlashStep(StrEnum):
@@ -77,12 +78,12 @@ class FlashEntry(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def j_per_th_before(self) -> float | None:
         """Joules per terahash before, at the device."""
-        return _j_per_th(self.power_before_w, self.hash_before_ths)
+        return _efficiency(self.power_before_w, self.hash_before_ths)
 
     @property
     def j_per_th_after(self) -> float | None:
         """Joules per terahash when it was found well, at the device."""
-        return _j_per_th(self.power_after_w, self.hash_after_ths)
+        return _efficiency(self.power_after_w, self.hash_after_ths)
 
 
 class Purpose(StrEnum):
@@ -200,9 +201,10 @@ def after_settling(
     return quarantined(entry, f"it runs {told}, which is neither what it ran nor {wanted}")
 
 
-def _j_per_th(power_w: float | None, hashrate_ths: float | None) -> float | None:
-    """A watt for a terahash a second is a joule for a terahash."""
-    return power_w / hashrate_ths if power_w is not None and hashrate_ths else None
+def _efficiency(power_w: float | None, hashrate_ths: float | None) -> float | None:
+    if power_w is None or hashrate_ths is None:
+        return None
+    return j_per_th(power_w=power_w, hashrate_ths=hashrate_ths)
 
 
 def quarantined(entry: FlashEntry, why: str) -> FlashEntry:

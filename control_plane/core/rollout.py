@@ -93,6 +93,17 @@ def wave_sizes(subjects: int, cohorts: Sequence[float]) -> tuple[int, ...]:
     return tuple(size for size in sizes if size > 0)
 
 
+def round_size(subjects: int, cohorts: Sequence[float], earned: int) -> int:
+    """How many may be treated together: the largest wave that so many gates have led to.
+
+    >>> [round_size(1_000, (1, 10, 0.05), earned) for earned in range(4)]
+    [1, 10, 50, 939]
+    """
+    ends = wave_sizes(subjects, cohorts)
+    sizes = [ends[0], *(end - begin for begin, end in pairwise(ends))]
+    return max(sizes[: earned + 1])
+
+
 def wave_members(
     revision: str, assets: Iterable[str], cohorts: Sequence[float]
 ) -> tuple[tuple[str, ...], ...]:

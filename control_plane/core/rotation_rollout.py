@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
-from itertools import pairwise
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -18,7 +18,8 @@ from control_plane.core.change import Capabilities
 from control_plane.core.digest import digest_of
 from control_plane.core.fleet import Device, DeviceKind, Site, SlotState, Strategy
 from control_plane.core.memory import Memory
-from control_plane.core.rollout import wave_members, wave_sizes
+from control_plane.core.rollout import round_size as largest_round
+from control_plane.core.rollout import wave_members
 from control_plane.core.rotation import SENT, RotationEntry, RotationStep, lock_of, ref_in_use
 
 
@@ -168,15 +169,11 @@ def begun(
     rotation_id: str, password: Password, waves: Sequence[Sequence[str]], now_s: float
 ) -> Rotation:
     """The rotation of a password that was just declared."""
-    ends, total = [], 0
-    for wave in waves:
-        total += len(wave)
-        ends.append(total)
     return Rotation(
         id=rotation_id,
         password=password,
         members=members_of(waves),
-        waves=tuple(ends),
+        waves=tuple(accumulate(map(len, waves))),
         begun_at_s=now_s,
         since_s=now_s,
     )
@@ -249,9 +246,7 @@ def stands(
 
 def round_size(rotation: Rotation, strategy: Strategy) -> int:
     """How many machines the next round may take: the wave that as many rounds have led to."""
-    ends = wave_sizes(rotation.waves[-1], strategy.cohorts)
-    sizes = [ends[0], *(end - begin for begin, end in pairwise(ends))]
-    return max(sizes[: rotation.earned + 1])
+    return largest_round(rotation.waves[-1], strategy.cohorts, rotation.earned)
 
 
 def opened(rotation: Rotation, assets: Sequence[str], *, wave: int, now_s: float) -> Rotation:
