@@ -46,9 +46,9 @@ from control_plane.engine.gate import Gate
 from control_plane.engine.granting import Granting, NotGranted, Work
 from control_plane.engine.incidents import Incidents
 from control_plane.engine.journal import Journal
+from control_plane.engine.locking import set_locks
 from control_plane.engine.overdue import take_up
 from control_plane.engine.poller import Poller
-from control_plane.engine.queue import Priority
 from control_plane.engine.reconciler import Reconciler
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.roster import Roster
@@ -109,12 +109,13 @@ class Installing:
         locks = dict(self._opening)
         for grant in known.values():
             locks.update(dict.fromkeys(grant.locked(now_s), grant.operation))
-        for asset in {**self._locks, **locks}:
-            slot, lock = self._roster.slots.get(asset), locks.get(asset, "")
-            if slot is not None and slot.locked != lock:
-                slot.locked = lock
-                self._poller.hurry(slot)
-                self._reconciler.sights.queue.push(asset, slot, Priority.CHANGE)
+        set_locks(
+            self._locks,
+            locks,
+            roster=self._roster,
+            reconciler=self._reconciler,
+            poller=self._poller,
+        )
         self._locks = locks
 
     def _known(self) -> Mapping[str, Grant] | None:

@@ -44,9 +44,9 @@ from control_plane.engine.fitness import Fitness, whom_of
 from control_plane.engine.gate import Gate
 from control_plane.engine.incidents import Incidents
 from control_plane.engine.journal import Journal
+from control_plane.engine.locking import set_locks
 from control_plane.engine.logins import Logins
 from control_plane.engine.poller import Poller, target_with
-from control_plane.engine.queue import Priority
 from control_plane.engine.reconciler import Keep, Reconciler
 from control_plane.engine.roster import Roster
 from control_plane.engine.rotator import Rotator, keeps_passwords
@@ -122,12 +122,13 @@ class Rotating:
     def lock(self) -> None:
         """Lock the devices that are under way, and let go of those that are not any more."""
         locks = locks_of(self.rotations.values(), self._logins.entries)
-        for asset in {*self._locked, *locks}:
-            slot, lock = self._roster.slots.get(asset), locks.get(asset, "")
-            if slot is not None and slot.locked != lock:
-                slot.locked = lock
-                self._poller.hurry(slot)
-                self._reconciler.sights.queue.push(asset, slot, Priority.CHANGE)
+        set_locks(
+            self._locked,
+            locks,
+            roster=self._roster,
+            reconciler=self._reconciler,
+            poller=self._poller,
+        )
         self._locked = frozenset(locks)
 
     # --- what people say ---------------------------------------------------------------------------
