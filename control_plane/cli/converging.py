@@ -22,7 +22,6 @@ from control_plane.engine.local_grants import LocalGrants
 from control_plane.engine.loop import Engine, Pace
 from control_plane.engine.standing import Progress
 from control_plane.views import credentials
-from control_plane.views.rollouts import in_brief
 from control_plane.views.table import counted
 
 _FIRMWARE_SHOWN = 2
@@ -182,7 +181,7 @@ def text_of(progress: Progress) -> str:
         parts.append(f"wave {progress.wave} of {progress.waves} {progress.rollout}")
     parts.append(f"{progress.actionable:,} to do")
     parts.append(f"{progress.in_flight:,} in flight, {progress.waiting:,} to verify")
-    parts += map(in_brief, progress.firmware[:_FIRMWARE_SHOWN])
+    parts += map(credentials.in_brief, progress.firmware[:_FIRMWARE_SHOWN])
     if (more := len(progress.firmware) - _FIRMWARE_SHOWN) > 0:
         parts.append(f"{more} more firmware rollouts")
     parts += map(credentials.in_brief, progress.rotations[:_FIRMWARE_SHOWN])

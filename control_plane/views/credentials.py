@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from control_plane.core.firmware_rollout import FirmwareRollout
 from control_plane.core.fleet import Credentials
 from control_plane.core.memory import Memory
 from control_plane.core.rotation import RotationEntry, ref_in_use
@@ -44,11 +45,11 @@ def plan_lines(effects: Sequence[RotationEffect]) -> list[str]:
     return lines
 
 
-def in_brief(rotation: Rotation) -> str:
-    """Where a rotation stands, in a few words."""
+def in_brief(rollout: Rotation | FirmwareRollout) -> str:
+    """Where something that a person lets go wave by wave stands, in a few words."""
     return (
-        f"{rotation.id} {rotation.state}{' for a person' if rotation.awaits_person else ''}, "
-        f"wave {rotation.wave + 1} of {len(rotation.waves)}"
+        f"{rollout.id} {rollout.state}{' for a person' if rollout.awaits_person else ''}, "
+        f"wave {rollout.wave + 1} of {len(rollout.waves)}"
     )
 
 

@@ -20,10 +20,10 @@ from control_plane.core.rotation_rollout import Rotation
 from control_plane.core.verify import Operation
 from control_plane.engine.gate import describe
 from control_plane.engine.records import Event, RevisionRecord
-from control_plane.views.credentials import in_explanation
+from control_plane.views.credentials import in_brief, in_explanation
 from control_plane.views.plan import change_text
 from control_plane.views.posture import posture_line
-from control_plane.views.rollouts import Machine, in_brief
+from control_plane.views.rollouts import Machine
 from control_plane.views.table import one_line, power, span, table
 
 NEXT: Mapping[Reason, str] = {

@@ -12,7 +12,7 @@ from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
 from control_plane.core.flashing import FlashEntry, Grant, Purpose
 from control_plane.core.rollout import GateResult, Rollout
 from control_plane.core.rotation_rollout import Rotation
-from control_plane.views.credentials import what_of
+from control_plane.views.credentials import in_brief, what_of
 from control_plane.views.table import one_line, table
 
 
@@ -96,14 +96,6 @@ def _line(rollout: Rollout | FirmwareRollout, what: str, detail: str) -> Line:
         gates_passed=sum(gate.passed for gate in rollout.gates),
         gates=len(rollout.gates),
         detail=detail,
-    )
-
-
-def in_brief(rollout: FirmwareRollout) -> str:
-    """Where a firmware rollout stands, in a few words."""
-    return (
-        f"{rollout.id} {rollout.state}{' for a person' if rollout.awaits_person else ''}, "
-        f"wave {rollout.wave + 1} of {len(rollout.waves)}"
     )
 
 
