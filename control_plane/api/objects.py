@@ -47,6 +47,9 @@ Count = Annotated[int, Meta(ge=0)]
 Watts = Annotated[float, Meta(ge=0, description="Watts.")]
 Reason = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Message = Annotated[str, Meta(max_length=1_024)]
+Printed = Annotated[str, Meta(max_length=256)]
+"""Something that a machine printed."""
+AtLeastZero = Annotated[float, Meta(ge=0)]
 
 IMMUTABLE = _rules(("self == oldSelf", "it never changes: make a new object"))
 
@@ -383,12 +386,8 @@ class RolloutSpec(Part, frozen=True, kw_only=True):
         Literal["settings", "firmware"],
         _said("What it brings.", x_kubernetes_validations=IMMUTABLE),
     ] = "settings"
-    version: Annotated[
-        Annotated[str, Meta(max_length=256)] | None, _said("Of firmware: as machines print it.")
-    ] = None
-    model: Annotated[
-        Annotated[str, Meta(max_length=256)] | None, _said("Of firmware: for which.")
-    ] = None
+    version: Annotated[Printed | None, _said("Of firmware: as machines print it.")] = None
+    model: Annotated[Printed | None, _said("Of firmware: for which.")] = None
     released: Annotated[Count, _said("Of firmware: waves that a person has let go.")] = 0
     state: Annotated[
         Literal["running", "soaking", "waiting", "installing", "halted", "done", "superseded"],
@@ -409,24 +408,18 @@ class MachinePart(Part, frozen=True, kw_only=True):
     operation: Annotated[str, _said("Its grant and journal.", max_length=253)]
     purpose: Annotated[Literal["wave", "sweep_up", "roll_back"], _said("What it was granted for.")]
     step: Annotated[str, _said("How far it has come.", max_length=32)]
-    before: Annotated[
-        Annotated[str, Meta(max_length=256)] | None, _said("What it told before.")
-    ] = None
-    after: Annotated[Annotated[str, Meta(max_length=256)] | None, _said("What it tells since.")] = (
-        None
-    )
+    before: Annotated[Printed | None, _said("What it told before.")] = None
+    after: Annotated[Printed | None, _said("What it tells since.")] = None
     image: Annotated[Digest | None, _said("SHA-256 of what left for it.")] = None
-    hash_before_ths: Annotated[
-        Annotated[float, Meta(ge=0)] | None, _said("What it hashed before, TH/s.")
-    ] = None
+    hash_before_ths: Annotated[AtLeastZero | None, _said("What it hashed before, TH/s.")] = None
     hash_after_ths: Annotated[
-        Annotated[float, Meta(ge=0)] | None, _said("What it hashed when it was found well, TH/s.")
+        AtLeastZero | None, _said("What it hashed when it was found well, TH/s.")
     ] = None
     j_per_th_before: Annotated[
-        Annotated[float, Meta(ge=0)] | None, _said("What it took before, J/TH at the device.")
+        AtLeastZero | None, _said("What it took before, J/TH at the device.")
     ] = None
     j_per_th_after: Annotated[
-        Annotated[float, Meta(ge=0)] | None, _said("What it takes since, J/TH at the device.")
+        AtLeastZero | None, _said("What it takes since, J/TH at the device.")
     ] = None
     committed_at: Annotated[Time | None, _said("When the first byte was about to leave.")] = None
     booted_at: Annotated[Time | None, _said("When it first told the new version.")] = None
@@ -472,19 +465,13 @@ class OperationStep(Part, frozen=True, kw_only=True):
         _said("From `committing` on, nothing is ever sent to it again by this operation."),
     ] = "pending"  # fmt: skip
     attempt: Annotated[int, _said("How often something irreversible left for it.", ge=0, le=1)] = 0
-    before: Annotated[
-        Annotated[str, Meta(max_length=256)] | None, _said("What it told before.")
-    ] = None
-    after: Annotated[Annotated[str, Meta(max_length=256)] | None, _said("What it tells since.")] = (
-        None
-    )
+    before: Annotated[Printed | None, _said("What it told before.")] = None
+    after: Annotated[Printed | None, _said("What it tells since.")] = None
     image: Annotated[Digest | None, _said("SHA-256 of what left for it.")] = None
-    hash_before_ths: Annotated[
-        Annotated[float, Meta(ge=0)] | None, _said("What it hashed before, TH/s.")
-    ] = None
+    hash_before_ths: Annotated[AtLeastZero | None, _said("What it hashed before, TH/s.")] = None
     power_before_w: Annotated[Watts | None, _said("What it drew before, as it told, watts.")] = None
     hash_after_ths: Annotated[
-        Annotated[float, Meta(ge=0)] | None, _said("What it hashed when it was found well, TH/s.")
+        AtLeastZero | None, _said("What it hashed when it was found well, TH/s.")
     ] = None
     power_after_w: Annotated[
         Watts | None, _said("What it drew when it was found well, as it told, watts.")

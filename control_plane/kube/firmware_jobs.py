@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from control_plane.core.cluster import Cluster, Exists, Object
+from control_plane.core.cluster import Cluster, Exists, Kind, Object
 from control_plane.core.digest import digest_of
 from control_plane.core.firmware import About, Shard
 from control_plane.core.firmware_job import (
@@ -128,7 +128,7 @@ class Jobs:
         """
         members = {device.asset for device in work.members}
         seen = 0
-        for each in await self._of_bundle(work):
+        for each in await self._list(JOB, work):
             if each.metadata.labels.get(WAVE_LABEL) != str(work.wave):
                 continue
             seen += 1
@@ -150,15 +150,10 @@ class Jobs:
             )
         raise NotGranted(f"there is no Job of {what}: run `pulumi up` of {work.site}.fleet")
 
-    async def _of_bundle(self, work: Work) -> list[Object]:
-        selector = ",".join(
-            (
-                f"{NAME_LABEL}={APP}",
-                f"{SITE_LABEL}={work.site}",
-                f"{BUNDLE_LABEL}={work.bundle.digest[:HASH_CHARS]}",
-            )
-        )
-        return await list_all(self._cluster, JOB, namespace=self._namespace, selector=selector)
+    async def _list(self, kind: Kind, work: Work) -> list[Object]:
+        """What there is of the bundle."""
+        selector = ",".join(f"{label}={value}" for label, value in _labels(work).items())
+        return await list_all(self._cluster, kind, namespace=self._namespace, selector=selector)
 
     async def _read(self, job: Object, work: Work) -> Job:
         """Which index works on whom, as its pods will read it.
@@ -212,12 +207,7 @@ class Jobs:
         """
         about, template = await self._template(work)
         granted = tuple(d for d in work.members if d.asset in work.granted)
-        labels = {
-            NAME_LABEL: APP,
-            SITE_LABEL: work.site,
-            BUNDLE_LABEL: work.bundle.digest[:HASH_CHARS],
-            ROLLOUT_LABEL: work.rollout,
-        }
+        labels = {**_labels(work), ROLLOUT_LABEL: work.rollout}
         stem = f"fw-{work.rollout}-{_SHORT[work.purpose]}{work.wave}-{work.round}"
         files = shard_files(granted)
         maps = [config_map(stem, self._namespace, labels, part) for part in parts(files)]
@@ -250,13 +240,7 @@ class Jobs:
         Raises:
             NotGranted: no stack declared it here.
         """
-        selector = (
-            f"{NAME_LABEL}={APP},{BUNDLE_LABEL}={work.bundle.digest[:HASH_CHARS]},"
-            f"{SITE_LABEL}={work.site}"
-        )
-        found = await list_all(
-            self._cluster, CONFIG_MAP, namespace=self._namespace, selector=selector
-        )
+        found = await self._list(CONFIG_MAP, work)
         # The newest: another image of ours makes another one beside the old.
         for each in sorted(found, key=lambda o: o.metadata.creation_timestamp, reverse=True):
             data = msgspec.json.decode(each.data, type=dict[str, str])
@@ -266,6 +250,15 @@ class Jobs:
             f"nothing here says how {work.bundle.version} for {work.bundle.model} is installed: run "
             f"`pulumi up` of {work.site}.fleet with a revision that declares it"
         )
+
+
+def _labels(work: Work) -> dict[str, str]:
+    """Of everything that is there for its bundle."""
+    return {
+        NAME_LABEL: APP,
+        SITE_LABEL: work.site,
+        BUNDLE_LABEL: work.bundle.digest[:HASH_CHARS],
+    }
 
 
 def _template_in(text: str) -> dict[str, Any]:

@@ -83,7 +83,10 @@ class JobGrants:
         """Written here, and perhaps not in the cache yet."""
         self._read: dict[str, tuple[str, Grant | None]] = {}
         """Key → the version that was understood, and as what."""
-        self._copied: dict[str, Grant] = {}
+        self._writes = 0
+        self._known: Mapping[str, Grant] = {}
+        self._known_at: tuple[int, int] | None = None
+        self._copied: Mapping[str, Grant] = {}
         self._is_stopped = asyncio.Event()
         self._go_on_counting()
         self._copy()
@@ -98,6 +101,13 @@ class JobGrants:
 
     def known(self) -> Mapping[str, Grant]:
         """Every grant of the site, by its name: as the API server has told it, or has answered."""
+        # Asked several times a second; it changes when the cache does, or by an own write.
+        stamp = (self._cache.version, self._writes)
+        if self._known_at != stamp:
+            self._known, self._known_at = self._find(), stamp
+        return self._known
+
+    def _find(self) -> Mapping[str, Grant]:
         found: dict[str, Grant] = {}
         objects = {each.key: each for each in self._cache}
         for key, own in list(self._own.items()):
@@ -132,16 +142,17 @@ class JobGrants:
 
     def _copy(self) -> None:
         known = self.known()
+        if known is self._copied:
+            return
         changed = [g for name, g in known.items() if self._copied.get(name) != g]
         gone = self._copied.keys() - known.keys()
-        if not changed and not gone:
-            return
-        with self._store.transaction():
-            for grant in changed:
-                self._store.put_grant(grant)
-            for name in gone:
-                self._store.drop_grant(name)
-        self._copied = dict(known)
+        if changed or gone:
+            with self._store.transaction():
+                for grant in changed:
+                    self._store.put_grant(grant)
+                for name in gone:
+                    self._store.drop_grant(name)
+        self._copied = known
 
     # --- opening -------------------------------------------------------------------------------------
 
@@ -205,6 +216,7 @@ class JobGrants:
     def _wrote(self, made: Object) -> None:
         self._cache.wrote(made)
         self._own[made.key] = made
+        self._writes += 1
 
     # --- closing -------------------------------------------------------------------------------------
 
