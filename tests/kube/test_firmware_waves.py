@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from control_plane.core.firmware_job import BUNDLE_LABEL, WAVE_LABEL
-from control_plane.core.firmware_rollout import FirmwareState
+from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
 from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.kube.controller import Controller
 from control_plane.kube.firmware_jobs import is_suspended
 from control_plane.kube.firmware_shown import name_of
 from control_plane.kube.grants import job_in
@@ -33,6 +34,7 @@ from tests.kube.waves import (
     grants,
     lose_leader,
     play,
+    play_on,
     release,
     rollout,
     serving,
@@ -128,90 +130,79 @@ def test_a_leader_that_is_lost_at_any_write_is_taken_over_without_a_second_image
 
 
 def test_a_job_that_is_deleted_by_hand_stops_its_wave_and_loses_nobody(tmp_path: Path) -> None:
-    async def act(shift: Shift) -> None:
-        controller, _ = shift.playing.controller("one")
-        async with serving(controller):
-            now = await at_the_first_wave(shift, controller)
-            # Nobody runs pods yet: the first wave is granted and open, and then its Job goes.
-            shift.pods.is_paused = True
-            await shift.release(now.id, through=2)
-            await shift.until(lambda: bool(grants(controller)))
-            await asyncio.sleep(5)
-            (operation,) = grants(controller)
-            await shift.playing.kubectl.delete(JOB, job_in(operation), namespace=NAMESPACE)
-            shift.pods.is_paused = False
-            # Who deletes a Job means something by it: a person says whether it goes on.
-            await shift.until(lambda: stands(controller, NEW, FirmwareState.HALTED))
-            await shift.release(now.id, through=2)
-            await shift.until(lambda: stands(controller, NEW, FirmwareState.DONE, 1))
-            assert versions(controller) == {NEW: 6}
-            assert set(shift.images_written().values()) == {1}
-            assert any(
-                "is gone: what it had not begun is free" in line for line in shift.playing.said
-            )
-            assert shift.pods.begun[0].startswith(f"fw-{now.id}-s0-1-")
+    async def act(shift: Shift, controller: Controller, now: FirmwareRollout) -> None:
+        # Nobody runs pods yet: the first wave is granted and open, and then its Job goes.
+        shift.pods.is_paused = True
+        await shift.release(now.id, through=2)
+        await shift.until(lambda: bool(grants(controller)))
+        await asyncio.sleep(5)
+        (operation,) = grants(controller)
+        await shift.playing.kubectl.delete(JOB, job_in(operation), namespace=NAMESPACE)
+        shift.pods.is_paused = False
+        # Who deletes a Job means something by it: a person says whether it goes on.
+        await shift.until(lambda: stands(controller, NEW, FirmwareState.HALTED))
+        await shift.release(now.id, through=2)
+        await shift.until(lambda: stands(controller, NEW, FirmwareState.DONE, 1))
+        assert versions(controller) == {NEW: 6}
+        assert set(shift.images_written().values()) == {1}
+        assert any("is gone: what it had not begun is free" in line for line in shift.playing.said)
+        assert shift.pods.begun[0].startswith(f"fw-{now.id}-s0-1-")
 
-    play(tmp_path, act)
+    play_on(tmp_path, act)
 
 
 def test_a_job_that_somebody_opened_by_hand_did_nothing_and_is_swept_up(tmp_path: Path) -> None:
-    async def act(shift: Shift) -> None:
-        controller, _ = shift.playing.controller("one")
-        async with serving(controller):
-            now = await at_the_first_wave(shift, controller)
-            jobs = await list_all(shift.playing.kubectl, JOB, namespace=NAMESPACE)
-            (wave,) = (
-                j.metadata.name
-                for j in jobs
-                if j.metadata.labels.get(WAVE_LABEL) == "0"
-                and j.metadata.labels[BUNDLE_LABEL] == now.bundle[:10]
-            )
-            body = {
-                "apiVersion": JOB.api_version, "kind": JOB.kind,
-                "metadata": {"name": wave, "namespace": NAMESPACE}, "spec": {"suspend": False},
-            }  # fmt: skip
-            await shift.playing.kubectl.apply(JOB, body, manager="somebody")
-            await shift.until(lambda: wave in shift.pods.begun)
-            await asyncio.sleep(5)
-            (said,) = shift.pods.said
-            assert said["why"] == f"not granted: there is no {wave}-0"
-            await shift.release(now.id)
-            await shift.until(lambda: stands(controller, NEW, FirmwareState.WAITING, 1))
-            assert versions(controller) == {OLD: 5, NEW: 1}
-            assert shift.pods.begun[1].startswith(f"fw-{now.id}-w0-0-")
+    async def act(shift: Shift, controller: Controller, now: FirmwareRollout) -> None:
+        jobs = await list_all(shift.playing.kubectl, JOB, namespace=NAMESPACE)
+        (wave,) = (
+            j.metadata.name
+            for j in jobs
+            if j.metadata.labels.get(WAVE_LABEL) == "0"
+            and j.metadata.labels[BUNDLE_LABEL] == now.bundle[:10]
+        )
+        body = {
+            "apiVersion": JOB.api_version, "kind": JOB.kind,
+            "metadata": {"name": wave, "namespace": NAMESPACE}, "spec": {"suspend": False},
+        }  # fmt: skip
+        await shift.playing.kubectl.apply(JOB, body, manager="somebody")
+        await shift.until(lambda: wave in shift.pods.begun)
+        await asyncio.sleep(5)
+        (said,) = shift.pods.said
+        assert said["why"] == f"not granted: there is no {wave}-0"
+        await shift.release(now.id)
+        await shift.until(lambda: stands(controller, NEW, FirmwareState.WAITING, 1))
+        assert versions(controller) == {OLD: 5, NEW: 1}
+        assert shift.pods.begun[1].startswith(f"fw-{now.id}-w0-0-")
 
-    play(tmp_path, act)
+    play_on(tmp_path, act)
 
 
 def test_what_a_job_is_to_read_is_looked_at_before_anybody_is_granted(tmp_path: Path) -> None:
-    async def act(shift: Shift) -> None:
-        controller, _ = shift.playing.controller("one")
-        async with serving(controller):
-            now = await at_the_first_wave(shift, controller)
-            maps = await list_all(shift.playing.kubectl, CONFIG_MAP, namespace=NAMESPACE)
-            (shards,) = (
-                m
-                for m in maps
-                if m.metadata.labels.get(WAVE_LABEL) == "0"
-                and m.metadata.labels[BUNDLE_LABEL] == now.bundle[:10]
-            )
-            name = shards.metadata.name
-            await shift.playing.kubectl.delete(CONFIG_MAP, name, namespace=NAMESPACE)
-            await shift.release(now.id)
+    async def act(shift: Shift, controller: Controller, now: FirmwareRollout) -> None:
+        maps = await list_all(shift.playing.kubectl, CONFIG_MAP, namespace=NAMESPACE)
+        (shards,) = (
+            m
+            for m in maps
+            if m.metadata.labels.get(WAVE_LABEL) == "0"
+            and m.metadata.labels[BUNDLE_LABEL] == now.bundle[:10]
+        )
+        name = shards.metadata.name
+        await shift.playing.kubectl.delete(CONFIG_MAP, name, namespace=NAMESPACE)
+        await shift.release(now.id)
 
-            def is_named() -> bool:
-                found = rollout(controller)
-                return found is not None and f"ConfigMap {name}" in found.detail
+        def is_named() -> bool:
+            found = rollout(controller)
+            return found is not None and f"ConfigMap {name}" in found.detail
 
-            await shift.until(is_named)
-            await asyncio.sleep(60)
-            assert not grants(controller)
-            assert not shift.pods.begun
-            # A person runs the stack again, as the sentence says.
-            await shift.up(NEW, mode="enforce")
-            await shift.until(lambda: stands(controller, NEW, FirmwareState.WAITING, 1))
+        await shift.until(is_named)
+        await asyncio.sleep(60)
+        assert not grants(controller)
+        assert not shift.pods.begun
+        # A person runs the stack again, as the sentence says.
+        await shift.up(NEW, mode="enforce")
+        await shift.until(lambda: stands(controller, NEW, FirmwareState.WAITING, 1))
 
-    play(tmp_path, act)
+    play_on(tmp_path, act)
 
 
 def test_without_a_stack_it_says_what_to_run(tmp_path: Path) -> None:
@@ -256,62 +247,56 @@ def test_an_api_server_that_is_away_in_the_middle_of_a_flash_costs_nothing(tmp_p
 
 
 def test_to_observe_takes_back_what_was_not_begun_and_to_enforce_goes_on(tmp_path: Path) -> None:
-    async def act(shift: Shift) -> None:
-        controller, _ = shift.playing.controller("one")
-        async with serving(controller):
-            now = await at_the_first_wave(shift, controller)
-            shift.pods.is_paused = True
-            await shift.release(now.id)
-            await shift.until(lambda: bool(grants(controller)))
-            await shift.playing.declare(release(NEW), mode="observe")
+    async def act(shift: Shift, controller: Controller, now: FirmwareRollout) -> None:
+        shift.pods.is_paused = True
+        await shift.release(now.id)
+        await shift.until(lambda: bool(grants(controller)))
+        await shift.playing.declare(release(NEW), mode="observe")
 
-            def is_closed() -> bool:
-                (grant,) = grants(controller).values()
-                return not grant.locked(shift.playing.stage.clock.wall_s())
+        def is_closed() -> bool:
+            (grant,) = grants(controller).values()
+            return not grant.locked(shift.playing.stage.clock.wall_s())
 
-            await shift.until(is_closed)
-            shift.pods.is_paused = False
-            await asyncio.sleep(60)
-            assert not shift.images_written()
-            await shift.playing.declare(release(NEW), mode="enforce")
-            await shift.until(lambda: stands(controller, NEW, FirmwareState.HALTED))
-            await shift.release(now.id)
-            await shift.until(lambda: stands(controller, NEW, FirmwareState.WAITING, 1))
-            assert versions(controller) == {OLD: 5, NEW: 1}
-            assert list(shift.images_written().values()) == [1]
+        await shift.until(is_closed)
+        shift.pods.is_paused = False
+        await asyncio.sleep(60)
+        assert not shift.images_written()
+        await shift.playing.declare(release(NEW), mode="enforce")
+        await shift.until(lambda: stands(controller, NEW, FirmwareState.HALTED))
+        await shift.release(now.id)
+        await shift.until(lambda: stands(controller, NEW, FirmwareState.WAITING, 1))
+        assert versions(controller) == {OLD: 5, NEW: 1}
+        assert list(shift.images_written().values()) == [1]
 
-    play(tmp_path, act)
+    play_on(tmp_path, act)
 
 
 def test_a_hold_takes_a_machine_out_of_its_grant(tmp_path: Path) -> None:
-    async def act(shift: Shift) -> None:
-        controller, _ = shift.playing.controller("one")
-        async with serving(controller):
-            now = await at_the_first_wave(shift, controller)
-            shift.pods.is_paused = True
-            await shift.release(now.id)
-            await shift.until(lambda: bool(grants(controller)))
-            (asset,) = (a for g in grants(controller).values() for a in g.entries)
-            assert controller.tenure is not None
-            controller.tenure.said.put_overlay(
-                Overlay(
-                    id="h-1", kind=OverlayKind.MAINTENANCE_HOLD, node=asset, owner="ann",
-                    reason="a hand is in it", since_s=shift.playing.stage.clock.wall_s(),
-                )
-            )  # fmt: skip
-            await shift.until(
-                lambda: (
-                    not any(
-                        g.locked(shift.playing.stage.clock.wall_s())
-                        for g in grants(controller).values()
-                    )
+    async def act(shift: Shift, controller: Controller, now: FirmwareRollout) -> None:
+        shift.pods.is_paused = True
+        await shift.release(now.id)
+        await shift.until(lambda: bool(grants(controller)))
+        (asset,) = (a for g in grants(controller).values() for a in g.entries)
+        assert controller.tenure is not None
+        controller.tenure.said.put_overlay(
+            Overlay(
+                id="h-1", kind=OverlayKind.MAINTENANCE_HOLD, node=asset, owner="ann",
+                reason="a hand is in it", since_s=shift.playing.stage.clock.wall_s(),
+            )
+        )  # fmt: skip
+        await shift.until(
+            lambda: (
+                not any(
+                    g.locked(shift.playing.stage.clock.wall_s())
+                    for g in grants(controller).values()
                 )
             )
-            shift.pods.is_paused = False
-            await asyncio.sleep(120)
-            assert asset not in shift.images_written()
+        )
+        shift.pods.is_paused = False
+        await asyncio.sleep(120)
+        assert asset not in shift.images_written()
 
-    play(tmp_path, act)
+    play_on(tmp_path, act)
 
 
 def test_numbers_go_on_where_the_state_of_the_site_was_lost(tmp_path: Path) -> None:

@@ -16,16 +16,15 @@ from control_plane.core.rotation import RotationStep
 from control_plane.core.rotation_rollout import Rotation, RotationState
 from control_plane.core.secret import Secret
 from control_plane.kube.controller import Controller
-from control_plane.kube.kinds import ORDER, STATE_SHARD
+from control_plane.kube.kinds import STATE_SHARD
 from control_plane.simulator.api_server import ApiServer
 from control_plane.simulator.stage import set_stage
 from control_plane.simulator.virtual import VirtualLoop, run_virtual
-from tests.kube.test_controller import FILES, NAMESPACE, PASSWORDS, FactorySecrets, Playing
+from tests.kube.test_controller import FILES, PASSWORDS, FactorySecrets, Playing
 from tests.kube.test_enforcing import _adopted
-from tests.kube.waves import SCALE, Cut, serving, site_of
+from tests.kube.waves import SCALE, Cut, let_go, serving, site_of, until
 
 FAMILY, NEW_PASSWORD = "antminer_stock", "n3w_pass"
-LONG_S = 2_000.0
 _OLD = b'credentials: {user: root, secret_ref: "env:GRIDPLANE_ANTMINER_PASSWORD"}'
 _NEW = (
     b'credentials: {user: root, secret_ref: "env:GRIDPLANE_NEXT", '
@@ -70,25 +69,6 @@ def changes(playing: Playing) -> Counter[str]:
     return Counter(w.asset for w in writes if w.kind == "passwd")
 
 
-async def until(playing: Playing, holds: Callable[[], object], *, within_s: float = LONG_S) -> None:
-    async def held() -> object:
-        return holds()
-
-    await playing.until(held, within_s=within_s)
-
-
-async def release(playing: Playing, name: str, *, through: int) -> None:
-    spec: dict[str, Any] = {
-        "site": "lab", "kind": "credentials", "target": name, "by": "ann", "through": through,
-        "at": "2026-01-01T00:00:00Z",
-    }  # fmt: skip
-    body = {
-        "apiVersion": ORDER.api_version, "kind": ORDER.kind,
-        "metadata": {"name": f"go-{name}", "namespace": NAMESPACE}, "spec": spec,
-    }  # fmt: skip
-    await playing.kubectl.apply(ORDER, body, manager="kubectl")
-
-
 async def at_the_first_wave(playing: Playing, controller: Controller) -> Rotation:
     await _adopted(playing, controller)
     await playing.declare(ROTATING, mode="enforce")
@@ -108,7 +88,7 @@ def test_each_wave_waits_for_a_person_and_is_kept_before_a_change_leaves(tmp_pat
             now = await at_the_first_wave(playing, controller)
             await asyncio.sleep(120)
             assert passwords(playing) == {"root": 6}
-            await release(playing, now.id, through=9)
+            await let_go(playing, "credentials", now.id, through=9)
             await until(playing, lambda: stands(controller, RotationState.DONE))
             assert passwords(playing) == {NEW_PASSWORD: 6}
             assert set(changes(playing).values()) == {1}
@@ -125,7 +105,7 @@ def test_what_the_cluster_does_not_keep_is_not_sent(tmp_path: Path) -> None:
         controller, line = playing.controller("one")
         async with serving(controller):
             now = await at_the_first_wave(playing, controller)
-            await release(playing, now.id, through=9)
+            await let_go(playing, "credentials", now.id, through=9)
             await until(playing, lambda: stands(controller, RotationState.ROTATING))
 
             def refuse(call: Any) -> None:
@@ -155,7 +135,7 @@ def test_a_leader_that_is_lost_in_the_middle_locks_nobody_out(
         async with serving(one):
             now = await at_the_first_wave(playing, one)
             cut = Cut(line, at=at, arrives=arrives, kinds=(STATE_SHARD,))
-            await release(playing, now.id, through=9)
+            await let_go(playing, "credentials", now.id, through=9)
             async with serving(two):
                 await until(playing, lambda: cut.happened)
                 # A change whose leader died right before the wire is named; a person lets it go on.

@@ -88,28 +88,38 @@ class Shift:
 
     async def release(self, rollout: str, *, through: int | None = None) -> None:
         """A person lets waves go."""
-        name = f"go-{rollout}-{through or 0}-{int(self.playing.loop.time())}"
-        spec: dict[str, Any] = {
-            "site": "lab", "kind": "firmware", "target": rollout, "by": "ann",
-            "at": "2026-01-01T00:00:00Z",
-        }  # fmt: skip
-        if through is not None:
-            spec["through"] = through
-        body = {
-            "apiVersion": ORDER.api_version, "kind": ORDER.kind,
-            "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec,
-        }  # fmt: skip
-        await self.playing.kubectl.apply(ORDER, body, manager="kubectl")
+        await let_go(self.playing, "firmware", rollout, through=through)
 
     def images_written(self) -> Counter[str]:
         writes = self.playing.stage.site.world.ledger.select()
         return Counter(write.asset for write in writes if write.kind == "upgrade")
 
-    async def until(self, holds: Callable[[], object], *, within_s: float = LONG_S) -> None:
-        async def held() -> object:
-            return holds()
+    async def until(self, holds: Callable[[], object]) -> None:
+        await until(self.playing, holds)
 
-        await self.playing.until(held, within_s=within_s)
+
+async def let_go(playing: Playing, kind: str, target: str, *, through: int | None = None) -> None:
+    """A person lets waves of something go."""
+    spec: dict[str, Any] = {
+        "site": "lab", "kind": kind, "target": target, "by": "ann", "at": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    if through is not None:
+        spec["through"] = through
+    name = f"go-{target}-{through or 0}-{int(playing.loop.time())}"
+    body = {
+        "apiVersion": ORDER.api_version, "kind": ORDER.kind,
+        "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec,
+    }  # fmt: skip
+    await playing.kubectl.apply(ORDER, body, manager="kubectl")
+
+
+async def until(playing: Playing, holds: Callable[[], object]) -> None:
+    """Wait until something holds, as long as waves may take."""
+
+    async def held() -> object:
+        return holds()
+
+    await playing.until(held, within_s=LONG_S)
 
 
 def rollout(controller: Controller) -> FirmwareRollout | None:
@@ -212,6 +222,19 @@ async def at_the_first_wave(shift: Shift, controller: Controller, **more: Any) -
     now = rollout(controller)
     assert now is not None
     return now
+
+
+def play_on(
+    tmp_path: Path, act: Callable[[Shift, Controller, FirmwareRollout], Awaitable[None]]
+) -> None:
+    """Play under one controller, from where the new version waits for a person."""
+
+    async def begun(shift: Shift) -> None:
+        controller, _ = shift.playing.controller("one")
+        async with serving(controller):
+            await act(shift, controller, await at_the_first_wave(shift, controller))
+
+    play(tmp_path, begun)
 
 
 def grants(controller: Controller) -> dict[str, Grant]:
