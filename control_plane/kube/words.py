@@ -141,11 +141,16 @@ class Words:
     async def merge(self, store: Store) -> None:
         """Take every `Overlay` of the site into a Store that was just filled, from the server itself.
 
+        What the cache has and the server has not any more was ended while another process led: a watch may
+        have missed that, and it is not heard as a new word.
+
         Raises:
             ClusterError: it did not answer; no gate opens.
             StoreError: the Store does not take them; neither.
         """
+        cached = {each.metadata.uid for each in self._overlays}
         found = await list_all(self._desk.cluster, OVERLAY, namespace=self._desk.namespace)
+        self._ended |= cached - {each.metadata.uid for each in found}
         with store.transaction():
             kept = {overlay.id for overlay in store.overlays()}
             for each in found:

@@ -159,6 +159,9 @@ class Process:
         self.words = Words(desk)
         self.obeying = Obeying(desk, self.words)
         self.declared: Site | None = lab()
+        self.leads = asyncio.Event()
+        """Cleared: it looks on while another process leads."""
+        self.leads.set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> Process:
@@ -203,6 +206,7 @@ class Process:
             group.create_task(self._writer.run())
             for reflector in self._reflectors:
                 await reflector.synced.wait()
+            await self.leads.wait()
             for overlay in self.cluster.kept:
                 self.store.put_overlay(overlay)
             await self.words.merge(self.store)

@@ -266,6 +266,27 @@ def test_a_release_ends_a_hold_that_the_watch_never_told_of() -> None:
     play(case)
 
 
+def test_a_hold_that_another_leader_released_is_not_heard_again_from_an_old_view() -> None:
+    async def case(cluster: Cluster) -> None:
+        one, two = Process(cluster).start(), Process(cluster)
+        await cluster.say_overlay("pdu")
+        await ready(cluster, OVERLAY, "pdu")
+        two.line.faults.loses = lambda event: event.object.metadata.name == "pdu"
+        two.leads.clear()
+        two.start()
+        await asyncio.sleep(2)
+        await cluster.say_order("r", "release", "pdu")
+        await ready(cluster, ORDER, "r")
+        await one.end()
+        two.leads.set()
+        await asyncio.sleep(30)
+        assert two.holds() == set()
+        assert cluster.names(OVERLAY) == set()
+        await two.end()
+
+    play(case)
+
+
 def test_a_hold_that_was_released_stays_so_where_a_lagging_replica_still_has_it() -> None:
     async def case(cluster: Cluster) -> None:
         process = Process(cluster).start()
