@@ -22,6 +22,7 @@ def drivers_page(made: str) -> str:
         ["settles within", *(f"{one.settle_s:,.0f} s" for one in families.values())],
         ["pools at most", *(str(one.max_pools) for one in families.values())],
         ["takes a new password of", *(_passwords(one) for one in families.values())],
+        ["takes a static address", *(_network(one) for one in families.values())],
         ["open to anyone on its network", *(_open(one) for one in families.values())],
     ]
     return "\n".join(
@@ -67,6 +68,13 @@ def _write(family: Capabilities, kind: ChangeKind) -> str:
 
 def _passwords(family: Capabilities) -> str:
     return family.passwords.means if family.passwords else "it has none that can be set"
+
+
+def _network(family: Capabilities) -> str:
+    ways = family.network
+    if ways is None:
+        return "no"
+    return f"{'boots for it' if ways.reboots else 'mines on'}, is there in {ways.late_s:,.0f} s"
 
 
 def _open(family: Capabilities) -> str:

@@ -176,6 +176,15 @@ class PasswordWays(msgspec.Struct, frozen=True, kw_only=True):
     """Device seconds after which a change that left is in force, or is not coming."""
 
 
+class NetworkWays(msgspec.Struct, frozen=True, kw_only=True):
+    """How a family has its network settings changed over the network."""
+
+    late_s: float
+    """Device seconds after which a change that left is in force, or is not coming."""
+    reboots: bool
+    """Whether it boots for it: it hashes nothing meanwhile."""
+
+
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a firmware family can do, as data; passed into the plan as a value."""
 
@@ -190,6 +199,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """`None` where its driver installs none."""
     passwords: PasswordWays | None = None
     """`None` where no password of it can be changed over the network."""
+    network: NetworkWays | None = None
+    """`None` where its network settings cannot be changed over the network."""
     open_writes: frozenset[Field] = frozenset()
     """Fields that the device lets anyone on its network write: no password can close them."""
 

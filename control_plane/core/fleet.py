@@ -171,6 +171,28 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """What machines may still have, until `secret_ref` was rotated in."""
 
 
+class StaticNetwork(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a device is told of its network, once its address is static."""
+
+    address: str
+    netmask: str
+    gateway: str
+    dns: tuple[str, ...]
+    """At least one."""
+
+
+class Renumbering(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A device that is to get its static address: what it is told, and where it may still be."""
+
+    network: StaticNetwork
+    to: str
+    """CIDR of the site's network that the address is of."""
+    address: str | None = None
+    """Its static address before; else it is in `subnet`."""
+    subnet: str | None = None
+    """CIDR in which DHCP dealt it one before."""
+
+
 class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a group of devices should be; shared by all devices of equal rack, owner, profile and override."""
 
@@ -207,6 +229,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Declared address; `None` on DHCP: then it is located by MAC."""
     subnet: str | None = None
     """CIDR in which a DHCP device is looked for."""
+    renumbering: Renumbering | None = None
+    """`None` where its rack names no addressing before."""
     mac: str | None = None
     serial: str | None = None
     bin_ths: float | None = None
@@ -223,6 +247,11 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def is_managed(self) -> bool:
         """Whether the engine looks at it and may write to it."""
         return self.state in MANAGED_STATES
+
+    @property
+    def searched(self) -> str | None:
+        """CIDR in which it is looked for by who it is; `None` where its address is known."""
+        return self.renumbering.subnet if self.renumbering else self.subnet
 
     def desired(self) -> Settings:
         """The declared settings, rendered for this device."""

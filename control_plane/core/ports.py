@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from control_plane.core.catalogue import Facts, Image
     from control_plane.core.change import Capabilities, Change, Outcome
+    from control_plane.core.fleet import StaticNetwork
     from control_plane.core.observation import Depth, Identity, Observation
 
 
@@ -214,6 +215,25 @@ class PasswordKeeper(Protocol):
 
         Identity and permit as for `Driver.apply`. `Applied`: the device said so. `InProgress`: it has left
         and its fate is unknown. `Failed`, `RefusedByDevice`: the old one is still in force.
+
+        Raises: nothing of the error tree.
+        """
+        ...
+
+
+class Readdresser(Protocol):
+    """What a driver can do beside, where `capabilities.network` says so.
+
+    It decides nothing: whoever calls has a journal in which it stands that the change may have left.
+    """
+
+    async def set_network(self, target: Target, network: StaticNetwork, permit: Permit) -> Outcome:
+        """Have the device stand at a static address; at most once, without a second try.
+
+        The host name and whatever else the family keeps beside stay as they are. Identity and permit as for
+        `Driver.apply`; where the family has to be told to boot for it, that is a command of the same write.
+        `Applied`: the device said so. `InProgress`: it has left, whole or in part, and its fate is unknown;
+        who moves at once may not answer any more. `Failed`, `RefusedByDevice`: it stands where it stood.
 
         Raises: nothing of the error tree.
         """

@@ -19,6 +19,7 @@ from control_plane.core.change import (
     Failed,
     FirmwareWays,
     InProgress,
+    NetworkWays,
     Outcome,
     PasswordWays,
     Reboot,
@@ -51,7 +52,10 @@ from control_plane.drivers.driver import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from control_plane.core.catalogue import Facts
+    from control_plane.core.fleet import StaticNetwork
     from control_plane.core.ports import Clock, ImageFile, Net, Permit, Target
     from control_plane.core.secret import Secret
     from control_plane.drivers.http import WebSession
@@ -68,6 +72,8 @@ _REBOOT: Final = "/cgi-bin/reboot.cgi"
 _TYPE: Final = "/cgi-bin/miner_type.cgi"
 _PASSWD: Final = "/cgi-bin/passwd.cgi"  # noqa: S105 — a page
 _UPGRADE: Final = "/cgi-bin/upgrade.cgi"
+_NETWORK: Final = "/cgi-bin/get_network_info.cgi"
+_SET_NETWORK: Final = "/cgi-bin/set_network_conf.cgi"
 _DONE: Final = (b"M000", b"U000")
 _OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
 
@@ -100,6 +106,11 @@ PASSWORDS: Final = PasswordWays(
     # The page answers when it has written; the web server may read it a moment later. Ours.
     late_s=120.0,
 )
+NETWORK: Final = NetworkWays(
+    # The network restarts a second after the answer (`antminer_network`); the rest is slack. Ours.
+    late_s=120.0,
+    reboots=False,
+)
 CAPABILITIES: Final = Capabilities(
     family=reads.FAMILY,
     reads=frozenset(
@@ -124,6 +135,7 @@ CAPABILITIES: Final = Capabilities(
     max_pools=3,
     firmware=FIRMWARE,
     passwords=PASSWORDS,
+    network=NETWORK,
 )
 
 _ASKED_FULL: Final = CAPABILITIES.reads
@@ -186,21 +198,7 @@ class AntminerDriver:
             return Failed("stock firmware cannot do this", retryable=False)
         if isinstance(change, SetPools) and not change.pools:
             return Failed("a write that would leave no pool", retryable=False)
-        web = self._web(target)
-        try:
-            if isinstance(change, Reboot):
-                return await self._reboot(target, web, permit)
-            body = await self._to_post(target, web, change)
-            if body is None:
-                return Applied("the config read so already; nothing was written")
-            accept_s = CAPABILITIES.writes[kind_of(change)].accept_s
-            return await self._post(target, web, body, permit, accept_s=accept_s)
-        except Unwritable as why:
-            return Failed(str(why), retryable=why.retryable)
-        except ControlPlaneError as error:
-            return not_written(error)
-        finally:
-            web.close()
+        return await self._writing(target, lambda web: self._apply(target, web, change, permit))
 
     # -- firmware ----------------------------------------------------------------------------------
 
@@ -258,23 +256,19 @@ class AntminerDriver:
         """
         if not fits(PASSWORDS, new):
             return unfit(PASSWORDS)
-        web = self._web(target)
-        try:
-            barred = await self._ready(target, web, permit)
-            if barred is not None:
-                return barred
-        except ControlPlaneError as error:
-            web.close()
-            return not_written(error)
         given, text = target.password.reveal(), new.reveal()
         body = msgspec.json.encode({"curPwd": given, "newPwd": text, "confirmPwd": text})
-        try:
-            page = await web.send("POST", _PASSWD, body, deadline_s=_CONF_WRITE.accept_s)
-        except ControlPlaneError as error:
-            return maybe_written(error, check_after_s=_RESTART_CHECK_S)
-        finally:
-            web.close()
-        return _verdict(page)
+        return await self._writing(
+            target, lambda web: self._post(target, web, _PASSWD, body, permit)
+        )
+
+    # -- network -----------------------------------------------------------------------------------
+
+    async def set_network(self, target: Target, network: StaticNetwork, permit: Permit) -> Outcome:
+        """`set_network_conf.cgi`: see `antminer_network`. It mines on."""
+        return await self._writing(
+            target, lambda web: self._set_network(target, web, network, permit)
+        )
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -343,6 +337,39 @@ class AntminerDriver:
 
     # -- writing -----------------------------------------------------------------------------------
 
+    async def _writing(
+        self, target: Target, write: Callable[[WebSession], Awaitable[Outcome]]
+    ) -> Outcome:
+        """One write in a session of its own; what it raises left nothing written."""
+        web = self._web(target)
+        try:
+            return await write(web)
+        except Unwritable as why:
+            return Failed(str(why), retryable=why.retryable)
+        except ControlPlaneError as error:
+            return not_written(error)
+        finally:
+            web.close()
+
+    async def _apply(
+        self, target: Target, web: WebSession, change: Change, permit: Permit
+    ) -> Outcome:
+        if isinstance(change, Reboot):
+            return await self._reboot(target, web, permit)
+        body = await self._to_post(target, web, change)
+        if body is None:
+            return Applied("the config read so already; nothing was written")
+        return await self._post(target, web, _SET_CONF, body, permit)
+
+    async def _set_network(
+        self, target: Target, web: WebSession, network: StaticNetwork, permit: Permit
+    ) -> Outcome:
+        from control_plane.drivers.antminer_network import document  # noqa: PLC0415 — rarely needed
+
+        info = decode_reply(await web.get(_INFO), f"{target.address} system info")
+        told = decode_reply(await web.get(_NETWORK), f"{target.address} network info")
+        return await self._post(target, web, _SET_NETWORK, document(info, told, network), permit)
+
     async def _to_post(self, target: Target, web: WebSession, change: Change) -> bytes | None:
         """The document that makes the change, from a config that was read whole just now.
 
@@ -366,16 +393,16 @@ class AntminerDriver:
         return None if refusal is None else Failed(refusal, retryable=True)
 
     async def _post(
-        self, target: Target, web: WebSession, body: bytes, permit: Permit, *, accept_s: float
+        self, target: Target, web: WebSession, page: str, body: bytes, permit: Permit
     ) -> Outcome:
         barred = await self._ready(target, web, permit)
         if barred is not None:
             return barred
         try:
-            page = await web.send("POST", _SET_CONF, body, deadline_s=accept_s)
+            answer = await web.send("POST", page, body, deadline_s=_CONF_WRITE.accept_s)
         except ControlPlaneError as error:
             return maybe_written(error, check_after_s=_RESTART_CHECK_S)
-        return _verdict(page)
+        return _verdict(answer)
 
     async def _reboot(self, target: Target, web: WebSession, permit: Permit) -> Outcome:
         barred = await self._ready(target, web, permit)

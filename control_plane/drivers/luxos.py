@@ -2,7 +2,8 @@
 
 A look at any depth is one connection. Writes of power want a session, which the device gives to whoever
 asks, one at a time; a session that somebody else holds is waited for, never taken over, although the
-device would tell its id. Pools want none: an open write surface (`Capabilities.open_writes`).
+device would tell its id. Pools want none: an open write surface (`Capabilities.open_writes`). Another
+address wants one too: `luxos_network`.
 
 ATM, the device's own controller, moves the profile whatever was pinned, up to its ceiling. So with ATM
 on a power mode is declared to the ceiling too, and first. All traps: asic-devices reference, §1 and §2.
@@ -61,6 +62,7 @@ from control_plane.drivers.luxos_power import Command, Power, to_mode, to_start
 
 if TYPE_CHECKING:
     from control_plane.core.change import Capabilities
+    from control_plane.core.fleet import StaticNetwork
     from control_plane.core.observation import PoolSetting
     from control_plane.core.ports import Clock, Net, Permit, Target
 
@@ -137,29 +139,43 @@ class LuxosDriver:
 
     async def apply(self, target: Target, change: Change, permit: Permit) -> Outcome:
         """Send one change; see `core.ports.Driver`. Pools, and modes under ATM, take several commands."""
+        kind = kind_of(change)
         try:
             match change:
                 case SetPools(pools=wanted):
                     return await self._set_pools(target, wanted, permit)
                 case SetPowerMode(power_mode=mode):
                     power = await self._power(target)
-                    return await self._send_all(target, change, permit, to_mode(power, mode))
+                    return await self._send_all(target, kind, permit, to_mode(power, mode))
                 case SetPowerLimit():
                     return Failed("it has profiles, and no watt limit", retryable=False)
                 case StopMining():
                     _, config = await self._config(target)
                     sleep = [] if config.mining is False else [Command("curtail", ("sleep",))]
-                    return await self._send_all(target, change, permit, sleep)
+                    return await self._send_all(target, kind, permit, sleep)
                 case StartMining(power_mode=mode):
                     power = await self._power(target)
-                    return await self._send_all(target, change, permit, to_start(power, mode))
+                    return await self._send_all(target, kind, permit, to_start(power, mode))
                 case RestartMining():
                     # A unit that sleeps sleeps on, through either.
-                    return await self._send_all(target, change, permit, [Command("resetminer")])
+                    return await self._send_all(target, kind, permit, [Command("resetminer")])
                 case Reboot():
-                    return await self._send_all(target, change, permit, [Command("rebootdevice")])
+                    return await self._send_all(target, kind, permit, [Command("rebootdevice")])
                 case _:
                     assert_never(change)
+        except ControlPlaneError as error:
+            return not_written(error)
+
+    async def set_network(self, target: Target, network: StaticNetwork, permit: Permit) -> Outcome:
+        """`netset`: all of it at once, the host name too. It mines on."""
+        from control_plane.drivers import luxos_network as networks  # noqa: PLC0415 — rarely needed
+
+        try:
+            data = await ask(self._net, target.address, PORT, _joined(("config",)))
+            name = networks.read_hostname(data, f"{target.address} config")
+            commands = networks.to_static(network, name)
+            # Pools take as long to be said.
+            return await self._send_all(target, ChangeKind.SET_POOLS, permit, commands, moves=True)
         except ControlPlaneError as error:
             return not_written(error)
 
@@ -238,14 +254,22 @@ class LuxosDriver:
     # -- with a session ----------------------------------------------------------------------------
 
     async def _send_all(
-        self, target: Target, change: Change, permit: Permit, commands: Sequence[Command] | Failed
+        self,
+        target: Target,
+        kind: ChangeKind,
+        permit: Permit,
+        commands: Sequence[Command] | Failed,
+        *,
+        moves: bool = False,
     ) -> Outcome:
-        """Commands in one session, each to the pinned machine and by its own permit."""
+        """Commands in one session, each to the pinned machine and by its own permit.
+
+        With `moves` nobody logs off once one was let through: by then another may stand at the address.
+        """
         if isinstance(commands, Failed):
             return commands
         if not commands:
             return Applied("it is so already; nothing was written")
-        kind = kind_of(change)
         check_s = _CHECK_S.get(kind, CHECK_S)
         session = await self._logon(target)
         outcome: Outcome = Applied()
@@ -264,8 +288,9 @@ class LuxosDriver:
         except ControlPlaneError as error:
             return not_written(error) if sent == 0 else maybe_written(error, check_after_s=check_s)
         finally:
-            # A restart that was let through, or may have been, ends the session by itself.
-            if kind not in _CHECK_S or (sent == 0 and not isinstance(outcome, InProgress)):
+            # A restart that was let through, or may have been, ends the session by itself; time does else.
+            stays = kind not in _CHECK_S and not moves
+            if stays or (sent == 0 and not isinstance(outcome, InProgress)):
                 await self._logoff(target, session)
         if CAPABILITIES.writes[kind].disturbance is Disturbance.REBOOTS:
             return InProgress(check_s, "the control board reboots")

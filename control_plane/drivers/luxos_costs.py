@@ -6,7 +6,13 @@ from typing import Final
 
 import msgspec
 
-from control_plane.core.change import Capabilities, ChangeKind, Disturbance, SettingClass
+from control_plane.core.change import (
+    Capabilities,
+    ChangeKind,
+    Disturbance,
+    NetworkWays,
+    SettingClass,
+)
 from control_plane.core.observation import Field
 from control_plane.drivers.luxos_reads import FAMILY
 
@@ -24,6 +30,11 @@ _RAMPS: Final = SettingClass(
     accept_s=15.0,
     readback_s=60.0,
     effect_s=600.0,
+)
+NETWORK: Final = NetworkWays(
+    # At once with the answer; the rest is slack. No source tells of either, ours (`luxos_network`).
+    late_s=120.0,
+    reboots=False,
 )
 CAPABILITIES: Final = Capabilities(
     family=FAMILY,
@@ -62,6 +73,7 @@ CAPABILITIES: Final = Capabilities(
     settle_s=900.0,
     # The device has no number; three are a failover list, and what other families hold.
     max_pools=3,
+    network=NETWORK,
     # `logon` asks for no password, and pools not even for a `logon` (`api.json` of the luxos package).
     open_writes=frozenset({Field.POOLS, Field.MINING, Field.POWER_MODE, Field.ADDRESSING}),
 )

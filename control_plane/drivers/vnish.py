@@ -29,9 +29,13 @@ from control_plane.drivers.vnish_costs import CAPABILITIES, PASSWORDS
 from control_plane.drivers.vnish_pages import Pages
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from control_plane.core.fleet import StaticNetwork
     from control_plane.core.ports import Clock, ImageFile, Net, Permit, Target
     from control_plane.core.secret import Secret
     from control_plane.drivers.vnish_web import ApiSession, Tokens
+    from control_plane.drivers.vnish_writes import Writer
 
 _SOURCE: Final = "vnish http"
 _TELLS_MINING: Final = frozenset({Field.MINING})
@@ -94,17 +98,7 @@ class VnishDriver:
         refusal = _refusal(change)
         if refusal is not None:
             return Failed(refusal, retryable=False)
-        # What only writes need is loaded with the first of them.
-        from control_plane.drivers.vnish_writes import Writer  # noqa: PLC0415
-
-        api = self._api(target)
-        try:
-            writer = Writer(target, api, Pages(api, target.address), permit)
-            return await writer.apply(change)
-        except ControlPlaneError as error:
-            return not_written(error)
-        finally:
-            api.close()
+        return await self._writing(target, permit, lambda writer: writer.apply(change))
 
     async def facts(self, target: Target) -> tuple[Identity, Facts]:
         """Version, type and platform by `/info`, which is open to everybody."""
@@ -119,16 +113,7 @@ class VnishDriver:
 
     async def install(self, target: Target, file: ImageFile, permit: Permit) -> Outcome:
         """`/firmware/update` keeps the settings; the device checks the image, answers, boots into it."""
-        from control_plane.drivers.vnish_writes import Writer  # noqa: PLC0415
-
-        api = self._api(target)
-        try:
-            writer = Writer(target, api, Pages(api, target.address), permit)
-            return await writer.install(file)
-        except ControlPlaneError as error:
-            return not_written(error)
-        finally:
-            api.close()
+        return await self._writing(target, permit, lambda writer: writer.install(file))
 
     async def roll_back(self, target: Target, permit: Permit) -> Outcome:
         """It cannot: `/firmware/remove` is another family's firmware, and a person's work."""
@@ -148,14 +133,24 @@ class VnishDriver:
 
     async def set_password(self, target: Target, new: Secret, permit: Permit) -> Outcome:
         """`/settings` with nothing but the password; sessions end with it."""
-        from control_plane.drivers.vnish_writes import Writer  # noqa: PLC0415
-
         if not fits(PASSWORDS, new):
             return unfit(PASSWORDS)
+        return await self._writing(target, permit, lambda writer: writer.set_password(new))
+
+    async def set_network(self, target: Target, network: StaticNetwork, permit: Permit) -> Outcome:
+        """`/settings` with nothing but `network`, and a boot where the device wants one for it."""
+        return await self._writing(target, permit, lambda writer: writer.set_network(network))
+
+    async def _writing(
+        self, target: Target, permit: Permit, write: Callable[[Writer], Awaitable[Outcome]]
+    ) -> Outcome:
+        """One write over one connection; what it raises left nothing written."""
+        # What only writes need is loaded with the first of them.
+        from control_plane.drivers.vnish_writes import Writer  # noqa: PLC0415
+
         api = self._api(target)
         try:
-            writer = Writer(target, api, Pages(api, target.address), permit)
-            return await writer.set_password(new)
+            return await write(Writer(target, api, Pages(api, target.address), permit))
         except ControlPlaneError as error:
             return not_written(error)
         finally:

@@ -11,6 +11,7 @@ from control_plane.core.change import (
     ChangeKind,
     Disturbance,
     FirmwareWays,
+    NetworkWays,
     PasswordWays,
     SettingClass,
 )
@@ -44,6 +45,12 @@ PASSWORDS: Final = PasswordWays(
     means="1 to 32 letters, digits, `_`, `.` and `-`",
     # Stored with the answer. Ours.
     late_s=120.0,
+)
+NETWORK: Final = NetworkWays(
+    # A boot of 1 to 2 min, and slack. Ours.
+    late_s=300.0,
+    # Where the device says that it wants one (`reboot_required`); which builds do, no source tells.
+    reboots=True,
 )
 CAPABILITIES: Final = Capabilities(
     family=FAMILY,
@@ -83,4 +90,5 @@ CAPABILITIES: Final = Capabilities(
     max_pools=SLOTS,
     firmware=FIRMWARE,
     passwords=PASSWORDS,
+    network=NETWORK,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from control_plane.drivers import vnish_conf as conf
+from control_plane.drivers import vnish_network as networks
 from control_plane.drivers import vnish_reads as reads
 from control_plane.drivers.driver import decode_reply
 
@@ -36,6 +37,12 @@ class Pages:
         """What is configured."""
         what = f"{self._address} settings"
         return conf.read_conf(decode_reply(await self._api.get("settings"), what, private=True))
+
+    async def hostname(self) -> str:
+        """The host name that is configured."""
+        what = f"{self._address} settings"
+        page = await self._api.get("settings")
+        return networks.read_hostname(decode_reply(page, what, private=True))
 
     async def ladder(self) -> conf.Ladder:
         """Its presets."""

@@ -25,6 +25,7 @@ from control_plane.core.change import (
 )
 from control_plane.core.errors import ControlPlaneError, UnexpectedReply
 from control_plane.drivers import vnish_conf as conf
+from control_plane.drivers import vnish_network as networks
 from control_plane.drivers.driver import (
     check_identity,
     decode_reply,
@@ -42,6 +43,9 @@ from control_plane.drivers.vnish_costs import (
 from control_plane.drivers.vnish_web import API_KEY_USER
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from control_plane.core.fleet import StaticNetwork
     from control_plane.core.observation import PoolSetting
     from control_plane.core.ports import ImageFile, Permit, Target
     from control_plane.core.secret import Secret
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
 
 _OK, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 400, 401, 403, 404
 _FAILURE: Final = "failure"
+_REBOOT: Final = "system/reboot"
 
 
 class _Wants(NamedTuple):
@@ -77,8 +82,20 @@ class Writer:
         Raises:
             ControlPlaneError: and nothing was written.
         """
+        return await self._in_parts(self._apply(change))
+
+    async def set_network(self, network: StaticNetwork) -> Outcome:
+        """Have it stand at a static address; see `core.ports.Readdresser`.
+
+        Raises:
+            ControlPlaneError: and nothing was written.
+        """
+        return await self._in_parts(self._set_network(network))
+
+    async def _in_parts(self, write: Awaitable[Outcome]) -> Outcome:
+        """The outcome of all requests of a write: that of a part is not that of the whole."""
         try:
-            outcome = await self._apply(change)
+            outcome = await write
         except ControlPlaneError as error:
             if not self._has_landed:
                 raise
@@ -148,7 +165,7 @@ class Writer:
             case RestartMining():
                 return await self._awake("mining/restart", ChangeKind.RESTART_MINING)
             case Reboot():
-                return await self._awake("system/reboot", ChangeKind.REBOOT)
+                return await self._awake(_REBOOT, ChangeKind.REBOOT)
             case SetPowerLimit():
                 return Failed("VNish has presets and no watt limit", retryable=False)
             case _:
@@ -216,11 +233,37 @@ class Writer:
     async def _awake(self, name: str, kind: ChangeKind) -> Outcome:
         """Send what ends with a start, unless that would start a unit that was stopped."""
         await self._unlocked()
+        return await self._would_start(name) or await self._send(name, b"", kind)
+
+    async def _would_start(self, name: str) -> Failed | None:
+        """Why a request that ends with a start is not made."""
         summary = await self._pages.summary(pools=False)
-        if summary.mining is not True:
-            told = "it is stopped" if summary.mining is False else "its state cannot be read"
-            return Failed(f"{told}, and {name} would start it", retryable=True)
-        return await self._send(name, b"", kind)
+        if summary.mining is True:
+            return None
+        told = "it is stopped" if summary.mining is False else "its state cannot be read"
+        return Failed(f"{told}, and {name} would start it", retryable=True)
+
+    async def _set_network(self, network: StaticNetwork) -> Outcome:
+        """Store them, and boot where the device says that they wait for it.
+
+        That a boot may follow is known only afterwards, so a unit that it would start is not written to:
+        settings that wait for some later boot would take it away when nobody expects it.
+        """
+        hostname = await self._pages.hostname()
+        barred = await self._would_start(_REBOOT)
+        if barred is not None:
+            return barred
+        body = networks.with_static(network, hostname)
+        page = await self._post("settings", body, ChangeKind.SET_POOLS)
+        if not isinstance(page, tuple):
+            return page
+        outcome, wants = page
+        if not isinstance(outcome, Applied) or not wants.reboot:
+            return outcome
+        booted = await self._send(_REBOOT, b"", ChangeKind.REBOOT)
+        if isinstance(booted, RefusedByDevice):
+            return InProgress(BOOT_CHECK_S, f"it is stored, and waits for a boot: {booted.reason}")
+        return booted
 
     # -- sending -----------------------------------------------------------------------------------
 

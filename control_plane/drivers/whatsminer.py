@@ -11,7 +11,6 @@ it tells; from then on looks say `write_enabled=False`, until a later write is l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -68,6 +67,7 @@ from control_plane.drivers.whatsminer_costs import (
 
 if TYPE_CHECKING:
     from control_plane.core.change import Capabilities
+    from control_plane.core.fleet import StaticNetwork
     from control_plane.core.observation import PoolSetting
     from control_plane.core.ports import Clock, Connection, ImageFile, Net, Permit, Target
     from control_plane.core.secret import Secret
@@ -86,6 +86,8 @@ _JOINED: Final = {
 }
 _READY: Final = "ready"
 _SIZE_BYTES: Final = 4
+_ACCEPT_S: Final = 30.0
+"""Wire seconds for the answer to a write that is no `Change`. Ours."""
 _PASSWORD: Final = "x"  # noqa: S105 — pools take any; a stored one cannot be read back.
 
 
@@ -176,9 +178,9 @@ class WhatsminerDriver:
         It ends with a boot, which would wake a unit that was powered off: that one is not written to.
         """
         try:
-            status = reads.read_status(await self._daemon(target, "status"))
-            if status.mining is not True:
-                return Failed("it does not mine, and the boot would wake it", retryable=True)
+            barred = await self._would_wake(target, "update_firmware")
+            if barred is not None:
+                return barred
             seal = await self._seal(target)
             check_identity(target, await self.identify(target))
             connection = await self._net.connect(
@@ -250,19 +252,35 @@ class WhatsminerDriver:
         return await passwords.log_in(self._net, target, PORT, await self._seal(target))
 
     async def set_password(self, target: Target, new: Secret, permit: Permit) -> Outcome:
-        """`update_pwd`; all tokens end with it."""
-        from control_plane.drivers import whatsminer_passwords as passwords  # noqa: PLC0415
+        """`update_pwd`; all tokens end with it.
 
+        The answer may come under the old key or the new one; what cannot be opened says nothing.
+        """
         if not fits(PASSWORDS, new):
             return unfit(PASSWORDS)
+        arguments = {"old": target.password.reveal(), "new": new.reveal()}
         try:
-            seal, told = await self._seal(target), await self.identify(target)
+            return await self._send_sealed(
+                target, permit, "update_pwd", arguments, accept_s=_ACCEPT_S, check_s=RESTART_CHECK_S
+            )
         except ControlPlaneError as error:
             return not_written(error)
-        verdict = partial(self._verdict, target, check_after_s=RESTART_CHECK_S)
-        return await passwords.set_password(
-            self._net, target, PORT, seal, new=new, permit=permit, told=told, verdict=verdict
-        )
+
+    # -- network -----------------------------------------------------------------------------------
+
+    async def set_network(self, target: Target, network: StaticNetwork, permit: Permit) -> Outcome:
+        """`net_config`: all of it at once, the host name too. It boots for it (`NETWORK`)."""
+        try:
+            barred = await self._would_wake(target, "net_config")
+            if barred is not None:
+                return barred
+            info = await self._daemon(target, "get_miner_info")
+            arguments = reads.network_arguments(info, network)
+            return await self._send_sealed(
+                target, permit, "net_config", arguments, accept_s=_ACCEPT_S, check_s=BOOT_CHECK_S
+            )
+        except ControlPlaneError as error:
+            return not_written(error)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -415,12 +433,19 @@ class WhatsminerDriver:
         command: str,
         arguments: Mapping[str, str],
     ) -> Outcome:
-        """Send what ends with a restart, unless that would wake a unit that was powered off (MDK)."""
-        status = reads.read_status(await self._daemon(target, "status"))
-        if status.mining is not True:
-            told = "it is powered off" if status.mining is False else "its state cannot be read"
-            return Failed(f"{told}, and {command} would wake it", retryable=True)
+        """Send what ends with a restart, unless that would wake it."""
+        barred = await self._would_wake(target, command)
+        if barred is not None:
+            return barred
         return await self._send(target, change, permit, command, arguments)
+
+    async def _would_wake(self, target: Target, command: str) -> Failed | None:
+        """Why what ends with a restart may not be sent: it would wake a unit that was powered off (MDK)."""
+        status = reads.read_status(await self._daemon(target, "status"))
+        if status.mining is True:
+            return None
+        told = "it is powered off" if status.mining is False else "its state cannot be read"
+        return Failed(f"{told}, and {command} would wake it", retryable=True)
 
     async def _send(
         self,
@@ -430,10 +455,32 @@ class WhatsminerDriver:
         command: str,
         arguments: Mapping[str, str],
     ) -> Outcome:
-        """One command with a token of its own, at most once, to the pinned machine and by permit."""
+        """The one command of a change; who boots for it has only begun."""
         cost = CAPABILITIES.writes[kind_of(change)]
         reboots = cost.disturbance is Disturbance.REBOOTS
         check_s = BOOT_CHECK_S if reboots else RESTART_CHECK_S
+        outcome = await self._send_sealed(
+            target, permit, command, arguments, accept_s=cost.accept_s, check_s=check_s
+        )
+        if reboots and isinstance(outcome, Applied):
+            return InProgress(check_s, "the control board reboots")
+        return outcome
+
+    async def _send_sealed(
+        self,
+        target: Target,
+        permit: Permit,
+        command: str,
+        arguments: Mapping[str, str],
+        *,
+        accept_s: float,
+        check_s: float,
+    ) -> Outcome:
+        """One command with a token of its own, at most once, to the pinned machine and by permit.
+
+        Raises:
+            ControlPlaneError: nothing was sent.
+        """
         seal = await self._seal(target)
         payload = seal.close(command, arguments)
         what = f"{target.address} {command}"
@@ -450,7 +497,7 @@ class WhatsminerDriver:
             data = await connection.request(
                 payload,
                 complete=ends_in_nul,
-                deadline_s=cost.accept_s,
+                deadline_s=accept_s,
                 max_bytes=limits.REPLY_MAX_BYTES,
             )
             reply = seal.open(data, what)
@@ -458,10 +505,7 @@ class WhatsminerDriver:
             return maybe_written(error, check_after_s=check_s)
         finally:
             connection.close()
-        outcome = self._verdict(target, reply, check_after_s=check_s)
-        if reboots and isinstance(outcome, Applied):
-            return InProgress(check_s, "the control board reboots")
-        return outcome
+        return self._verdict(target, reply, check_after_s=check_s)
 
     async def _seal(self, target: Target) -> Seal:
         """A fresh token and its cipher.

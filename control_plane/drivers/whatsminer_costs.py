@@ -11,6 +11,7 @@ from control_plane.core.change import (
     ChangeKind,
     Disturbance,
     FirmwareWays,
+    NetworkWays,
     PasswordWays,
     SettingClass,
 )
@@ -55,6 +56,12 @@ PASSWORDS: Final = PasswordWays(
     # All tokens die with it. How soon is not told; ours.
     late_s=120.0,
 )
+NETWORK: Final = NetworkWays(
+    # A boot of 1–2 min, and slack. Ours.
+    late_s=300.0,
+    # Told of v3's command of the same purpose (apidoc.whatsminer.com); no source tells of v2's.
+    reboots=True,
+)
 CAPABILITIES: Final = Capabilities(
     family=FAMILY,
     reads=frozenset(
@@ -89,4 +96,5 @@ CAPABILITIES: Final = Capabilities(
     max_pools=SLOTS,
     firmware=FIRMWARE,
     passwords=PASSWORDS,
+    network=NETWORK,
 )

@@ -9,7 +9,7 @@ v2.0.5, recorded summaries of M30S and M30S+ (pyasic issue 22) and `status` of f
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from control_plane.core.errors import UnexpectedReply
 from control_plane.core.observation import (
@@ -22,6 +22,9 @@ from control_plane.core.observation import (
 )
 from control_plane.drivers.antminer_reads import check_status
 from control_plane.drivers.driver import Reply, mac_of, positive_of, rows, text_of, whole_of
+
+if TYPE_CHECKING:
+    from control_plane.core.fleet import StaticNetwork
 
 FAMILY: Final = "whatsminer_v2"
 MODES: Final = frozenset({"low", "normal", "high"})
@@ -199,6 +202,26 @@ def read_addressing(body: Reply) -> str | None:
     """`static` or `dhcp`, from `get_miner_info`."""
     word = (text_of(body.get("proto")) or "").lower()
     return word if word in {"static", "dhcp"} else None
+
+
+def network_arguments(body: Reply, network: StaticNetwork) -> dict[str, str]:
+    """What `net_config` wants of a static address: all of it, and the host name that `get_miner_info` told.
+
+    Names: pyasic, and Tether's WhatsMiner worker, which also puts blanks between the DNS servers.
+
+    Raises:
+        UnexpectedReply: the host name cannot be read.
+    """
+    host = body.get("hostname")
+    if not isinstance(host, str):
+        raise UnexpectedReply("get_miner_info does not tell the host name")
+    return {
+        "ip": network.address,
+        "mask": network.netmask,
+        "gate": network.gateway,
+        "dns": " ".join(network.dns),
+        "host": host,
+    }
 
 
 class Status(NamedTuple):

@@ -142,6 +142,11 @@ class Unit:
         elif not build.reloads_pools:
             machine.restart_mining()
 
+    def stand(self, network: Network) -> None:
+        """Store network settings and stand by them; mining goes on."""
+        ip = self.machine.readdress(None if network.proto == "DHCP" else network.ip)
+        self.network = msgspec.structs.replace(network, ip=ip)
+
     def _sleep(self) -> None:
         machine, build = self.machine, self.build
         if machine.asleep:

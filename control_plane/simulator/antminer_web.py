@@ -4,6 +4,7 @@ The scripts do not look at the method, so a GET on `reboot.cgi` reboots. `set_mi
 stores, answers `M000 OK!` whether it understood or not, takes 21 s on old builds, and lets the
 miner restart in the background. It also takes a document without any pool. `upgrade.cgi` takes an image as
 multipart form data, checks it, answers, and boots into it (hashsource_antminer_S21x, FR-1.1; asic-rs).
+`set_network_conf.cgi` answers, and the machine stands at its new address from then on.
 Not simulated: factory reset, log files.
 """
 
@@ -17,6 +18,7 @@ from control_plane.simulator import antminer_dashboard as dashboard
 from control_plane.simulator import antminer_http as http
 from control_plane.simulator.antminer_builds import Framing, Race
 from control_plane.simulator.antminer_conf import Verdict, merge, read_document
+from control_plane.simulator.antminer_network import RESTART_AFTER_S, read_network
 from control_plane.simulator.antminer_unit import CONTROL_BOARD, Unit
 from control_plane.simulator.http_in import HttpSession, Request, uploaded
 from control_plane.simulator.images import SimImage, read_image
@@ -185,30 +187,21 @@ class WebSession(HttpSession):
         return self._json(request, {"stats": "success", "code": "P000", "msg": "OK!"})
 
     def set_network_conf(self, request: Request) -> tuple[Reply, ...]:
-        """Changes what it tells of its address; where it stands on the network stays as it is."""
-        given = _document(request)
-        machine = self._unit.machine
-        kind = {1: "DHCP", 2: "Static"}.get(given.get("ipPro", 0))
-        machine.note("set_network_conf", f"nettype={kind}", honoured=kind is not None)
-        if kind is None:
-            return self._json(
-                request, {"stats": "error", "code": "N003", "msg": "Illegal request!"}
-            )
-        network = msgspec.structs.replace(
-            self._unit.network,
-            proto=kind,
-            hostname=str(given.get("ipHost", self._unit.network.hostname)),
-        )
-        if kind == "Static":
-            network = msgspec.structs.replace(
-                network,
-                ip=str(given.get("ipAddress", "")),
-                netmask=str(given.get("ipSub", "")),
-                gateway=str(given.get("ipGateway", "")),
-                dns=str(given.get("ipDns", "")),
-            )
-        self._unit.network = network
-        return self._json(request, {"stats": "success", "code": "N000", "msg": "OK!"})
+        """Answer, and stand at another address from then on; see `antminer_network`."""
+        unit = self._unit
+        machine = unit.machine
+        network, code, msg = read_network(object_in(request.body))
+        acts = network is not None and machine.obeys
+        told = "" if network is None else f"nettype={network.proto} ip={network.ip}"
+        machine.note("set_network_conf", told, honoured=acts)
+        stats = "error" if network is None else "success"
+        page = self._json(request, {"stats": stats, "code": code, "msg": msg})
+        if network is None or not acts:
+            return page
+        unit.stand(network)
+        if machine.loses_network_answer:
+            return (Reply(reset=True),)
+        return (*page, Reply(after_s=RESTART_AFTER_S, reset=True))
 
     # -- replies ---------------------------------------------------------------------------------
 

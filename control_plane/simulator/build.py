@@ -104,11 +104,12 @@ def build_site(
         if foreign.asset in settings:
             pools = (PoolSetting(url=foreign.url, worker=foreign.worker),)
             settings[foreign.asset] = replace(settings[foreign.asset], pools=pools)
-    addresses, leases = _addresses(present, seed)
+    addresses, leases = _addresses(present, seed, start)
     for one, other in floor.swapped:
         if one in addresses and other in addresses:
             addresses[one], addresses[other] = addresses[other], addresses[one]
     network = Network()
+    on_dhcp: dict[str, str] = {}
     stations: dict[str, Station] = {}
     models: dict[tuple[str, str], Model] = {}
     for device in present:
@@ -121,17 +122,28 @@ def build_site(
         machine = _machine(device, model, settings[device.asset], world, seed=seed)
         machine.password = known[device.intent.family]
         make = _MAKERS[device.intent.family]
-        made = make(device, machine, settings[device.asset], seed=seed, address=address)
+        subnet = leases.get(device.asset)
+        made = make(
+            device,
+            machine,
+            settings[device.asset],
+            seed=seed,
+            address=address,
+            on_dhcp=subnet is not None,
+        )
         station = Station(device.asset, address, made)
         stations[device.asset] = station
         network.add(station)
+        if subnet is not None:
+            on_dhcp[device.asset] = subnet
+        machine.readdress = _mover(network, station, on_dhcp, subnet, seed)
     return SimSite(
         id=site.id,
         world=world,
         network=network,
         stations=stations,
         places={d.asset: (d.rack, *(n.id for n in site.path(d.feed))) for d in present},
-        leases={asset: subnet for asset, subnet in leases.items() if asset in stations},
+        leases=on_dhcp,
         absent=dict(absent),
     )
 
@@ -283,19 +295,57 @@ def _fed(site: Site, wanted: Mapping[str, Settings], floor: Floor) -> dict[str, 
 # -- machines --------------------------------------------------------------------------------------
 
 
-def _addresses(devices: list[Device], seed: int) -> tuple[dict[str, str], dict[str, str]]:
-    """Asset → address, and asset → subnet of those on DHCP."""
-    addresses = {d.asset: d.address for d in devices if d.address is not None}
-    taken = set(addresses.values())
+def _addresses(
+    devices: list[Device], seed: int, start: Start
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Asset → address, and asset → subnet of those on DHCP; on a `stock` floor nobody has moved yet."""
+    places = {device.asset: _place(device, start) for device in devices}
+    addresses = {asset: address for asset, (address, _) in places.items() if address is not None}
+    taken = {*addresses.values(), *(d.address for d in devices if d.address is not None)}
     leases: dict[str, str] = {}
     waiting: dict[str, list[str]] = {}
-    for device in devices:
-        if device.address is None and device.subnet is not None:
-            leases[device.asset] = device.subnet
-            waiting.setdefault(device.subnet, []).append(device.asset)
+    for asset, (address, subnet) in places.items():
+        if address is None and subnet is not None:
+            leases[asset] = subnet
+            waiting.setdefault(subnet, []).append(asset)
     for subnet, assets in waiting.items():
         addresses |= deal(subnet, assets, taken, random.Random(f"{seed}/{subnet}"))
     return addresses, leases
+
+
+def _mover(
+    network: Network, station: Station, on_dhcp: dict[str, str], subnet: str | None, seed: int
+) -> Callable[[str | None], str]:
+    """Where a machine goes by its own settings: to a static address, or to a lease of its network."""
+
+    def readdress(address: str | None) -> str:
+        asset = station.asset
+        if address is not None:
+            on_dhcp.pop(asset, None)
+        elif subnet is None:
+            address = _NOWHERE
+        elif asset in on_dhcp:
+            return station.address
+        else:
+            on_dhcp[asset] = subnet
+            taken = {other.address for other in network}
+            address = deal(subnet, [asset], taken, random.Random(f"{seed}/{asset}"))[asset]
+        network.move([(station, address)])
+        return address
+
+    return readdress
+
+
+_NOWHERE = "0.0.0.0"  # noqa: S104 - nobody listens there
+"""The address of a machine that asks for a lease where nobody deals any."""
+
+
+def _place(device: Device, start: Start) -> tuple[str | None, str | None]:
+    """The static address of a machine, and the network that it is on DHCP in."""
+    moves = device.renumbering
+    if moves is None or start == "converged":
+        return device.address, device.subnet
+    return moves.address, moves.subnet
 
 
 def deal(subnet: str, assets: list[str], taken: set[str], rng: random.Random) -> dict[str, str]:
@@ -332,7 +382,13 @@ def _machine(
 
 
 def _antminer(
-    device: Device, machine: Machine, settings: Settings, *, seed: int, address: str
+    device: Device,
+    machine: Machine,
+    settings: Settings,
+    *,
+    seed: int,
+    address: str,
+    on_dhcp: bool,
 ) -> SimDevice:
     del seed
     build = antminer_builds.build_of(machine)
@@ -342,14 +398,20 @@ def _antminer(
         machine,
         pools=tuple(AntPool(p.url, p.worker, "x") for p in settings.pools or ()),
         network=antminer_unit.Network(
-            proto="Static" if device.address else "DHCP", ip=address, hostname=device.asset
+            proto="DHCP" if on_dhcp else "Static", ip=address, hostname=device.asset
         ),
         build=build,
     )
 
 
 def _whatsminer(
-    device: Device, machine: Machine, settings: Settings, *, seed: int, address: str
+    device: Device,
+    machine: Machine,
+    settings: Settings,
+    *,
+    seed: int,
+    address: str,
+    on_dhcp: bool,
 ) -> SimDevice:
     build = whatsminer_unit.build_of(machine)
     if device.intent.firmware:
@@ -358,7 +420,7 @@ def _whatsminer(
         machine,
         pools=tuple(whatsminer_unit.Pool(p.url, p.worker, "x") for p in settings.pools or ()),
         network=whatsminer_unit.Network(
-            proto="static" if device.address else "dhcp", ip=address, hostname=device.asset
+            proto="dhcp" if on_dhcp else "static", ip=address, hostname=device.asset
         ),
         build=build,
         writes_enabled=_draw(seed, f"writes/{device.asset}") >= WRITES_OFF,
@@ -367,7 +429,13 @@ def _whatsminer(
 
 
 def _vnish(
-    device: Device, machine: Machine, settings: Settings, *, seed: int, address: str
+    device: Device,
+    machine: Machine,
+    settings: Settings,
+    *,
+    seed: int,
+    address: str,
+    on_dhcp: bool,
 ) -> SimDevice:
     del seed
     build = vnish_builds.build_of(machine)
@@ -381,15 +449,19 @@ def _vnish(
             vnish_conf.Pool(p.url.removeprefix("stratum+tcp://"), p.worker, "x")
             for p in settings.pools or ()
         ),
-        network=vnish_conf.Network(
-            dhcp=device.address is None, ip=address, hostname=device.asset.lower()
-        ),
+        network=vnish_conf.Network(dhcp=on_dhcp, ip=address, hostname=device.asset.lower()),
         build=build,
     )
 
 
 def _luxos(
-    device: Device, machine: Machine, settings: Settings, *, seed: int, address: str
+    device: Device,
+    machine: Machine,
+    settings: Settings,
+    *,
+    seed: int,
+    address: str,
+    on_dhcp: bool,
 ) -> SimDevice:
     del seed
     build = luxos_unit.build_of(machine)
@@ -399,7 +471,7 @@ def _luxos(
     return LuxOs(
         machine,
         pools=tuple(luxos_unit.Pool(p.url, p.worker, "x") for p in settings.pools or ()),
-        network=luxos_unit.Network(dhcp=device.address is None, ip=address, hostname=device.asset),
+        network=luxos_unit.Network(dhcp=on_dhcp, ip=address, hostname=device.asset),
         build=build,
     )
 

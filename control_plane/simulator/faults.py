@@ -56,6 +56,8 @@ class FaultKind(StrEnum):
     """Acknowledges a new password, and takes it 90 seconds later."""
     MUTE_PASSWORD = "mute_password"  # noqa: S105 — the name of a fault
     """Takes a new password, and never says so."""
+    MUTE_NETWORK = "mute_network"
+    """Takes new network settings, and never says so."""
     WRITES_OFF = "writes_off"
     """Somebody switched the write interface off (WhatsMiner)."""
     DISOBEY = "disobey"
@@ -218,6 +220,10 @@ def _mute_password(device: SimDevice, _: Fault) -> None:
     device.machine.loses_password_answer = True
 
 
+def _mute_network(device: SimDevice, _: Fault) -> None:
+    device.machine.loses_network_answer = True
+
+
 _LATE_S = 90.0
 
 
@@ -245,6 +251,7 @@ _HANDS: Mapping[FaultKind, Callable[[SimDevice, Fault], None]] = {
     FaultKind.PASSWORD: _password,
     FaultKind.SLOW_PASSWORD: _slow_password,
     FaultKind.MUTE_PASSWORD: _mute_password,
+    FaultKind.MUTE_NETWORK: _mute_network,
     FaultKind.WRITES_OFF: _writes_off,
     FaultKind.DISOBEY: _disobey,
 }
@@ -257,7 +264,8 @@ def _clear(site: SimSite, asset: str) -> None:
     machine.mac, machine.serial = born.mac, born.serial
     if machine.lost_password is not None:
         machine.password, machine.lost_password = machine.lost_password, None
-    machine.obeys, machine.password_late_s, machine.loses_password_answer = True, 0.0, False
+    machine.obeys, machine.password_late_s = True, 0.0
+    machine.loses_password_answer = machine.loses_network_answer = False
     if not machine.has_work:
         machine.has_work = bool(site.truth(asset).pools)
     if machine.dead_boards or machine.is_dead:
@@ -273,7 +281,7 @@ def _reshuffle(site: SimSite, assets: Sequence[str], fault: Fault) -> tuple[str,
         old = {asset: site.stations[asset].address for asset in moving}
         taken = {station.address for station in site.network} - set(old.values())
         new = deal(subnet, moving, taken, random.Random(f"{fault.seed}/reshuffle/{subnet}"))
-        site.network.move({old[asset]: new[asset] for asset in moving})
+        site.network.move((site.stations[asset], new[asset]) for asset in moving)
         for asset in moving:
             unit = site.device(asset).unit
             unit.network = replace(unit.network, ip=new[asset])

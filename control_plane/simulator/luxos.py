@@ -120,9 +120,11 @@ class Session:
         self._done = True
         self._buffer = b""
         text = self._status("E", 23, "Invalid JSON") if request is None else self._answer(request)
+        if text is None:
+            return (Reply(reset=True),)
         return (Reply(data=_encode({**text, "id": 1}) + b"\0", close=True),)
 
-    def _answer(self, request: dict[str, object]) -> reads.Body:
+    def _answer(self, request: dict[str, object]) -> reads.Body | None:
         sample = self._unit.sample()
         name, parameter = request.get("command"), request.get("parameter", "")
         if not isinstance(name, str) or not name:
@@ -132,19 +134,20 @@ class Session:
             return self._one(name, values, sample)
         # Joined only without parameters, and only what reads.
         return {
-            part: [{**self._one(part, (), sample, joined=True), "id": 1}]
+            part: [{**self._read(part, sample), "id": 1}]
             for part in dict.fromkeys(name.split("+")[:64])
             if part
         }
 
-    def _one(
-        self, name: str, values: tuple[str, ...], sample: Sample, *, joined: bool = False
-    ) -> reads.Body:
+    def _read(self, name: str, sample: Sample) -> reads.Body:
+        if name in settings.READS:
+            return self._success(settings.READS[name](self._unit, sample))
+        return self._status("E", 14, "Invalid command")
+
+    def _one(self, name: str, values: tuple[str, ...], sample: Sample) -> reads.Body | None:
         unit = self._unit
         if name in settings.READS:
-            return self._success(settings.READS[name](unit, sample))
-        if joined:
-            return self._status("E", 14, "Invalid command")
+            return self._read(name, sample)
         if name in settings.BOARD_READS:
             board = int(values[0]) if values and values[0].isdecimal() else -1
             if not 0 <= board < unit.machine.model.boards:
@@ -175,7 +178,7 @@ class Session:
         unit.end_session()
         return self._status("S", 318, "Session terminated")
 
-    def _privileged(self, name: str, values: tuple[str, ...]) -> reads.Body:
+    def _privileged(self, name: str, values: tuple[str, ...]) -> reads.Body | None:
         unit = self._unit
         if not values or not values[0]:
             writes.note(unit, name, "", honoured=False)
@@ -188,7 +191,9 @@ class Session:
 
     # -- envelopes -------------------------------------------------------------------------------
 
-    def _told(self, outcome: writes.Outcome) -> reads.Body:
+    def _told(self, outcome: writes.Outcome) -> reads.Body | None:
+        if outcome is None:
+            return None
         if isinstance(outcome, writes.Refusal):
             return self._status("E", outcome.code, outcome.message)
         return self._success(outcome)

@@ -317,6 +317,13 @@ class Unit:
         """The control board boots; a unit that sleeps sleeps on."""
         self.machine.reboot()
 
+    def stand(self, network: Network) -> None:
+        """Store network settings and stand by them; mining goes on."""
+        if (network.dhcp, network.ip) != (self.network.dhcp, self.network.ip):
+            ip = self.machine.readdress(None if network.dhcp else network.ip)
+            network = replace(network, ip=ip)
+        self.network = network
+
     def _has_work(self) -> bool:
         return any(not pool.disabled for pool in self.pools)
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
+from control_plane.simulator.luxos_network import read_network
 from control_plane.simulator.luxos_reads import Answer
 from control_plane.simulator.luxos_unit import Atm, Group, Pool, Unit
 from control_plane.simulator.luxos_update import ACTIONS, Settings
@@ -38,7 +39,8 @@ class Refusal(msgspec.Struct, frozen=True):
     message: str
 
 
-Outcome = Answer | Refusal
+Outcome = Answer | Refusal | None
+"""`None`: it acted, and the connection breaks before that is said."""
 
 
 def note(
@@ -294,17 +296,14 @@ def _ledset(unit: Unit, kind: str, values: Values) -> Outcome:
 
 
 def _netset(unit: Unit, kind: str, values: Values) -> Outcome:
-    """Changes what `config` tells; where the unit stands on the network stays as it is."""
-    given = dict(value.partition("=")[::2] for value in values)
-    if not given or set(given) - {"dhcp", "ip", "mask", "gateway", "dns", "hostname"}:
+    """Stand at another address from then on; see `luxos_network`."""
+    network = read_network(unit.network, values)
+    if network is None:
         return _no(unit, kind, values, 400, "Invalid parameter")
     if note(unit, kind, ",".join(values)):
-        network = unit.network
-        unit.network = replace(
-            network,
-            dhcp=given.get("dhcp", "false") == "true",
-            hostname=given.get("hostname", network.hostname),
-        )
+        unit.stand(network)
+        if unit.machine.loses_network_answer:
+            return None
     return Answer(341, "Network configuration set", {})
 
 

@@ -12,6 +12,7 @@ gives a figure the value is a plausible default, and readers may not rely on it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from control_plane.simulator.wire import SimClock
 
 _MASK = (1 << 64) - 1
+
+
+def _stays(address: str | None) -> str:
+    """A machine on no network."""
+    return address or ""
 
 
 def seed_of(text: str) -> int:
@@ -165,6 +171,7 @@ class Machine:
         "hash_share",
         "is_dead",
         "is_off",
+        "loses_network_answer",
         "loses_password_answer",
         "lost_password",
         "mac",
@@ -173,6 +180,7 @@ class Machine:
         "obeys",
         "password_late_s",
         "rack",
+        "readdress",
         "seed",
         "serial",
         "step",
@@ -217,6 +225,10 @@ class Machine:
         """Device seconds from its acknowledgement until a new password is in force."""
         self.loses_password_answer = False
         """A new password is taken, and the connection breaks before that is said."""
+        self.readdress: Callable[[str | None], str] = _stays
+        """Stand at this address from now on, with `None` at a leased one; where that is."""
+        self.loses_network_answer = False
+        """New network settings are taken, and the connection breaks before that is said."""
         self.seed = seed = seed_of(asset)
         # Devices estimate their watts. 3 to 5 % is a mild case: fleet tools put firmware readings
         # at 5 to 20 % (asic-devices §8). Sign and size belong to the unit; the mean is zero.

@@ -6,7 +6,8 @@ line is made here, so that it looks the same through either.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 from control_plane.simulator.machine import seed_of
@@ -50,7 +51,7 @@ class Station:
     __slots__ = ("address", "asset", "device", "trouble")
 
     def __init__(self, asset: str, address: str, device: Device) -> None:
-        """`address` is the declared or leased one; it changes when DHCP deals anew."""
+        """`address` is the declared or leased one; it changes when DHCP deals anew, or by its settings."""
         self.asset = asset
         self.address = address
         self.device = device
@@ -104,25 +105,31 @@ class Network:
     __slots__ = ("_by_address",)
 
     def __init__(self) -> None:
-        self._by_address: dict[str, Station] = {}
+        self._by_address: dict[str, list[Station]] = {}
 
     def add(self, station: Station) -> None:
-        """Put a station at its address; the last one there wins."""
-        self._by_address[station.address] = station
+        """Put a station at its address; of several there, the one that came last answers."""
+        self._by_address.setdefault(station.address, []).append(station)
 
     def at(self, address: str) -> Station | None:
-        """Who stands at an address."""
-        return self._by_address.get(address)
+        """Who answers at an address."""
+        there = self._by_address.get(address)
+        return there[-1] if there else None
 
-    def move(self, moves: dict[str, str]) -> None:
-        """Give stations other addresses at one moment: old address → new address."""
-        moving = [(self._by_address.pop(old), new) for old, new in moves.items()]
-        for station, address in moving:
+    def move(self, moves: Iterable[tuple[Station, str]]) -> None:
+        """Give stations other addresses at one moment."""
+        moves = list(moves)
+        for station, _ in moves:
+            there = self._by_address[station.address]
+            there.remove(station)
+            if not there:
+                del self._by_address[station.address]
+        for station, address in moves:
             station.address = address
-            self._by_address[address] = station
+            self.add(station)
 
     def __iter__(self) -> Iterator[Station]:
-        return iter(self._by_address.values())
+        return itertools.chain.from_iterable(self._by_address.values())
 
     def __len__(self) -> int:
-        return len(self._by_address)
+        return sum(map(len, self._by_address.values()))

@@ -71,9 +71,9 @@ async def serving(
         passwords=passwords,
         epoch_s=epoch_s,
     )
-    server = Server(
-        sim.network, addresses_of(sim.network, sim.leases.values()), ports=ports, declared=declared
-    )
+    later = (device.address for device in site.devices if device.renumbering and device.address)
+    addresses = addresses_of(sim.network, sim.leases.values(), later)
+    server = Server(sim.network, addresses, ports=ports, declared=declared)
     control = Control(sim, connections=lambda: server.connections)
     await server.start()
     try:

@@ -308,7 +308,9 @@ class Wire(asyncio.Protocol):
         self._transport.abort()
 
 
-def addresses_of(network: Network, subnets: Iterable[str]) -> AddressMap:
-    """The map that covers every station, and every address that a lease may give."""
+def addresses_of(
+    network: Network, subnets: Iterable[str], addresses: Iterable[str] = ()
+) -> AddressMap:
+    """The map that covers every station, every address that a lease may give, and those of later."""
     firsts = (str(ipaddress.ip_network(subnet)[0]) for subnet in subnets)
-    return AddressMap((*(station.address for station in network), *firsts))
+    return AddressMap((*(station.address for station in network), *firsts, *addresses))

@@ -79,7 +79,7 @@ class SimSite:
         network: Network,
         stations: Mapping[str, Station],
         places: Mapping[str, tuple[str, ...]],
-        leases: Mapping[str, str],
+        leases: dict[str, str],
         absent: Mapping[str, int],
     ) -> None:
         """Made by `build.build_site`.
@@ -90,7 +90,7 @@ class SimSite:
             network: who stands where.
             stations: by asset.
             places: asset → its rack, then feed nodes from the leaf up.
-            leases: asset → subnet, of the machines on DHCP.
+            leases: asset → subnet, of the machines that are on DHCP now.
             absent: why the other declared devices have no machine: reason → count.
         """
         self.id = id

@@ -80,9 +80,12 @@ class Vnish:
         unit = self.unit
         if not unit.machine.answers():
             return None
+        ip, sample = unit.network.ip, unit.sample()
+        if unit.network.ip != ip:
+            return None  # A boot that nobody asked for took it elsewhere.
         if port == WEB_PORT:
             return WebSession(unit, peer)
-        if port == RPC_PORT and not unit.is_restarting(unit.sample()):
+        if port == RPC_PORT and not unit.is_restarting(sample):
             return RpcSession(unit.machine, peer, partial(_answer, unit))
         return None
 

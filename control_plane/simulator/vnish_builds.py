@@ -46,6 +46,9 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     pools_need_restart: bool = False
     """New pools wait for a restart of the mining process, and the answer says so. Ours: the fields
     exist for it, no source tells which settings set them."""
+    network_needs_boot: bool = False
+    """New network settings wait for a boot, and the answer says so; else they are in force with it. Ours,
+    as above."""
     summary: Locked = Locked.OPEN
 
 
@@ -59,7 +62,13 @@ V1_2_6 = Build(
     refuses_off_ladder=False,
 )
 V1_3_3 = Build(version="1.3.3", platform="aml")
-V1_3_4 = Build(version="1.3.4", platform="cv", summary=Locked.MASKED, pools_need_restart=True)
+V1_3_4 = Build(
+    version="1.3.4",
+    platform="cv",
+    summary=Locked.MASKED,
+    pools_need_restart=True,
+    network_needs_boot=True,
+)
 BUILDS = {build.version: build for build in (V1_2_6, V1_3_3, V1_3_4)}
 
 

@@ -2,7 +2,8 @@
 
 Every part of a posted document is optional and what it leaves out stays; so do nulls. A list of pools
 replaces the list. Pool URLs are stored without `stratum+tcp://` (pyasic and asic-rs add and strip it);
-another scheme stays. Names: swagger document; kinds as `bitcap-ipr` and pyasic read them.
+another scheme stays. Names: swagger document; kinds as `bitcap-ipr` and pyasic read them. That an address,
+a mask, a gateway or a server that is none is refused is ours.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
+
+from control_plane.simulator.ipv4 import is_address, is_netmask
 
 SLOTS = 3
 DISABLED = "disabled"
@@ -81,6 +84,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     ip: str = ""
     netmask: str = "255.255.0.0"
     gateway: str = ""
+    dns: tuple[str, ...] = ("9.9.9.9",)
     hostname: str = "antminer"
 
 
@@ -133,7 +137,7 @@ def document(conf: Conf, network: Network) -> dict[str, Any]:
             "ipaddress": network.ip,
             "netmask": network.netmask,
             "gateway": network.gateway,
-            "dnsservers": ["9.9.9.9"],
+            "dnsservers": list(network.dns),
         },
         "regional": {"timezone": {"current": "GMT"}},
         "ui": {"theme": "auto", "locale": "en", "dark_side_pane": False},
@@ -186,17 +190,33 @@ def merge_network(network: Network, posted: object) -> Network:
     """The network settings after `network` of a posted document.
 
     Raises:
-        Rejected: a value of the wrong kind.
+        Rejected: a value of the wrong kind, or a static address that is none.
     """
     part = _object(posted, "network")
-    return replace(
+    after = replace(
         network,
         dhcp=_taken(part, "dhcp", bool, network.dhcp),
         ip=_taken(part, "ipaddress", str, network.ip),
         netmask=_taken(part, "netmask", str, network.netmask),
         gateway=_taken(part, "gateway", str, network.gateway),
         hostname=_taken(part, "hostname", str, network.hostname),
+        dns=_servers(part.get("dnsservers"), network.dns),
     )
+    if after.dhcp or after == network:
+        return after
+    if not all(map(is_address, (after.ip, *filter(None, (after.gateway,)), *after.dns))):
+        raise Rejected("Json deserialize error: network: invalid IP address syntax")
+    if not is_netmask(after.netmask):
+        raise Rejected("Json deserialize error: network: invalid netmask")
+    return after
+
+
+def _servers(posted: object, old: tuple[str, ...]) -> tuple[str, ...]:
+    if posted is None:
+        return old
+    if not isinstance(posted, list) or len(posted) > SLOTS:
+        raise Rejected("Json deserialize error: network.dnsservers: invalid type")
+    return tuple(_taken({"dnsservers": server}, "dnsservers", str, "") for server in posted)
 
 
 def _object(value: object, name: str) -> dict[str, Any]:

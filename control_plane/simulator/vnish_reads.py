@@ -49,7 +49,7 @@ def info(unit: Unit, sample: Sample, *, unlocked: bool) -> Body:
                 "ip": network.ip,
                 "netmask": network.netmask,
                 "gateway": network.gateway,
-                "dns": ["9.9.9.9"],
+                "dns": list(network.dns),
                 "hostname": network.hostname,
             },
             "uptime": uptime_text(sample.uptime_s),
@@ -72,7 +72,7 @@ def status(unit: Unit, sample: Sample, *, unlocked: bool) -> Body:
         **dashboard.status(unit, sample),
         "find_miner": unit.find,
         "restart_required": unit.needs_restart,
-        "reboot_required": False,
+        "reboot_required": unit.network_next is not None,
         "unlocked": unlocked,
     }
 
@@ -99,7 +99,7 @@ def presets(unit: Unit, sample: Sample, *, unlocked: bool) -> list[Body]:
 def settings(unit: Unit, sample: Sample, *, unlocked: bool) -> Body:
     """`/settings`: all that can be set; only unlocked."""
     del sample, unlocked
-    return document(unit.conf, unit.network)
+    return document(unit.conf, unit.network_next or unit.network)
 
 
 def chains(unit: Unit, sample: Sample, *, unlocked: bool) -> list[Body]:

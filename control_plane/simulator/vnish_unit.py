@@ -44,6 +44,7 @@ class Unit:
         "machine",
         "needs_restart",
         "network",
+        "network_next",
         "pools_in_force",
         "running",
         "sessions",
@@ -67,7 +68,7 @@ class Unit:
         Args:
             machine: its physics, identity and password.
             conf: its settings.
-            network: what it tells of its own address.
+            network: in force, and stored.
             build: its firmware.
             tuned: presets that are; drawn by the asset's name where not given, always with the one
                 that runs.
@@ -77,6 +78,8 @@ class Unit:
         self.flash = Flash(machine, build.version)
         self.conf = conf
         self.network = network
+        self.network_next: Network | None = None
+        """Stored, and in force with the next boot."""
         names = [step.name for step in machine.model.ladder]
         if tuned is None:
             # How many a floor has tuned depends on its history; the share is ours.
@@ -227,13 +230,33 @@ class Unit:
         self.throttle = percent
         self.machine.set_step(self._step(), restart=False)
 
+    def set_network(self, network: Network) -> None:
+        """Store network settings: in force at once, or with the next boot, by build."""
+        if self.build.network_needs_boot and network != self.network:
+            self.network_next = network
+        else:
+            self._stand(network)
+
+    def reboot(self) -> None:
+        """The control board boots; it comes up where its settings have it stand."""
+        self._stand(self.network_next or self.network)
+        self.machine.reboot()
+
     def switch_pool(self, place: int) -> None:
         """Use another of the pools in force, until mining restarts or they change."""
         self.active_pool = place
 
     # -- what it does by itself --------------------------------------------------------------------
 
+    def _stand(self, network: Network) -> None:
+        self.network_next = None
+        if (network.dhcp, network.ip) != (self.network.dhcp, self.network.ip):
+            ip = self.machine.readdress(None if network.dhcp else network.ip)
+            network = replace(network, ip=ip)
+        self.network = network
+
     def _booted(self) -> None:
+        self._stand(self.network_next or self.network)
         self.sessions.end()
         self.find = False
         self.failure = None

@@ -171,30 +171,39 @@ class WebSession(HttpSession):
                 presets=unit.names(),
                 refuses=unit.build.refuses_off_ladder,
             )
-            network = merge_network(unit.network, posted.get("network"))
+            network = merge_network(unit.network_next or unit.network, posted.get("network"))
             password = self._new_password(posted.get("password"))
         except Rejected as why:
             machine.note("settings", "refused", honoured=False)
             return self.err(request, 400, str(why))
         pools = tuple(pool.url for pool in conf.live_pools())
         asks_w = None if machine.asleep else unit.permits_w(conf)
+        addressed = posted.get("network") is not None
+        told_address = f" address={'dhcp' if network.dhcp else network.ip}" if addressed else ""
         machine.note(
             "settings",
-            f"preset={conf.preset} pools={','.join(pools) or 'none'}",
+            f"preset={conf.preset} pools={','.join(pools) or 'none'}{told_address}",
             asks_w=asks_w if asks_w != unit.permits_w(unit.conf) else None,
             pools=pools if conf.pools != unit.conf.pools else None,
             honoured=machine.obeys,
         )
+        ip = unit.network.ip
         if machine.obeys:
-            unit.network = network
             unit.save(conf)
+            unit.set_network(network)
+            if addressed and machine.loses_network_answer:
+                return (Reply(reset=True),)
             if password:
                 machine.take_password(password)
                 unit.sessions.end()
                 if machine.loses_password_answer:
                     return (Reply(reset=True),)
-        told = {"restart_required": unit.needs_restart, "reboot_required": False}
-        return self.json(request, told, after_s=_SAVE_S)
+        told = {
+            "restart_required": unit.needs_restart,
+            "reboot_required": unit.network_next is not None,
+        }
+        page = self.json(request, told, after_s=_SAVE_S)
+        return page if unit.network.ip == ip else (*page, Reply(after_s=0.2, reset=True))
 
     def _new_password(self, part: object) -> str:
         if part is None:
@@ -267,7 +276,7 @@ class WebSession(HttpSession):
         told = self.json(request, {"after": REBOOT_AFTER_S})
         if not machine.obeys:
             return told
-        machine.reboot()
+        unit.reboot()
         return (*told, Reply(after_s=0.2, reset=True))
 
     def update(self, request: Request) -> tuple[Reply, ...]:

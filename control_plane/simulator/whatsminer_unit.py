@@ -270,6 +270,12 @@ class Unit:
         self.machine.step = step_for(self.machine.model, self.power)
         self.machine.reboot()
 
+    def stand(self, network: Network) -> None:
+        """Store network settings, boot, and stand by them."""
+        ip = self.machine.readdress(None if network.proto == "dhcp" else network.ip)
+        self.network = replace(network, ip=ip)
+        self.reboot()
+
     def set_password(self, password: str) -> None:
         """Change the administrator's password; all tokens die with the old one."""
         self.machine.take_password(password)

@@ -12,6 +12,11 @@ inferred from these two facts, not seen.
 same connection, four bytes of its size first, little-endian (v2.0.5; pyasic). That its fate is told there
 once more is inferred.
 
+`net_config` takes `param: dhcp`, or all of `ip`, `mask`, `gate`, `dns` (several with blanks between) and
+`host` (pyasic, Tether's WhatsMiner worker). That the device boots for it, by itself, is told of v3's command
+of the same purpose (apidoc.whatsminer.com) and taken over for v2: cautious, since a boot wakes a unit that
+was powered off. What it refuses, with code 132, is ours.
+
 Not simulated: factory reset, log download and preheating. They are understood and answered with code 132.
 """
 
@@ -25,13 +30,14 @@ import msgspec
 from msgspec.structs import replace
 
 from control_plane.simulator.images import read_image
+from control_plane.simulator.ipv4 import is_address, is_netmask
 from control_plane.simulator.whatsminer_power import (
     LIMIT_FLOOR,
     UNLIMITED_W,
     UPFREQ_FASTEST,
     mode_step,
 )
-from control_plane.simulator.whatsminer_unit import SLOTS, Pool, Unit
+from control_plane.simulator.whatsminer_unit import SLOTS, Network, Pool, Unit
 
 Arguments = Mapping[str, Any]
 """The members of the command's JSON object, as the client sent them."""
@@ -219,15 +225,25 @@ def _set_hostname(unit: Unit, kind: str, arguments: Arguments) -> Answer:
 
 
 def _net_config(unit: Unit, kind: str, arguments: Arguments) -> Answer:
-    """Changes what `get_miner_info` tells; where the unit stands on the network stays as it is."""
+    """Stand at another address, after a boot."""
     names = {"ip": "ip", "mask": "netmask", "gate": "gateway", "dns": "dns", "host": "hostname"}
-    static = {field: _text(arguments, key) for key, field in names.items() if key in arguments}
+    static = {field: _text(arguments, key) for key, field in names.items()}
     dhcp = arguments.get("param") == "dhcp"
-    complete = dhcp or len(static) == len(names)
-    if _note(unit, kind, arguments, honoured=complete):
-        fields = {"proto": "dhcp"} if dhcp else {"proto": "static", **static}
-        unit.network = replace(unit.network, **fields)
-    return Answer() if complete else Answer(code=BAD_COMMAND)
+    complete = dhcp or all(key in arguments for key in names)
+    fits = dhcp or (
+        all(map(is_address, (static["ip"], static["gateway"], *static["dns"].split())))
+        and bool(static["dns"])
+        and is_netmask(static["netmask"])
+    )
+    if _note(unit, kind, arguments, asks_w=_full_w(unit), honoured=complete and fits):
+        unit.stand(
+            replace(unit.network, proto="dhcp") if dhcp else Network(proto="static", **static)
+        )
+        if unit.machine.loses_network_answer:
+            return Answer(silent=True)
+    if not complete:
+        return Answer(code=BAD_COMMAND)
+    return Answer() if fits else Answer(code=FAILED)
 
 
 def _update_pwd(unit: Unit, kind: str, arguments: Arguments) -> Answer:

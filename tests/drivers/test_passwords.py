@@ -18,7 +18,7 @@ from control_plane.drivers.net import NetworkMap, StreamNet
 from control_plane.drivers.registry import all_capabilities, make_drivers
 from control_plane.drivers.vnish_web import API_KEY_USER
 from control_plane.engine.adapters import SystemClock
-from control_plane.engine.rotator import KeepingDriver, keeps_passwords
+from control_plane.engine.errands import KeepingDriver, keeps_passwords
 from control_plane.simulator.faults import Fault, FaultKind, inject
 from control_plane.simulator.network import Trouble
 from control_plane.simulator.serve import serving

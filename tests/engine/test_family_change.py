@@ -306,8 +306,7 @@ def test_an_engine_that_runs_holds_them_from_the_acceptance_until_they_answer_an
         network = running.stage.site.network
         a_person_installs(running, place(rack_of("luxos", FACTORY)))
         if dhcp:
-            old = [station.address for station in network]
-            network.move({address: f"10.40.0.{60 + n}" for n, address in enumerate(old)})
+            network.move([(s, f"10.40.0.{60 + n}") for n, s in enumerate(list(network))])
         await running.until(lambda: are_converged(running), within_s=15_000.0)
         for slot in slots_of(running):
             assert slot.memory.pin == pins[slot.asset]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from control_plane.api.objects import GROUP, KINDS, VERSION
-from control_plane.core.cluster import Cluster, Kind, Throttled
+from control_plane.core.cluster import Cluster, Gone, Kind, Throttled
 from control_plane.kube.client import connect, kubeconfig
 from control_plane.simulator.api_client import ApiClient
 from control_plane.simulator.api_server import ApiServer
@@ -54,19 +54,19 @@ def on_server(case: Case, kubectl: Kubectl) -> None:
 
 
 async def _ready(client: Cluster, server: Path) -> None:
-    """A server that has learned a kind only now refuses to watch it for a moment."""
+    """A server that has learned a kind only now refuses to watch it, or what it just listed, for a moment."""
     if server not in _READY:
         await asyncio.gather(*(_watched(client, kind) for kind in (CONFIG_MAP, *OURS.values())))
         _READY.add(server)
 
 
 async def _watched(client: Cluster, kind: Kind) -> None:
-    since = (await client.list_page(kind, limit=1)).resource_version
     for _ in range(100):
+        since = (await client.list_page(kind, limit=1)).resource_version
         try:
             async for _ in client.watch(kind, resource_version=since, timeout_s=1):
                 pass
-        except Throttled:
+        except (Throttled, Gone):
             await asyncio.sleep(0.1)
         else:
             return

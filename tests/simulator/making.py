@@ -13,6 +13,7 @@ from control_plane.simulator.antminer_builds import S21_2024, Build
 from control_plane.simulator.antminer_conf import Pool
 from control_plane.simulator.clock import ManualSimClock
 from control_plane.simulator.machine import Machine, Model, Step, World
+from control_plane.simulator.whatsminer_crypto import Credentials, crypt_tail
 from control_plane.simulator.wire import Device, Reply
 
 S21 = Model(
@@ -59,6 +60,7 @@ LUX_S21 = Model(
     standby_w=25.0,
 )
 FACTORY = "root"
+MICROBT = "admin"
 POOLS = (
     Pool("stratum+tcp://a.pool:3333", "acct.r1", "x"),
     Pool("stratum+tcp://b.pool:3333", "acct.r1", "x"),
@@ -166,6 +168,38 @@ class Web:
         assert status == 200
         decoded: dict[str, Any] = msgspec.json.decode(text)
         return decoded
+
+
+class Writer:
+    """A client that holds a token of a WhatsMiner."""
+
+    def __init__(self, device: Device, password: str = MICROBT, peer: str = "10.0.0.1") -> None:
+        self.device, self.peer = device, peer
+        challenge = self._plain({"cmd": "get_token"})["Msg"]
+        self.credentials = Credentials.of(password, challenge["salt"])
+        self.token = crypt_tail(self.credentials.key + challenge["time"], challenge["newsalt"])
+        self.replies: tuple[Reply, ...] = ()
+
+    def send(self, command: str, **arguments: object) -> dict[str, Any] | None:
+        """The answer to a write; `None` where the device stays silent."""
+        inner = msgspec.json.encode({"cmd": command, "token": self.token, **arguments})
+        envelope = {"enc": 1, "data": self.credentials.encrypt(inner).decode()}
+        session = self.device.accept(4028, self.peer)
+        assert session is not None, "refused"
+        self.replies = session.feed(msgspec.json.encode(envelope))
+        if not self.replies:
+            return None
+        answer: dict[str, Any] = msgspec.json.decode(self.replies[0].data)
+        if "enc" in answer:
+            answer = msgspec.json.decode(self.credentials.decrypt(answer["enc"]))
+        return answer
+
+    def _plain(self, command: dict[str, object]) -> dict[str, Any]:
+        session = self.device.accept(4028, self.peer)
+        assert session is not None, "refused"
+        (reply,) = session.feed(msgspec.json.encode(command))
+        answer: dict[str, Any] = msgspec.json.decode(reply.data)
+        return answer
 
 
 def parse_http(data: bytes) -> tuple[int, dict[str, str], bytes]:

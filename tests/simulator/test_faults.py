@@ -83,6 +83,7 @@ def test_a_technician_lowers_and_raises_by_one_step(asset: str) -> None:
         FaultKind.PASSWORD,
         FaultKind.SLOW_PASSWORD,
         FaultKind.MUTE_PASSWORD,
+        FaultKind.MUTE_NETWORK,
         FaultKind.DISOBEY,
         FaultKind.TROUBLE,
     ],
@@ -103,6 +104,7 @@ def test_clear_makes_a_machine_well_again(kind: FaultKind) -> None:
         assert sim.machine(asset).obeys
         assert sim.machine(asset).password_late_s == 0
         assert not sim.machine(asset).loses_password_answer
+        assert not sim.machine(asset).loses_network_answer
 
 
 def test_a_host_curtails_half_a_site_at_the_outlet() -> None:

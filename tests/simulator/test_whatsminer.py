@@ -11,10 +11,8 @@ from control_plane.simulator.clock import ManualSimClock
 from control_plane.simulator.ledger import Direction
 from control_plane.simulator.machine import Phase, World
 from control_plane.simulator.whatsminer import WhatsMiner
-from control_plane.simulator.whatsminer_crypto import Credentials, crypt_tail
 from control_plane.simulator.whatsminer_unit import V2023_08, V2024_09, V2025_04, Build, Pool
-from control_plane.simulator.wire import Reply
-from tests.simulator.making import M60S, a_machine, a_world, read, rpc
+from tests.simulator.making import M60S, Writer, a_machine, a_world, read, rpc
 
 PASSWORD = "admin"
 POOLS = (Pool("stratum+tcp://a.pool:3333", "acct.w1", "x"),)
@@ -23,40 +21,6 @@ POOLS = (Pool("stratum+tcp://a.pool:3333", "acct.w1", "x"),)
 def a_whatsminer(world: World, *, build: Build = V2024_09, **more: Any) -> WhatsMiner:
     machine = a_machine(world, M60S, "W-1", password=PASSWORD, asleep=more.pop("asleep", False))
     return WhatsMiner(machine, pools=POOLS, build=build, **more)
-
-
-class Writer:
-    """A client that holds a token."""
-
-    def __init__(
-        self, device: WhatsMiner, password: str = PASSWORD, peer: str = "10.0.0.1"
-    ) -> None:
-        self.device, self.peer = device, peer
-        challenge = self._plain({"cmd": "get_token"})["Msg"]
-        self.credentials = Credentials.of(password, challenge["salt"])
-        self.token = crypt_tail(self.credentials.key + challenge["time"], challenge["newsalt"])
-        self.replies: tuple[Reply, ...] = ()
-
-    def send(self, command: str, **arguments: object) -> dict[str, Any] | None:
-        """The answer to a write; `None` where the device stays silent."""
-        inner = msgspec.json.encode({"cmd": command, "token": self.token, **arguments})
-        envelope = {"enc": 1, "data": self.credentials.encrypt(inner).decode()}
-        session = self.device.accept(4028, self.peer)
-        assert session is not None, "refused"
-        self.replies = session.feed(msgspec.json.encode(envelope))
-        if not self.replies:
-            return None
-        answer: dict[str, Any] = msgspec.json.decode(self.replies[0].data)
-        if "enc" in answer:
-            answer = msgspec.json.decode(self.credentials.decrypt(answer["enc"]))
-        return answer
-
-    def _plain(self, command: dict[str, object]) -> dict[str, Any]:
-        session = self.device.accept(4028, self.peer)
-        assert session is not None, "refused"
-        (reply,) = session.feed(msgspec.json.encode(command))
-        answer: dict[str, Any] = msgspec.json.decode(reply.data)
-        return answer
 
 
 def settled(clock: ManualSimClock, seconds: float = 1200.0) -> None:
