@@ -327,6 +327,12 @@ class NetworkDoc(Document, frozen=True, kw_only=True):
     purpose: Literal["miners", "management", "gpu", "bmc", "metering", "pods"]
     vlan: Annotated[int, Meta(ge=1, le=4_094)] | None = None
     may_reach: tuple[Name, ...] = ()
+    gateway: Annotated[
+        Address | None, Meta(description="What machines are told with a static address.")
+    ] = None
+    dns: Annotated[
+        tuple[Address, ...], Meta(max_length=2, description="The same of their name servers.")
+    ] = ()
 
 
 StoreUrl = Annotated[
@@ -490,14 +496,25 @@ class ClusterDoc(Document, frozen=True, kw_only=True):
 # --- sites/<site>/racks/*.yaml ---------------------------------------------------------------
 
 
-class AddressingDoc(Document, frozen=True, kw_only=True):
-    """How the rack's devices get their addresses: exactly one of the two."""
+class PreviousAddressingDoc(Document, frozen=True, kw_only=True):
+    """Where the rack's devices may still be: exactly one of the two."""
 
     static_by_slot: Annotated[
         Address | None, Meta(description="Address of slot 1; each slot one more.")
     ] = None
     dhcp: Annotated[
         Cidr | None, Meta(description="Network in which the devices are looked for.")
+    ] = None
+
+
+class AddressingDoc(PreviousAddressingDoc, frozen=True, kw_only=True):
+    """How the rack's devices get their addresses: exactly one of static_by_slot and dhcp."""
+
+    previous: Annotated[
+        PreviousAddressingDoc | None,
+        Meta(
+            description="Where devices may still be: they are given their static addresses in waves."
+        ),
     ] = None
 
 

@@ -21,7 +21,7 @@ from control_plane.engine.images import images_at
 from control_plane.engine.local_grants import LocalGrants
 from control_plane.engine.loop import Engine, Pace
 from control_plane.engine.standing import Progress
-from control_plane.views import credentials
+from control_plane.views import rotations
 from control_plane.views.table import counted
 
 _FIRMWARE_SHOWN = 2
@@ -181,10 +181,10 @@ def text_of(progress: Progress) -> str:
         parts.append(f"wave {progress.wave} of {progress.waves} {progress.rollout}")
     parts.append(f"{progress.actionable:,} to do")
     parts.append(f"{progress.in_flight:,} in flight, {progress.waiting:,} to verify")
-    parts += map(credentials.in_brief, progress.firmware[:_FIRMWARE_SHOWN])
+    parts += map(rotations.in_brief, progress.firmware[:_FIRMWARE_SHOWN])
     if (more := len(progress.firmware) - _FIRMWARE_SHOWN) > 0:
         parts.append(f"{more} more firmware rollouts")
-    parts += map(credentials.in_brief, progress.rotations[:_FIRMWARE_SHOWN])
+    parts += map(rotations.in_brief, progress.rotations[:_FIRMWARE_SHOWN])
     if progress.incidents:
         parts.append(f"{progress.incidents} incidents")
     return ", ".join(parts)

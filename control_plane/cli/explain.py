@@ -16,7 +16,9 @@ from control_plane.core.firmware import bundle_of
 from control_plane.core.firmware_rollout import FirmwareRollout
 from control_plane.core.fleet import Device, Site
 from control_plane.core.overlay import covering, nodes_above
-from control_plane.core.rotation_rollout import Rotation, password_of
+from control_plane.core.renumbering import addresses_of
+from control_plane.core.rotation import RotationEntry, Subject
+from control_plane.core.rotation_rollout import Aim, Rotation, password_of
 from control_plane.core.world import decide_all, pinned
 from control_plane.engine.postures import known_postures
 from control_plane.engine.secrets import SystemSecrets
@@ -73,8 +75,10 @@ def command(
         posture=known_postures(
             msgspec.structs.replace(declared, devices=(one,)), world, SystemSecrets()
         ).get(device),
-        rotation=_rotates(place, one),
-        login=next((e for e in store.logins() if e.asset == device), None),
+        rotation=_rotates(place, password_of(one)),
+        login=_rotated(place, Subject.PASSWORD, device),
+        renumbering=_rotates(place, addresses_of(one)),
+        address=_rotated(place, Subject.ADDRESS, device),
     )
     emit(output, explanation, table=render_explanation(explanation), names=[device])
     return Exit.OK
@@ -89,11 +93,14 @@ def _brings(place: Workplace, site: Site, device: Device) -> FirmwareRollout | N
     return next(found, None)
 
 
-def _rotates(place: Workplace, device: Device) -> Rotation | None:
+def _rotates(place: Workplace, aim: Aim | None) -> Rotation | None:
     """The rotation that is declared for a device."""
-    password = password_of(device)
-    found = (r for r in place.store.rotations() if r.is_declared and r.password == password)
-    return next(found, None)
+    return next((r for r in place.store.rotations() if r.is_declared and r.aim == aim), None)
+
+
+def _rotated(place: Workplace, subject: Subject, asset: str) -> RotationEntry | None:
+    """How far a device came with the last one."""
+    return next((e for e in place.store.rotating(subject) if e.asset == asset), None)
 
 
 def _locks(place: Workplace, operation: str, asset: str) -> Machine | None:

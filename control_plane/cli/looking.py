@@ -52,7 +52,7 @@ def _keep_located(place: Workplace, slots: list[Slot]) -> None:
     changed = [
         slot.memory
         for slot in slots
-        if slot.device.subnet is not None
+        if slot.device.searched is not None
         and slot.memory.located is not None
         and (known := memories.get(slot.asset)) != slot.memory
         and (known is None or known.located != slot.memory.located)

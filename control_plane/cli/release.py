@@ -20,9 +20,10 @@ from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import Rollout, RolloutState
+from control_plane.core.rotation import Subject
 from control_plane.core.rotation_rollout import Rotation, released
 from control_plane.engine.records import Order, OrderKind, Released
-from control_plane.views.credentials import what_of
+from control_plane.views.rotations import what_of
 from control_plane.views.table import counted, power
 
 _EVERY: Final = sys.maxsize
@@ -227,7 +228,7 @@ def _firmware(saying: Saying, rollout: FirmwareRollout, by: str, through: int | 
 
 def _rotation(saying: Saying, rotation: Rotation, by: str, through: int | None) -> _Thing:
     """Let its open wave go, or those up to one; one that halted goes on with that."""
-    what, now_s = what_of(rotation.password), saying.place.clock.wall_s()
+    what, now_s = what_of(rotation.aim), saying.place.clock.wall_s()
     number = rotation.wave + 1 if through is None else min(through, len(rotation.waves))
     after = released(rotation, through=through, by=by, now_s=now_s)
 
@@ -241,8 +242,9 @@ def _rotation(saying: Saying, rotation: Rotation, by: str, through: int | None) 
         )
         saying.orders([order])
         waves = f"wave {number}" if number <= rotation.wave + 1 else f"waves up to {number}"
+        verb = "rotate" if rotation.subject is Subject.PASSWORD else "give"
         return (
-            f"{rotation.id}: the engine is told to rotate {what}: {waves} of {len(rotation.waves)}"
+            f"{rotation.id}: the engine is told to {verb} {what}: {waves} of {len(rotation.waves)}"
         )
 
     refusal = f"{after}: there is nothing to let go" if isinstance(after, str) else ""

@@ -9,8 +9,8 @@ from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.reading import of_reading
 from control_plane.cli.workplace import Workplace
-from control_plane.views import credentials
 from control_plane.views import rollouts as views
+from control_plane.views import rotations
 
 
 @click.group("rollout")
@@ -42,8 +42,8 @@ def show(*, rollout: str | None, place: Workplace, output: str) -> int:
         return Exit.OK
     rotation = next((each for each in store.rotations() if each.id == rollout), None)
     if rotation is not None:
-        rotated = credentials.of_rotation(rotation, store.logins())
-        emit(output, rotated, table=credentials.told(rotated), names=[rollout])
+        rotated = rotations.of_rotation(rotation, store.rotating(rotation.subject))
+        emit(output, rotated, table=rotations.told(rotated), names=[rollout])
         return Exit.OK
     firmware = next((each for each in store.firmware() if each.id == rollout), None)
     if firmware is not None:

@@ -23,7 +23,7 @@ from control_plane.core.observation import (
 )
 from control_plane.core.overlay import freeze_on, hold_on, resolve
 from control_plane.core.policy import awaits_owner, is_drift, lowers, verdict_on
-from control_plane.core.rotation import is_rotation
+from control_plane.core.rotation import Subject, subject_of
 from control_plane.core.steps import chain, change_for, step_for, urgency
 from control_plane.core.work_order import needs_person, speaks
 
@@ -39,6 +39,13 @@ _UNSEEN: dict[UnseenReason, Reason] = {
     UnseenReason.SECRET_MISSING: Reason.SECRET_MISSING,
     UnseenReason.INTERNAL_ERROR: Reason.INTERNAL_ERROR,
     UnseenReason.OTHER_FAMILY: Reason.WORK_ORDER,
+}
+
+
+_LOCKED = {
+    None: Reason.FLASHING,
+    Subject.PASSWORD: Reason.ROTATING,
+    Subject.ADDRESS: Reason.RENUMBERING,
 }
 
 
@@ -66,11 +73,10 @@ def decide(ctx: Context) -> Decision:
 
 
 def _locked(ctx: Context) -> Held | None:
-    """Firmware or a password changes: what the device says meanwhile is neither drift nor a fault."""
+    """Firmware or the way in changes: what the device says meanwhile is neither drift nor a fault."""
     if not ctx.locked:
         return None
-    reason = Reason.ROTATING if is_rotation(ctx.locked) else Reason.FLASHING
-    return ctx.held(reason, ctx.locked)
+    return ctx.held(_LOCKED[subject_of(ctx.locked)], ctx.locked)
 
 
 def _not_judged(ctx: Context) -> Held | None:
@@ -217,6 +223,8 @@ def _barred(
     if ctx.incident is not None and not lowers(difference):
         return ctx.held(Reason.INCIDENT, ctx.incident, field)
     capabilities = ctx.capabilities
+    if field is Field.ADDRESSING:
+        return _of_addressing(ctx, difference)
     if change is None:
         return _of_firmware(ctx, difference, seen)
     kind = kind_of(change)
@@ -242,6 +250,14 @@ def _of_firmware(ctx: Context, difference: Difference, seen: Observation) -> Hel
     return ctx.held(
         Reason.FIRMWARE_JOB, f"{difference.observed} instead of {difference.declared}", field
     )
+
+
+def _of_addressing(ctx: Context, difference: Difference) -> Held:
+    """Why a machine keeps its way of addressing for now: a change of it may cut it off."""
+    told = f"{difference.observed} instead of {difference.declared}"
+    if ctx.device.renumbering is None:
+        told += ": its rack names no addressing before"
+    return ctx.held(Reason.ADDRESS_ROLLOUT, told, difference.field)
 
 
 def _is_shut(ctx: Context, seen: Observation) -> bool:

@@ -51,6 +51,8 @@ class Reason(StrEnum):
     FIRMWARE_JOB = "firmware_job"
     FLASHING = "flashing"
     ROTATING = "rotating"
+    ADDRESS_ROLLOUT = "address_rollout"
+    RENUMBERING = "renumbering"
     WRITE_BUDGET = "write_budget_spent"
     NO_HEADROOM = "no_headroom"
     INCIDENT = "incident"
@@ -63,6 +65,7 @@ PENDING = frozenset(
         Reason.IN_FLIGHT,
         Reason.FLASHING,
         Reason.ROTATING,
+        Reason.RENUMBERING,
         Reason.ROLLOUT_WAVE,
         Reason.STARTING,
         Reason.NOT_SEEN,

@@ -350,25 +350,25 @@ FIRMWARE_RETRIES: Final = _limit(
 CREDENTIAL_LOOK_S: Final = _limit(
     "CREDENTIAL_LOOK_S",
     30.0,
-    "seconds between two rounds of logins at a device whose password may have changed",
-    "a round has up to three wrong ones; simulated VNish closes its door after five in a minute",
+    "seconds between two probes of a device whose password or address may have changed",
+    "a probe has up to three wrong logins; simulated VNish closes its door after five in a minute",
 )
 CREDENTIAL_SILENT_S: Final = _limit(
     "CREDENTIAL_SILENT_S",
     900.0,
-    "seconds without a login until a rotation gives a device up",
+    "seconds without a login, or an answer, until a rotation gives a device up",
     "a boot of 1-2 min, several times over",
 )
 CREDENTIAL_AT_ONCE: Final = _limit(
     "CREDENTIAL_AT_ONCE",
     32,
-    "devices between two passwords",
+    "devices between two passwords, or two addresses",
     "whoever kills the process leaves so many to be looked at",
 )
 CREDENTIAL_WAIT_S: Final = _limit(
     "CREDENTIAL_WAIT_S",
     600.0,
-    "seconds until machines that were not fit for another password are asked again",
+    "seconds until machines that were not fit for another password or address are asked again",
     "as long as a look deep enough to tell takes in turn",
 )
 FIRMWARE_FAILED_SHARE: Final = _limit(

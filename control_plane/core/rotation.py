@@ -1,13 +1,15 @@
-"""One device on its way to another password: the steps, and what a login says about them. Pure.
+"""One device on its way to another password, or to another address: the steps, and what shows them. Pure.
 
-Each step is kept before what follows from it is done, so that whoever takes over knows what may have
-happened:
+Both change how a device is reached, and go wrong in the same way: it may be reached by the old one, by the
+new one, or by none. Each step is kept before what follows from it is done, so that whoever takes over knows
+what may have happened:
 
     pending → committing → verifying → done | failed
 
-`committing` is kept before the change leaves; from then on either of two passwords may be in force, and
-nothing is sent again: logins alone tell. No password stands here, and nothing made of one: only references.
-The one that was in force before is tried until the new one has logged in over a connection of its own.
+`committing` is kept before the change leaves; from then on either of the two may be in force, and nothing is
+sent again: logins alone tell, or whoever answers at an address. No password stands here, and nothing made of
+one: only references. The one that was in force before is tried until the new one has proven itself over a
+connection of its own.
 """
 
 from __future__ import annotations
@@ -22,17 +24,24 @@ from control_plane.core import limits
 from control_plane.core.fleet import Credentials
 
 
+class Subject(StrEnum):
+    """What is changed."""
+
+    PASSWORD = "password"  # noqa: S105 - the name of a subject
+    ADDRESS = "address"
+
+
 class RotationStep(StrEnum):
     """How far it has come."""
 
     PENDING = "pending"
     """Nothing has left for it."""
     COMMITTING = "committing"
-    """The change leaves, or left: either password may be in force."""
+    """The change leaves, or left: either of the two may be in force."""
     VERIFYING = "verifying"
-    """The device answered the change; no login has shown yet that it is in force."""
+    """The device answered the change; nothing has shown yet that it is in force."""
     DONE = "done"
-    """The new password logged in over a fresh connection."""
+    """The new password logged in over a fresh connection; the pinned machine answers at the new address."""
     FAILED = "failed"
 
 
@@ -42,11 +51,11 @@ class Fault(StrEnum):
     NONE_LOGS_IN = "none_logs_in"
     """Every password that is declared was refused: a person resets the device, or declares the right one."""
     NOT_TAKEN = "not_taken"
-    """The change left, and the old password still logs in: a person lets it be tried again."""
+    """The change left, and the old one is still in force: a person lets it be tried again."""
     REFUSED = "refused"
-    """The device refused the change, as it said: the old password is in force."""
+    """The device refused the change, as it said: the old one is in force."""
     SILENT = "silent"
-    """It does not answer since the change left: one of the two will log in when it does."""
+    """It does not answer since the change left: by one of the two it will be reached when it does."""
 
 
 ROTATED: Final = frozenset({RotationStep.DONE, RotationStep.FAILED})
@@ -60,13 +69,14 @@ class RotationEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     asset: str
     rotation: str
     """Id of the rotation that it is of."""
+    subject: Subject = Subject.PASSWORD
     wanted: str
-    """Reference to the new password."""
+    """Reference to the new password; or the new address."""
     step: RotationStep = RotationStep.PENDING
     verified: str | None = None
-    """Reference to the password that logged in last."""
+    """Reference to the password that logged in last; or the address at which it answered last."""
     before: str | None = None
-    """Reference to the one that was in force when the change left."""
+    """The one that was in force when the change left."""
     committed_at_s: float | None = None
     """When the change was about to leave, in policy seconds since the epoch."""
     ended_at_s: float | None = None
@@ -80,14 +90,15 @@ class RotationEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of trying passwords, one by one, until one logged in or something else happened."""
+    """What became of trying passwords, or addresses, one by one, until one was right."""
 
     accepted: str | None = None
-    """Reference to the one that logged in."""
+    """Reference to the password that logged in; or the address at which the pinned machine answers."""
     refused: tuple[str, ...] = ()
-    """References to those that were refused before."""
+    """References to the passwords that were refused before."""
     unclear: str = ""
-    """Why the last one that was tried was neither; nothing after it was tried."""
+    """Why nothing is to be begun: a login that said neither yes nor no, nobody who answered, or another
+    machine at the new address."""
 
 
 def refs_of(credentials: Credentials) -> tuple[str, ...]:
@@ -122,22 +133,20 @@ def ref_in_use(credentials: Credentials, verified: str | None) -> str:
     return refs[1] if len(refs) > 1 else refs[0]
 
 
-_LOCK: Final = "rotation "
+def lock_of(rotation_id: str, subject: Subject) -> str:
+    """What a device is locked by while its password, or its address, changes."""
+    return f"{subject} {rotation_id}"
 
 
-def lock_of(rotation_id: str) -> str:
-    """What a device is locked by while its password changes."""
-    return _LOCK + rotation_id
-
-
-def is_rotation(lock: str) -> bool:
-    """Whether it is locked by that, and not by firmware."""
-    return lock.startswith(_LOCK)
+def subject_of(lock: str) -> Subject | None:
+    """What changes of a locked device; `None` where firmware is installed on it."""
+    return next((subject for subject in Subject if lock.startswith(f"{subject} ")), None)
 
 
 def lock_in_words(lock: str) -> str:
     """Why nothing else is written to a locked device."""
-    what = "its password is being changed" if is_rotation(lock) else "firmware is being installed"
+    subject = subject_of(lock)
+    what = f"its {subject} is being changed" if subject else "firmware is being installed"
     return f"{what} ({lock})"
 
 
@@ -160,23 +169,23 @@ def not_sent(entry: RotationEntry, why: str) -> RotationEntry:
 
 
 def refused(entry: RotationEntry, why: str, now_s: float) -> RotationEntry:
-    """The entry of a device that refused the change: its old password is in force."""
-    return _failed(entry, Fault.REFUSED, f"it refuses the new password: {why}", now_s)
+    """The entry of a device that refused the change: the old one is in force."""
+    return _failed(entry, Fault.REFUSED, f"it refuses the new {entry.subject}: {why}", now_s)
 
 
 def answered(entry: RotationEntry) -> RotationEntry:
-    """The entry of a device that answered the change: a login has to show that it is in force."""
+    """The entry of a device that answered the change: it has to show that it is in force."""
     return msgspec.structs.replace(entry, step=RotationStep.VERIFYING)
 
 
 def after_probe(
     entry: RotationEntry, probe: Probe, *, late_s: float, now_s: float
 ) -> RotationEntry:
-    """The entry after logins over fresh connections; the same step where it has to be looked at again.
+    """The entry after a probe over fresh connections; the same step where it has to be looked at again.
 
     Args:
         entry: not final.
-        probe: what the logins said.
+        probe: what was found.
         late_s: after which a change that left is in force, or is not coming.
         now_s: policy time.
     """
@@ -195,10 +204,12 @@ def after_probe(
         return _before_it_left(entry, probe, now_s)
     is_late = sent_for_s >= late_s
     if probe.accepted is not None and is_late:
-        why = f"{probe.accepted} still logs in, {sent_for_s:.0f} s after the change left"
+        still = "still logs in" if entry.subject is Subject.PASSWORD else "is still where it is"
+        why = f"{probe.accepted} {still}, {sent_for_s:.0f} s after the change left"
         return _failed(entry, Fault.NOT_TAKEN, why, now_s)
     if probe.unclear and sent_for_s >= max(late_s, limits.CREDENTIAL_SILENT_S):
-        why = f"no login since the change left ({probe.unclear}): {_either(entry)} is in force"
+        what = "login" if entry.subject is Subject.PASSWORD else "answer"
+        why = f"no {what} since the change left ({probe.unclear}): {_either(entry)} is in force"
         return _failed(entry, Fault.SILENT, why, now_s)
     if probe.refused and not probe.accepted and not probe.unclear and is_late:
         return _failed(entry, Fault.NONE_LOGS_IN, _none(probe), now_s)

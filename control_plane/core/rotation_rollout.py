@@ -1,13 +1,14 @@
-"""How a password reaches the machines that are to have it: wave by wave, each let go by a person. Pure.
+"""How a password, or addresses, reach the machines that are to have them: in waves that people let go. Pure.
 
-A rotation is about one password: who logs in, from which references to which, on which family. Of the waves
-that a person let go the engine takes *rounds*, as large as the rounds before have earned: one machine, then
-ten, and so on through the cohorts. A round in which too many failed halts it.
+A rotation has one aim. A password: who logs in, from which references to which, on which family. Addresses:
+into which network, from where, of which family. Of the waves that a person let go the engine takes *rounds*,
+as large as the rounds before have earned: one machine, then ten, and so on through the cohorts. A round in
+which too many failed halts it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from itertools import accumulate
 from typing import Final
@@ -18,9 +19,17 @@ from control_plane.core.change import Capabilities
 from control_plane.core.digest import digest_of
 from control_plane.core.fleet import Device, DeviceKind, Site, SlotState, Strategy
 from control_plane.core.memory import Memory
+from control_plane.core.renumbering import Addresses, addresses_of, is_there
 from control_plane.core.rollout import round_size as largest_round
 from control_plane.core.rollout import wave_members
-from control_plane.core.rotation import SENT, RotationEntry, RotationStep, lock_of, ref_in_use
+from control_plane.core.rotation import (
+    SENT,
+    RotationEntry,
+    RotationStep,
+    Subject,
+    lock_of,
+    ref_in_use,
+)
 
 
 class RotationState(StrEnum):
@@ -38,8 +47,8 @@ class RotationState(StrEnum):
     """It is not declared any more. What is under way is finished, and nothing is begun."""
 
 
-class Password(msgspec.Struct, frozen=True, kw_only=True, order=True):
-    """What is rotated: references, never a password."""
+class Password(msgspec.Struct, frozen=True, kw_only=True, order=True, tag="password"):
+    """A password that is rotated in: references, never a password."""
 
     family: str
     user: str
@@ -47,11 +56,14 @@ class Password(msgspec.Struct, frozen=True, kw_only=True, order=True):
     previous: tuple[str, ...]
 
 
+Aim = Password | Addresses
+
+
 class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     """One password on its way."""
 
     id: str
-    password: Password
+    aim: Aim
     members: str
     """Digest over who is in which wave: with other members it is another rotation."""
     waves: tuple[int, ...]
@@ -79,6 +91,11 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it waits for nothing but a person who lets its open wave go."""
 
     @property
+    def subject(self) -> Subject:
+        """What changes of a machine."""
+        return Subject.PASSWORD if isinstance(self.aim, Password) else Subject.ADDRESS
+
+    @property
     def is_declared(self) -> bool:
         """Whether it is what the revision in force asks for."""
         return self.state is not RotationState.SUPERSEDED
@@ -97,11 +114,13 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
 class RotationEffect(msgspec.Struct, frozen=True, kw_only=True):
     """What a declaration would rotate."""
 
-    password: Password
+    aim: Aim
     machines: int
     """Those that are not known to have it."""
     can: bool
-    """Whether the family has a password that can be set over the network."""
+    """Whether the family has it set over the network."""
+    reboots: bool = False
+    """Whether machines boot for it: so long they hash nothing."""
 
 
 def rotation_effects(
@@ -114,22 +133,34 @@ def rotation_effects(
         memories: asset → what is remembered of it.
         capabilities: by family.
     """
-    counts: dict[Password, int] = {}
+    counts: dict[Aim, int] = {}
     for device in site.devices:
-        password, memory = password_of(device), memories.get(device.asset)
-        if password is None or device.state is SlotState.VACANT:
+        if device.state is SlotState.VACANT:
             continue
-        if not has_it(device, memory.login if memory else None):
+        memory = memories.get(device.asset)
+        password, addresses = password_of(device), addresses_of(device)
+        if password is not None and not has_it(device, memory.login if memory else None):
             counts[password] = counts.get(password, 0) + 1
+        if addresses is not None and not is_there(device, memory.located if memory else None):
+            counts[addresses] = counts.get(addresses, 0) + 1
     return tuple(
-        RotationEffect(password=password, machines=machines, can=_can(capabilities, password))
-        for password, machines in sorted(counts.items())
+        _effect(aim, machines, capabilities.get(aim.family))
+        for aim, machines in sorted(counts.items(), key=lambda item: _readable(item[0]))
     )
 
 
-def _can(capabilities: Mapping[str, Capabilities], password: Password) -> bool:
-    known = capabilities.get(password.family)
-    return known is not None and known.passwords is not None
+def _effect(aim: Aim, machines: int, known: Capabilities | None) -> RotationEffect:
+    if isinstance(aim, Password):
+        can = known is not None and known.passwords is not None
+        return RotationEffect(aim=aim, machines=machines, can=can)
+    ways = known.network if known else None
+    return RotationEffect(
+        aim=aim, machines=machines, can=ways is not None, reboots=ways is not None and ways.reboots
+    )
+
+
+def _readable(aim: Aim) -> tuple[bool, str]:
+    return isinstance(aim, Addresses), repr(aim)
 
 
 def password_of(device: Device) -> Password | None:
@@ -145,18 +176,20 @@ def password_of(device: Device) -> Password | None:
     )
 
 
-def passwords_of(site: Site) -> Mapping[Password, tuple[tuple[str, ...], ...]]:
-    """Every password that a site rotates, with its waves in cohort order; a vacant slot has no machine."""
-    found: dict[Password, list[str]] = {}
+def aims_of(
+    site: Site, aim_of: Callable[[Device], Aim | None]
+) -> Mapping[Aim, tuple[tuple[str, ...], ...]]:
+    """Every aim of a site, with its waves in cohort order; a vacant slot has no machine."""
+    found: dict[Aim, list[str]] = {}
     for device in site.devices:
-        password = password_of(device)
-        if password is not None and device.state is not SlotState.VACANT:
-            found.setdefault(password, []).append(device.asset)
+        aim = aim_of(device)
+        if aim is not None and device.state is not SlotState.VACANT:
+            found.setdefault(aim, []).append(device.asset)
     return {
-        password: tuple(
-            tuple(wave) for wave in wave_members(digest_of(password), assets, site.strategy.cohorts)
+        aim: tuple(
+            tuple(wave) for wave in wave_members(digest_of(aim), assets, site.strategy.cohorts)
         )
-        for password, assets in sorted(found.items())
+        for aim, assets in sorted(found.items(), key=lambda item: _readable(item[0]))
     }
 
 
@@ -165,13 +198,11 @@ def members_of(waves: Iterable[Sequence[str]]) -> str:
     return digest_of([list(wave) for wave in waves])
 
 
-def begun(
-    rotation_id: str, password: Password, waves: Sequence[Sequence[str]], now_s: float
-) -> Rotation:
-    """The rotation of a password that was just declared."""
+def begun(rotation_id: str, aim: Aim, waves: Sequence[Sequence[str]], now_s: float) -> Rotation:
+    """The rotation of what was just declared."""
     return Rotation(
         id=rotation_id,
-        password=password,
+        aim=aim,
         members=members_of(waves),
         waves=tuple(accumulate(map(len, waves))),
         begun_at_s=now_s,
@@ -309,12 +340,12 @@ def locks_of(rotations: Iterable[Rotation], entries: Mapping[str, RotationEntry]
     Those that a change may have left for, and those of an open round that have not ended: whoever works on it
     may begin them this very moment.
     """
-    locks = {a: lock_of(e.rotation) for a, e in entries.items() if e.step in SENT}
+    locks = {a: lock_of(e.rotation, e.subject) for a, e in entries.items() if e.step in SENT}
     for rotation in rotations:
         for asset in rotation.round:
             entry = entries.get(asset)
             if entry is None or entry.rotation != rotation.id or not entry.is_final:
-                locks[asset] = lock_of(rotation.id)
+                locks[asset] = lock_of(rotation.id, rotation.subject)
     return locks
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from control_plane.core.errors import StoreError
 from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.core.rotation import Subject
 from control_plane.engine.kept import NUMBER, ROWS_VERSION, Files, brought_forward, fill
 from control_plane.engine.store import Store
 from control_plane.inventory.bundle import DamagedBundle, pack, unpack
@@ -60,7 +61,8 @@ def rows_of(store: Store) -> tuple[dict[str, dict[str, bytes]], dict[str, bytes]
         "rollout": {rollout.id: _encode(rollout) for rollout in store.rollouts()},
         "firmware": {rollout.id: _encode(rollout) for rollout in store.firmware()},
         "rotation": {rotation.id: _encode(rotation) for rotation in store.rotations()},
-        "login": {entry.asset: _encode(entry) for entry in store.logins()},
+        "login": {e.asset: _encode(e) for e in store.rotating(Subject.PASSWORD)},
+        "address": {e.asset: _encode(e) for e in store.rotating(Subject.ADDRESS)},
         "incident": {incident.id: _encode(incident) for incident in store.incidents()},
         "overlay": {overlay.id: _encode(overlay) for overlay in store.overlays()},
         "released": {device.asset: _encode(device) for device in store.released()},

@@ -42,6 +42,7 @@ CREATE INDEX flash_open ON flash (open) WHERE open = 1;
 _ROTATION = """
 CREATE TABLE rotation (id TEXT PRIMARY KEY, doc BLOB NOT NULL);
 CREATE TABLE login (asset TEXT PRIMARY KEY, open INTEGER NOT NULL, doc BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE address (asset TEXT PRIMARY KEY, open INTEGER NOT NULL, doc BLOB NOT NULL) WITHOUT ROWID;
 """
 
 _MIGRATIONS: Mapping[int, str] = {1: _FIRMWARE, 2: _ROTATION}
@@ -60,6 +61,7 @@ _COLUMNS: Mapping[str, tuple[str, str]] = {
     "shown_plan": ("digest", "doc"),
     "event": ("seq", "doc"),
     "login": ("asset", "doc"),
+    "address": ("asset", "doc"),
 }
 """Where a table's key and record stand; elsewhere in `id` and `doc`."""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from control_plane.core.renumbering import places_of
 from control_plane.engine.incidents import Incidents
 from control_plane.engine.installing import Installing
 from control_plane.engine.journal import Journal
@@ -29,7 +32,7 @@ class Inbox:
         journal: Journal,
         poller: Poller,
         installing: Installing,
-        rotating: Rotating,
+        rotating: Sequence[Rotating],
     ) -> None:
         self._installing, self._rotating = installing, rotating
         self._store, self._roster, self._reconciler = store, roster, reconciler
@@ -70,7 +73,8 @@ class Inbox:
             case OrderKind.FIRMWARE:
                 self._installing.release(order.target, through=order.through, by=order.by)
             case OrderKind.CREDENTIALS:
-                self._rotating.release(order.target, through=order.through, by=order.by)
+                for rotating in self._rotating:
+                    rotating.release(order.target, through=order.through, by=order.by)
             case OrderKind.INCIDENT:
                 node = self._incidents.release(order.target, order.by)
                 self._roster.push_below(frozenset({node} if node else ()))
@@ -82,7 +86,7 @@ class Inbox:
                 if slot is not None:
                     slot.memory = memory
                     if order.kind is OrderKind.TRUST:
-                        slot.address = slot.device.address
+                        slot.address = next(iter(places_of(slot.device, None)), None)
                     slot.retry_wire_s = float("-inf")
                     self._poller.hurry(slot)
 

@@ -35,6 +35,7 @@ _KEYS: Mapping[str, str] = {
     "firmware": "id",
     "rotation": "id",
     "login": "asset",
+    "address": "asset",
     "meta": "key",
 }
 TABLES = frozenset(_KEYS)
@@ -176,7 +177,8 @@ def fill(store: Store, rows: Rows, files: Files) -> None:
             store.put_firmware(firmware)
         for rotation in all_of("rotation", Rotation):
             store.put_rotation(rotation)
-        store.put_logins(all_of("login", RotationEntry))
+        store.put_rotating(all_of("login", RotationEntry))
+        store.put_rotating(all_of("address", RotationEntry))
         for incident in all_of("incident", Incident):
             store.put_incident(incident)
         for overlay in all_of("overlay", Overlay):

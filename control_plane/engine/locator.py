@@ -42,7 +42,7 @@ class Locator:
 
     def missing(self, slots: Iterable[Slot]) -> list[Slot]:
         """DHCP devices that nobody knows an address of, or that another machine answers for."""
-        return [slot for slot in slots if slot.device.subnet is not None and _is_missing(slot)]
+        return [slot for slot in slots if slot.device.searched is not None and _is_missing(slot)]
 
     async def sweep_if_due(self, slots: Iterable[Slot]) -> int:
         """One sweep for what is missing, at most as often as the pauses allow; how many were found."""
@@ -67,8 +67,8 @@ class Locator:
                 by_mac[pin.mac] = slot
             if pin is not None and pin.serial:
                 by_serial[pin.serial] = slot
-            if slot.device.subnet is not None:
-                probes.setdefault((slot.device.subnet, slot.device.intent.family), slot)
+            if slot.device.searched is not None:
+                probes.setdefault((slot.device.searched, slot.device.intent.family), slot)
         pending = [
             (address, probe)
             for (subnet, _), probe in probes.items()

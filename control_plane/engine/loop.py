@@ -21,6 +21,7 @@ from control_plane.core.metrics import Sample
 from control_plane.core.power import Loads
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.edges import Edges
+from control_plane.engine.errands import AddressErrand, PasswordErrand
 from control_plane.engine.fence import pid_space
 from control_plane.engine.gate import Gate
 from control_plane.engine.granting import Granting
@@ -106,7 +107,8 @@ class Engine:
             is_live: whether the fence is held at this moment; the gate closes for good once it is not.
             keep: makes durable what has to be before anything is sent, where the Store alone is not.
             granting: who installs firmware; without it none is.
-            rotates: whether it changes passwords that a person let go; who is between two is locked anyhow.
+            rotates: whether it changes passwords and addresses that a person let go; who is between two of
+                them is locked anyhow.
 
         Raises:
             NothingAccepted: there is nothing to compare devices with.
@@ -185,18 +187,22 @@ class Engine:
             poller=self._poller,
             granting=self._granting,
         )
-        self._rotating = Rotating(
-            store=store,
-            epoch=epoch,
-            edges=edges,
-            gate=gate,
-            roster=self._roster,
-            reconciler=self.reconciler,
-            incidents=self.incidents,
-            journal=self.journal,
-            poller=self._poller,
-            acts=acts and rotates,
-            keep=keep,
+        self._rotating = tuple(
+            Rotating(
+                errand,
+                store=store,
+                epoch=epoch,
+                edges=edges,
+                gate=gate,
+                roster=self._roster,
+                reconciler=self.reconciler,
+                incidents=self.incidents,
+                journal=self.journal,
+                poller=self._poller,
+                acts=acts and rotates,
+                keep=keep,
+            )
+            for errand in (PasswordErrand(edges), AddressErrand(edges))
         )
         self._inbox = Inbox(
             store=store,
@@ -236,7 +242,8 @@ class Engine:
         self._roster.put_in_force(record)
         self._roster.adopt_operations()
         self._inbox.overlays()
-        self._rotating.lock()
+        for rotating in self._rotating:
+            rotating.lock()
         with store.transaction():
             self._inbox.orders()
             self.journal.flush()
@@ -287,7 +294,8 @@ class Engine:
                 except ControlPlaneError as error:
                     failure = error
                 finally:
-                    self._rotating.stop()
+                    for rotating in self._rotating:
+                        rotating.stop()
                     if self._granting is not None:
                         self._granting.stop()
                 # Leaving the block waits for the writes under way: each is bounded in time.
@@ -308,7 +316,7 @@ class Engine:
             asyncio.create_task(self._locate()),
             asyncio.create_task(self._tick_on(until, report)),
             asyncio.create_task(self._installing.run()),
-            asyncio.create_task(self._rotating.run()),
+            *(asyncio.create_task(rotating.run()) for rotating in self._rotating),
             asyncio.create_task(self._stop.wait()),
         ]
         try:
@@ -365,7 +373,8 @@ class Engine:
                 with self._store.transaction():
                     self._store.check_fence(self._epoch)
                     if watches:
-                        self._rotating.lock()
+                        for rotating in self._rotating:
+                            rotating.lock()
                         self._watch.look()
                     if self._store.changed() != self._changed:
                         rotation = self._hear(rotation)

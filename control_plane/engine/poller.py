@@ -40,6 +40,10 @@ _REASONS: tuple[tuple[type[ControlPlaneError], UnseenReason], ...] = (
     (HardwareFault, UnseenReason.HARDWARE_FAULT),
     (Unreachable, UnseenReason.UNREACHABLE),
 )
+NOT_THERE = frozenset(
+    {UnseenReason.UNREACHABLE, UnseenReason.WRONG_IDENTITY, UnseenReason.UNEXPECTED_REPLY}
+)
+"""What looks like a machine that is elsewhere."""
 _TICK_S = 0.05
 _DETAIL_CHARS = 200
 _NO_SECRET = Secret("")
@@ -134,7 +138,7 @@ async def _look_at(
         return unseen(slot.asset, clock, UnseenReason.SECRET_MISSING, why)
     if address is None:
         return unseen(
-            slot.asset, clock, UnseenReason.UNLOCATED, f"not found in {slot.device.subnet} yet"
+            slot.asset, clock, UnseenReason.UNLOCATED, f"not found in {slot.device.searched} yet"
         )
     return await ask(slot.driver, target, depth, clock=clock)
 
@@ -259,6 +263,8 @@ class Poller:
             is_gone = sighting.reason is UnseenReason.SECRET_MISSING and slot.login
             if sighting.reason is UnseenReason.AUTH_REJECTED or is_gone:
                 slot.note_refused()
+            elif sighting.reason in NOT_THERE:
+                slot.note_elsewhere()
             backoff = min(
                 self._interval_s * 2 ** min(slot.failures - 1, 8), limits.DEAD_BACKOFF_MAX_S
             )

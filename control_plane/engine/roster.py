@@ -11,6 +11,7 @@ from control_plane.core.fleet import Device, Site
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Observation
 from control_plane.core.power import Loads, counted_w
+from control_plane.core.renumbering import places_of
 from control_plane.core.world import pinned
 from control_plane.engine.assignment import standing
 from control_plane.engine.edges import Edges
@@ -155,6 +156,7 @@ class Roster:
         same_place = (
             old.device.address == device.address
             and old.device.subnet == device.subnet
+            and old.device.renumbering == device.renumbering
             and old.memory.pin == fresh.memory.pin
         )
         if old.device.intent.family != family:
@@ -164,7 +166,8 @@ class Roster:
         old.driver, old.capabilities = fresh.driver, fresh.capabilities
         old.nodes, old.path, old.budget_nodes = fresh.nodes, fresh.path, fresh.budget_nodes
         if not same_place:
-            old.address, old.full_wanted = device.address or old.memory.located, True
+            old.address = next(iter(places_of(device, old.memory.located)), None)
+            old.full_wanted = True
         return old
 
     def adopt_operations(self) -> None:

@@ -1,7 +1,7 @@
-"""Rotations of a site: which machines are given another password, and when.
+"""Rotations of a site: which machines are given another password, or another address, and when.
 
 What it begins it keeps first: the round, then each step of each device. So whoever takes over knows at each
-moment which devices may be between two passwords. Those are locked: nobody writes to them.
+moment which devices may be between the two. Those are locked: nobody writes to them.
 """
 
 from __future__ import annotations
@@ -13,25 +13,18 @@ from itertools import islice
 
 from control_plane.core import limits
 from control_plane.core.errors import ControlPlaneError, FenceLost, StoreBusy
-from control_plane.core.rotation import (
-    SENT,
-    RotationEntry,
-    RotationStep,
-    refs_of,
-)
+from control_plane.core.rotation import SENT, RotationEntry, RotationStep
 from control_plane.core.rotation_rollout import (
-    Password,
+    Aim,
     Rotation,
     RotationState,
+    aims_of,
     begun,
-    has_it,
     is_lost,
     judged,
     locks_of,
     members_of,
     opened,
-    password_of,
-    passwords_of,
     released,
     round_size,
     stands,
@@ -40,16 +33,17 @@ from control_plane.core.rotation_rollout import (
 )
 from control_plane.engine.bugs import in_words
 from control_plane.engine.edges import Edges
+from control_plane.engine.errands import Errand
 from control_plane.engine.fitness import Fitness, whom_of
 from control_plane.engine.gate import Gate
 from control_plane.engine.incidents import Incidents
 from control_plane.engine.journal import Journal
 from control_plane.engine.locking import set_locks
-from control_plane.engine.logins import Logins
-from control_plane.engine.poller import Poller, target_with
+from control_plane.engine.poller import Poller
 from control_plane.engine.reconciler import Keep, Reconciler
 from control_plane.engine.roster import Roster
-from control_plane.engine.rotator import Rotator, keeps_passwords
+from control_plane.engine.rotation_log import RotationLog
+from control_plane.engine.rotator import Rotator
 from control_plane.engine.slots import Slot
 from control_plane.engine.store import Store
 
@@ -65,10 +59,11 @@ async def _at_once() -> None:
 
 
 class Rotating:
-    """The rotations of one site, while the engine runs."""
+    """The rotations of one site and one errand, while the engine runs."""
 
     def __init__(
         self,
+        errand: Errand,
         *,
         store: Store,
         epoch: int,
@@ -82,19 +77,22 @@ class Rotating:
         acts: bool,
         keep: Keep | None,
     ) -> None:
-        """Without `acts` nothing is begun; who is between two passwords is locked all the same.
+        """Without `acts` nothing is begun; who is between the two is locked all the same.
 
         `keep` makes durable what has to be before a change leaves, where the Store alone is not.
         """
-        self._store, self._epoch, self._edges, self._clock = store, epoch, edges, edges.clock
+        self._errand, self._store, self._epoch, self._clock = errand, store, epoch, edges.clock
         self._gate, self._roster, self._reconciler = gate, roster, reconciler
         self._journal, self._poller, self._acts = journal, poller, acts
         self._durable = keep or _at_once
         self._fitness = Fitness(
             clock=edges.clock, roster=roster, reconciler=reconciler, incidents=incidents
         )
-        self.rotations: dict[str, Rotation] = {r.id: r for r in store.rotations()}
-        self._logins = Logins(
+        self.rotations: dict[str, Rotation] = {
+            r.id: r for r in store.rotations() if r.subject is errand.subject
+        }
+        self._log = RotationLog(
+            errand,
             store=store,
             epoch=epoch,
             clock=edges.clock,
@@ -109,7 +107,7 @@ class Rotating:
         self._swept_s: dict[str, float] = {}
         """When rotations that are done were gone through last, policy time."""
         self._locked: frozenset[str] = frozenset()
-        self._waves: Mapping[Password, Waves] = {}
+        self._waves: Mapping[Aim, Waves] = {}
         self._declared_by: object = None
         self._is_stopped = asyncio.Event()
 
@@ -121,7 +119,7 @@ class Rotating:
 
     def lock(self) -> None:
         """Lock the devices that are under way, and let go of those that are not any more."""
-        locks = locks_of(self.rotations.values(), self._logins.entries)
+        locks = locks_of(self.rotations.values(), self._log.entries)
         set_locks(
             self._locked,
             locks,
@@ -140,7 +138,7 @@ class Rotating:
             return
         after = released(rotation, through=through, by=by, now_s=self._clock.wall_s())
         if isinstance(after, str):
-            self._journal.event("credentials", f"nothing to release: {after}")
+            self._journal.event(self._errand.topic, f"nothing to release: {after}")
         else:
             self._keep(after)
 
@@ -174,19 +172,19 @@ class Rotating:
         site = self._roster.site
         if self._declared_by is site:
             return
-        found, now_s, live = passwords_of(site), self._clock.wall_s(), set()
+        found, now_s, live = aims_of(site, self._errand.aim_of), self._clock.wall_s(), set()
         for rotation in list(self.rotations.values()):
-            waves = found.get(rotation.password)
+            waves = found.get(rotation.aim)
             if not rotation.is_declared:
                 continue
             if waves is None or members_of(waves) != rotation.members:
                 self._keep(superseded(rotation, now_s))
             else:
-                live.add(rotation.password)
-        for password, waves in found.items():
-            if password not in live:
-                number = self._store.next_number("rotation")
-                self._keep(begun(f"c{number:04d}", password, waves, now_s))
+                live.add(rotation.aim)
+        for aim, waves in found.items():
+            if aim not in live:
+                number = self._store.next_number(self._errand.series)
+                self._keep(begun(f"{self._errand.prefix}{number:04d}", aim, waves, now_s))
         self._waves, self._declared_by = found, site
 
     def _turn(self, rotation: Rotation) -> None:
@@ -208,7 +206,7 @@ class Rotating:
 
     def _begin(self, rotation: Rotation) -> None:
         """Open the next round, or say what is waited for."""
-        order = [asset for wave in self._waves[rotation.password] for asset in wave]
+        order = [asset for wave in self._waves[rotation.aim] for asset in wave]
         needing = [
             (at, asset)
             for at, asset in enumerate(order)
@@ -220,7 +218,7 @@ class Rotating:
             return
         first = needing[0][0]
         wave = next(number for number, end in enumerate(rotation.waves) if first < end)
-        why = self._cannot(rotation.password)
+        why = self._errand.cannot(rotation.aim)
         if why is not None:
             say(RotationState.WAITING, wave, why)
             return
@@ -235,16 +233,18 @@ class Rotating:
             )
             return
         size = round_size(rotation, self._roster.site.strategy)
-        fit = list(islice((a for a in let_go if self._unfit(a) is None), size))
+        waits = self._errand.in_the_way(self._roster.slots.values())
+        unfit = partial(self._unfit, waits)
+        fit = list(islice((asset for asset in let_go if unfit(asset) is None), size))
         if not fit:
-            why = f"{len(let_go)} machines are not fit: {let_go[0]}: {self._unfit(let_go[0])}"
+            why = f"{len(let_go)} machines are not fit: {let_go[0]}: {unfit(let_go[0])}"
             say(RotationState.WAITING, wave, why)
             return
         self._open(rotation, fit, wave)
 
     def _none_needing(self, rotation: Rotation, order: Sequence[str]) -> None:
         slots = [s for a in order if (s := self._roster.slots.get(a)) is not None]
-        later = sum(password_of(slot.device) != rotation.password for slot in slots)
+        later = sum(self._errand.aim_of(slot.device) != rotation.aim for slot in slots)
         if later:
             why = f"no wave of its settings has reached {later} machines"
             self._stand(rotation, RotationState.WAITING, rotation.wave, why)
@@ -253,38 +253,30 @@ class Rotating:
         self._stand(rotation, RotationState.DONE, len(rotation.waves) - 1, left)
 
     def _open(self, rotation: Rotation, chosen: Sequence[str], wave: int) -> None:
-        entries = [
-            RotationEntry(
-                asset=asset,
-                rotation=rotation.id,
-                wanted=rotation.password.secret_ref,
-                verified=self._roster.slots[asset].memory.login,
-            )
-            for asset in chosen
-        ]
+        slots = [self._roster.slots[asset] for asset in chosen]
+        entries = [self._errand.entry(rotation, slot) for slot in slots]
         after = opened(rotation, chosen, wave=wave, now_s=self._clock.wall_s())
         with self._store.transaction():
             self._keep(after)
-            self._logins.begin(entries)
+            self._log.begin(entries)
         self.lock()
         self._journal.event(
-            "credentials",
-            f"{rotation.id}: {rotation.password.secret_ref} goes to {len(chosen)} machines, "
+            self._errand.topic,
+            f"{rotation.id}: {len(chosen)} machines are begun, "
             f"wave {wave + 1} of {len(rotation.waves)}",
         )
 
     def _follow(self, rotation: Rotation) -> None:
         """Begin machines of a round, a bounded number at a time; judge it once all have ended."""
-        entries = [self._entry(rotation, asset) for asset in rotation.round]
-        if unknown := [e for e in entries if self._logins.entries.get(e.asset) is not e]:
-            with self._store.transaction():
-                self._store.check_fence(self._epoch)
-                self._logins.begin(unknown)
-        if gone := {e.asset for e in entries if e.asset not in self._roster.slots}:
+        if gone := {asset for asset in rotation.round if asset not in self._roster.slots}:
             # Not managed for now. Whom the change may have left for is gone on with when it is back.
             rotation = without(rotation, gone)
             self._keep(rotation)
-            entries = [entry for entry in entries if entry.asset not in gone]
+        entries = [self._entry(rotation, asset) for asset in rotation.round]
+        if unknown := [e for e in entries if self._log.entries.get(e.asset) is not e]:
+            with self._store.transaction():
+                self._store.check_fence(self._epoch)
+                self._log.begin(unknown)
         share = self._roster.site.strategy.max_new_failure_share
         lost = is_lost(entries, share)
         late = self._clock.wall_s() - rotation.since_s >= limits.CREDENTIAL_SILENT_S
@@ -313,7 +305,7 @@ class Rotating:
         told = next((e.detail for e in entries if e.asset in back and e.detail), "nothing was sent")
         why = "the round failed" if lost else told if late else "held, or below an incident"
         text = f"{rotation.id}: {len(back)} machines withdrawn: {why}"
-        self._journal.event("credentials", text)
+        self._journal.event(self._errand.topic, text)
         if late:
             until_s = self._clock.wire_s() + self._clock.wire_of(limits.CREDENTIAL_WAIT_S)
             self._resting.update(dict.fromkeys(back, until_s))
@@ -325,42 +317,30 @@ class Rotating:
         after = judged(rotation, entries, max_new_failure_share=share, now_s=self._clock.wall_s())
         self._keep(after)
         if after.state is RotationState.HALTED:
-            self._journal.page(f"{rotation.id} of {rotation.password.secret_ref}: {after.detail}")
+            self._journal.page(f"{self._errand.topic} {rotation.id}: {after.detail}")
         elif entries:
             self._journal.event("gate", f"{rotation.id}: {len(entries)} machines have it")
 
     def _follow_sent(self) -> None:
         """Go on with every device that a change may have left for, whatever became of its rotation."""
-        for asset, entry in self._logins.entries.items():
+        for asset, entry in self._log.entries.items():
             if entry.step in SENT:
                 self._work_on(asset)
 
     # --- machines ------------------------------------------------------------------------------------
 
     def _needs(self, rotation: Rotation, asset: str) -> bool:
-        """Whether a machine is logged in with another password than the one that it is to have."""
+        """Whether a machine does not have it yet."""
         slot = self._roster.slots.get(asset)
-        if slot is None or password_of(slot.device) != rotation.password:
+        if slot is None or self._errand.aim_of(slot.device) != rotation.aim:
             # Not managed, or no wave of its settings has reached it yet.
             return False
-        return bool(slot.login) or not has_it(slot.device, slot.memory.login)
+        return self._errand.needs(slot)
 
-    def _cannot(self, password: Password) -> str | None:
-        """Why no machine can be given it, and what to do."""
-        if not keeps_passwords(self._edges.drivers.get(password.family)):
-            return (
-                f"{password.family} has no password that can be set over the network: "
-                "take `previous` out of the profile"
-            )
-        for ref in (password.secret_ref, *password.previous):
-            try:
-                self._edges.secrets.resolve(ref)
-            except ControlPlaneError:
-                return f"secret reference {ref} leads nowhere: set it where gridplane runs"
-        return None
-
-    def _unfit(self, asset: str) -> str | None:
+    def _unfit(self, waits: Mapping[str, str], asset: str) -> str | None:
         slot = self._roster.slots[asset]
+        if asset in waits:
+            return waits[asset]
         if slot.seen is not None and slot.seen.write_enabled is False:
             return "its write interface is switched off"
         if self._resting.get(asset, 0.0) > self._clock.wire_s():
@@ -372,11 +352,10 @@ class Rotating:
         return rotation is not None and entry.asset in rotation.round
 
     def _entry(self, rotation: Rotation, asset: str) -> RotationEntry:
-        entry = self._logins.entries.get(asset)
+        entry = self._log.entries.get(asset)
         if entry is None or entry.rotation != rotation.id:
             # A backup may have the round without them.
-            ref = rotation.password.secret_ref
-            entry = RotationEntry(asset=asset, rotation=rotation.id, wanted=ref)
+            entry = self._errand.entry(rotation, self._roster.slots[asset])
         return entry
 
     def _work_on(self, asset: str) -> None:
@@ -384,7 +363,7 @@ class Rotating:
         slot, now_wire_s = self._roster.slots.get(asset), self._clock.wire_s()
         if slot is None or asset in self._working or whom_of(slot) is None:
             return
-        entry = self._logins.entries.get(asset)
+        entry = self._log.entries.get(asset)
         is_sent = entry is not None and entry.step in SENT
         if not is_sent and len(self._working) >= limits.CREDENTIAL_AT_ONCE:
             return
@@ -405,32 +384,25 @@ class Rotating:
             failure = in_words(bug)
         finally:
             self._working.discard(asset)
-            if not self._logins.entries[asset].is_final:
+            if not self._log.entries[asset].is_final:
                 self._resting[asset] = self._clock.wire_s() + _AGAIN_S
             self._poller.hurry(slot)
         if failure:
-            self._journal.event("credentials", failure, asset=asset)
+            self._journal.event(self._errand.topic, failure, asset=asset)
 
     async def _rotate(self, slot: Slot) -> None:
-        driver, entry = slot.driver, self._logins.entries.get(slot.asset)
-        given = slot.device.intent.credentials
-        if not keeps_passwords(driver) or entry is None:
+        way = self._errand.way(slot, partial(self._log.refusal, slot.asset))
+        entry = self._log.entries.get(slot.asset)
+        if way is None or entry is None:
             return
         rotator = Rotator(
-            driver,
-            self._logins,
-            self._clock,
-            self._edges.secrets,
-            target=lambda password: target_with(slot, slot.address or "", password),
-            permit=partial(self._logins.refusal, slot.asset),
-            durable=self._durable,
-            is_stopped=self._is_stopped,
+            way, self._log, self._clock, durable=self._durable, is_stopped=self._is_stopped
         )
-        ended = await rotator.rotate(entry, refs_of(given) if given else ())
+        ended = await rotator.rotate(entry)
         if ended.is_final:
-            text = ended.fault or ended.step
+            text = f"{ended.wanted}: {ended.fault or ended.step}"
             detail = f"{text}: {ended.detail}" if ended.detail else text
-            self._journal.event("credentials", f"{ended.wanted}: {detail}", asset=slot.asset)
+            self._journal.event(self._errand.topic, detail, asset=slot.asset)
 
     # --- state --------------------------------------------------------------------------------------
 

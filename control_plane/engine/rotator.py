@@ -1,21 +1,20 @@
-"""Brings one device to another password, from whatever step it is found at.
+"""Brings one device to another password, or to another address, from whatever step it is found at.
 
 It decides nothing about which devices or when. What it holds to: a step is kept before what follows from it;
-the change leaves once; every login is over a connection of its own; the password before stays among those
-that are tried until the new one has logged in.
+the change leaves once; whether it is in force is asked over a connection of its own; what was in force before
+stays among what is tried until the new one has proven itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeGuard
+from typing import Protocol
 
 from control_plane.core import limits
-from control_plane.core.change import Failed, RefusedByDevice
-from control_plane.core.errors import AuthRejected, ControlPlaneError, StoreBusy, WrongIdentity
-from control_plane.core.memory import is_other
-from control_plane.core.ports import Clock, Driver, PasswordKeeper, Permit, Secrets, Target
+from control_plane.core.change import Failed, Outcome, RefusedByDevice
+from control_plane.core.errors import ControlPlaneError, StoreBusy
+from control_plane.core.ports import Clock
 from control_plane.core.rotation import (
     SENT,
     Probe,
@@ -25,23 +24,12 @@ from control_plane.core.rotation import (
     answered,
     committing,
     not_sent,
-    refs_to_try,
     refused,
 )
-from control_plane.core.secret import Secret
 from control_plane.engine.flash import Withdrawn, told_to_end
 
 _KEEP_AGAIN_S = 1.0
 """Wire seconds until what could not be kept is tried again."""
-
-
-class KeepingDriver(Driver, PasswordKeeper, Protocol):
-    """A driver whose family's password can be changed."""
-
-
-def keeps_passwords(driver: Driver | None) -> TypeGuard[KeepingDriver]:
-    """Whether a driver changes passwords."""
-    return driver is not None and driver.capabilities.passwords is not None
 
 
 class RotationJournal(Protocol):
@@ -58,44 +46,53 @@ class RotationJournal(Protocol):
         ...
 
 
+class Way(Protocol):
+    """How one device is reached, and how that is changed."""
+
+    @property
+    def late_s(self) -> float:
+        """Device seconds after which a change that left is in force, or is not coming."""
+        ...
+
+    async def probe(self, entry: RotationEntry) -> Probe:
+        """What it is reached by now. Changes nothing, and raises nothing of the error tree."""
+        ...
+
+    async def change(self, entry: RotationEntry) -> Outcome:
+        """Have the wanted one put in place of the one that was just verified; at most once.
+
+        Raises:
+            ControlPlaneError: before anything left.
+        """
+        ...
+
+
 class Rotator:
     """One device's way."""
 
     def __init__(
         self,
-        driver: KeepingDriver,
+        way: Way,
         journal: RotationJournal,
         clock: Clock,
-        secrets: Secrets,
         *,
-        target: Callable[[Secret], Target],
-        permit: Permit,
         durable: Callable[[], Awaitable[None]],
         is_stopped: asyncio.Event,
     ) -> None:
         """All that a device needs.
 
         Args:
-            driver: of its family.
+            way: how it is reached.
             journal: where steps are kept.
             clock: policy time.
-            secrets: where references lead.
-            target: where the device is now, with a password to log in with.
-            permit: asked right before the change leaves.
             durable: makes what is kept outlive this process, where the journal alone does not.
             is_stopped: once set nothing is begun, and nobody is waited for.
         """
-        self._driver, self._journal = driver, journal
-        self._clock, self._secrets = clock, secrets
-        self._target, self._permit, self._is_stopped = target, permit, is_stopped
-        self._durable = durable
+        self._way, self._journal, self._clock = way, journal, clock
+        self._durable, self._is_stopped = durable, is_stopped
 
-    async def rotate(self, entry: RotationEntry, declared: tuple[str, ...]) -> RotationEntry:
+    async def rotate(self, entry: RotationEntry) -> RotationEntry:
         """Take it as far as it comes.
-
-        Args:
-            entry: where it was left.
-            declared: every reference that its declaration names, the new one first.
 
         Returns:
             Its entry: final; or `pending` with the reason, where nothing was sent and another time may do it;
@@ -105,50 +102,26 @@ class Rotator:
             ControlPlaneError: a step could not be kept before it was due; nothing was done after it.
         """
         if entry.step is RotationStep.PENDING:
-            entry, is_open = await self._look(entry, declared)
+            entry, is_open = await self._look(entry)
             if is_open and not self._is_stopped.is_set():
                 entry = await self._send(entry)
         while entry.step in SENT:
-            entry, _ = await self._look(entry, declared)
+            entry, _ = await self._look(entry)
             if entry.is_final:
                 break
             if await told_to_end(self._clock, limits.CREDENTIAL_LOOK_S, self._is_stopped):
                 break
         return entry
 
-    async def _look(
-        self, entry: RotationEntry, declared: tuple[str, ...]
-    ) -> tuple[RotationEntry, bool]:
-        """The entry after logins, kept; and whether a password that is not the new one logged in."""
-        probe = await self._probe(refs_to_try(entry, declared))
-        ways = self._driver.capabilities.passwords
-        late_s = ways.late_s if ways else 0.0
-        after = after_probe(entry, probe, late_s=late_s, now_s=self._clock.wall_s())
+    async def _look(self, entry: RotationEntry) -> tuple[RotationEntry, bool]:
+        """The entry after a probe, kept; and whether the change may leave."""
+        probe = await self._way.probe(entry)
+        after = after_probe(entry, probe, late_s=self._way.late_s, now_s=self._clock.wall_s())
         if after != entry:
             await self._kept(after)
-        return after, not after.is_final and probe.accepted is not None
-
-    async def _probe(self, refs: tuple[str, ...]) -> Probe:
-        """Try passwords in order until one logs in, or until it is not clear any more."""
-        tried: list[str] = []
-        for ref in refs:
-            try:
-                target = self._target(self._secrets.resolve(ref))
-                told = await self._driver.log_in(target)
-                if is_other(target.pin, told):
-                    raise WrongIdentity(f"{target.address}: another machine answers")
-            except AuthRejected:
-                tried.append(ref)
-            except ControlPlaneError as error:
-                return Probe(refused=tuple(tried), unclear=str(error))
-            else:
-                return Probe(accepted=ref, refused=tuple(tried))
-        return Probe(refused=tuple(tried))
+        return after, not after.is_final and probe.accepted is not None and not probe.unclear
 
     async def _send(self, entry: RotationEntry) -> RotationEntry:
-        """Have the new password put in place of the one that just logged in."""
-        assert entry.verified is not None  # noqa: S101 - it just logged in
-        old, new = self._secrets.resolve(entry.verified), self._secrets.resolve(entry.wanted)
         sent = committing(entry, self._clock.wall_s())
         try:
             self._journal.keep(sent)
@@ -159,7 +132,10 @@ class Rotator:
         except StoreBusy as error:
             # It may be known elsewhere that the change left: that is the safe side to be wrong on.
             return await self._kept(not_sent(sent, str(error)))
-        outcome = await self._driver.set_password(self._target(old), new, self._permit)
+        try:
+            outcome = await self._way.change(entry)
+        except ControlPlaneError as error:
+            return await self._kept(not_sent(sent, str(error)))
         if isinstance(outcome, Failed) and outcome.retryable:
             # The driver's word that nothing left.
             return await self._kept(not_sent(sent, outcome.reason))

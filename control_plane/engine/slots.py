@@ -13,6 +13,7 @@ from control_plane.core.memory import Memory
 from control_plane.core.observation import Depth, Observation, Unseen
 from control_plane.core.overlay import nodes_above, path_above
 from control_plane.core.ports import Driver
+from control_plane.core.renumbering import places_of
 from control_plane.core.rotation import ref_in_use, refs_of
 from control_plane.core.verify import Operation
 
@@ -106,6 +107,12 @@ class Slot:
         after = refs.index(used) + 1 if used in refs else 0
         self.login = refs[after % len(refs)] if len(refs) > 1 else ""
 
+    def note_elsewhere(self) -> None:
+        """It is not where it was looked for: the next look is where else it may be."""
+        places = places_of(self.device, self.memory.located)
+        if self.device.renumbering is not None and self.address in places:
+            self.address = places[(places.index(self.address) + 1) % len(places)]
+
     def note_full(self, *, is_whole: bool) -> None:
         """A FULL look came back, whole or with fields that could not be read."""
         self.blind = 0 if is_whole else self.blind + 1
@@ -138,7 +145,7 @@ def make_slot(
         nodes=nodes_above(site, device),
         path=path_above(site, device),
         budget_nodes=(device.rack, *(node.id for node in feeds if node.kind in _BUDGETED)),
-        address=device.address or memory.located,
+        address=next(iter(places_of(device, memory.located)), None),
         # Deep looks of a site are spread over the hour: not every device is in the same round.
         polls=zlib.crc32(device.asset.encode()),
     )

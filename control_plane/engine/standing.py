@@ -37,7 +37,7 @@ class Progress:
     firmware: Sequence[FirmwareRollout] = ()
     """Firmware rollouts that wait, install or were halted."""
     rotations: Sequence[Rotation] = ()
-    """Rotations of passwords that somebody has to think of."""
+    """Rotations that somebody has to think of."""
     incidents: int = 0
     pages: Sequence[str] = ()
     """Texts of the last ones."""
@@ -57,7 +57,7 @@ class Standing:
         journal: Journal,
         watch: Watch,
         installing: Installing,
-        rotating: Rotating,
+        rotating: Sequence[Rotating],
     ) -> None:
         self._roster, self._reconciler = roster, reconciler
         self._incidents, self._journal, self._watch = incidents, journal, watch
@@ -90,7 +90,9 @@ class Standing:
                 for firmware in self._installing.rollouts.values()
                 if not firmware.has_ended
             ),
-            rotations=tuple(r for r in self._rotating.rotations.values() if not r.has_ended),
+            rotations=tuple(
+                r for each in self._rotating for r in each.rotations.values() if not r.has_ended
+            ),
             incidents=len(self._incidents.open),
             pages=tuple(self._journal.pages),
             paged=self._journal.paged,

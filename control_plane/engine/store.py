@@ -22,7 +22,7 @@ from control_plane.core.memory import Memory
 from control_plane.core.observation import Observation, Unseen
 from control_plane.core.overlay import Overlay
 from control_plane.core.rollout import Rollout
-from control_plane.core.rotation import RotationEntry
+from control_plane.core.rotation import RotationEntry, Subject
 from control_plane.core.rotation_rollout import Rotation
 from control_plane.core.verify import OPEN_STAGES, Operation
 from control_plane.engine.database import Database
@@ -44,6 +44,7 @@ _ROLLOUTS_KEPT = 50
 # A type form; to mypy only a class is a type.
 _SIGHTING: Any = Observation | Unseen
 
+_ENTRIES: Mapping[Subject, str] = {Subject.PASSWORD: "login", Subject.ADDRESS: "address"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -352,7 +353,7 @@ class Store(Database):
         with self.transaction() as db:
             db.execute("DELETE FROM flash WHERE id = ?", (operation,))
 
-    # --- passwords ------------------------------------------------------------------------------------
+    # --- passwords and addresses ------------------------------------------------------------------------
 
     def put_rotation(self, rotation: Rotation) -> None:
         """Keep a rotation."""
@@ -365,18 +366,18 @@ class Store(Database):
         """Rotations, the newest last."""
         return self._docs(Rotation, "rotation", "ORDER BY id")
 
-    def put_logins(self, entries: Iterable[RotationEntry]) -> None:
-        """Keep how far devices have come with another password; durable before this returns."""
+    def put_rotating(self, entries: Iterable[RotationEntry]) -> None:
+        """Keep how far devices have come with another password or address; durable before this returns."""
         with self.transaction() as db:
-            db.executemany(
-                "INSERT OR REPLACE INTO login VALUES (?, ?, ?)",
-                ((e.asset, int(not e.is_final), _encode(e)) for e in entries),
-            )
+            for entry in entries:
+                db.execute(
+                    f"INSERT OR REPLACE INTO {_ENTRIES[entry.subject]} VALUES (?, ?, ?)",  # noqa: S608 - ours
+                    (entry.asset, int(not entry.is_final), _encode(entry)),
+                )
 
-    def logins(self, *, open_only: bool = False) -> list[RotationEntry]:
-        """How far each device came with its last rotation; those alone that have not ended."""
-        where = "WHERE open = 1 " if open_only else ""
-        return self._docs(RotationEntry, "login", f"{where}ORDER BY asset")
+    def rotating(self, subject: Subject) -> list[RotationEntry]:
+        """How far each device came with its last rotation of that."""
+        return self._docs(RotationEntry, _ENTRIES[subject], "ORDER BY asset")
 
     # --- incidents ------------------------------------------------------------------------------------
 

@@ -71,7 +71,11 @@ async def sweep(
             report(len(seen), len(slots))
 
     await _look_at(at_hint, seen, edges, concurrency=concurrency, looked=looked)
-    lost = [slot for slot in slots if slot.device.subnet is not None and not _is_it(slot, seen)]
+    moving = [s for s in slots if s.device.renumbering is not None and not _is_it(s, seen)]
+    for slot in moving:
+        slot.note_elsewhere()
+    await _look_at(moving, seen, edges, concurrency=concurrency, looked=looked)
+    lost = [slot for slot in slots if slot.device.searched is not None and not _is_it(slot, seen)]
     if lost:
         for slot in lost:
             slot.address = None

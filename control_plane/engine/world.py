@@ -13,6 +13,7 @@ from control_plane.core.fleet import Device, Site
 from control_plane.core.observation import Field, Observation
 from control_plane.core.power import counted_w
 from control_plane.core.rollout import RolloutState, is_assigned
+from control_plane.core.rotation import Subject
 from control_plane.core.rotation_rollout import locks_of
 from control_plane.core.world import World
 from control_plane.engine.assignment import SiteOf, cohorts, standing, until_its_wave
@@ -67,7 +68,7 @@ def read_world(
             for grant in store.grants(open_only=True)
             for asset in grant.locked(now_s)
         }
-        | locks_of(store.rotations(), {entry.asset: entry for entry in store.logins()}),
+        | _between(store),
         later=_later(store, site, revision, site_of)
         if record and record.digest == revision
         else {},
@@ -76,6 +77,15 @@ def read_world(
         released={gone.asset: (gone.feed, gone.power_w) for gone in store.released()},
         accepted=record.digest if record else None,
     )
+
+
+def _between(store: Store) -> dict[str, str]:
+    """Devices that are between two passwords, or two addresses → by what they are locked."""
+    locks: dict[str, str] = {}
+    for subject in Subject:
+        rotations = (r for r in store.rotations() if r.subject is subject)
+        locks |= locks_of(rotations, {e.asset: e for e in store.rotating(subject)})
+    return locks
 
 
 def _later(store: Store, site: Site, revision: str, site_of: SiteOf) -> dict[str, Device]:

@@ -40,6 +40,7 @@ def digest_of_site(site: Site) -> str:
             (
                 d.asset, d.rack, d.slot, d.type.id, forms[id(d.intent)], d.address, d.subnet, d.mac,
                 d.serial, d.bin_ths, d.state, d.state_reason, d.missing_boards, d.since, d.ticket,
+                *((d.renumbering,) if d.renumbering else ()),
             )
             for d in site.devices
         ],

@@ -12,6 +12,11 @@ from typing import Final, NamedTuple
 from control_plane.api.v1alpha1 import GpuRackDoc, NetworkDoc, RackDoc, SiteDoc
 from control_plane.core.findings import SourceRef
 from control_plane.inventory import errors
+from control_plane.inventory.check_renumbering import (
+    SWEEP_MAX,
+    check_gateways,
+    check_renumbering,
+)
 from control_plane.inventory.choices import RackSource
 from control_plane.inventory.expand import gpu_sources, rack_sources
 from control_plane.inventory.problems import Problems
@@ -20,8 +25,6 @@ from control_plane.inventory.source import Source, Spot, quoted
 from control_plane.inventory.tree import SiteTree
 
 Network = ipaddress.IPv4Network
-_SWEEP_MAX: Final = 16_384
-"""Addresses of one DHCP network: a sweep at 500 connections has seen them all in half a minute."""
 _NAMED: Final = 8
 """Networks that a finding names."""
 _FENCED: Final = frozenset({"miners", "bmc", "management", "metering"})
@@ -56,6 +59,8 @@ def check_site(tree: SiteTree, problems: Problems) -> None:
     whole = tree.site is not None and len(networks) == len(tree.site.data.networks)
     if whole:
         _inside(ranges, networks, problems)
+        check_gateways(tree, problems)
+        check_renumbering(tree, problems)
 
 
 def _tenure(site: File[SiteDoc], problems: Problems) -> None:
@@ -203,8 +208,8 @@ def _ranges(tree: SiteTree, problems: Problems) -> Iterator[_Range]:
             network = _network(given.dhcp, doc, spot, problems)
             if network is None:
                 continue
-            if network.num_addresses > _SWEEP_MAX:
-                what = f"{network} has {network.num_addresses:,} addresses; at most {_SWEEP_MAX:,}"
+            if network.num_addresses > SWEEP_MAX:
+                what = f"{network} has {network.num_addresses:,} addresses; at most {SWEEP_MAX:,}"
                 problems.add(errors.BAD_NETWORK, doc, spot, f"{what} are searched for machines")
                 continue
             low, high = int(network.network_address), int(network.broadcast_address)

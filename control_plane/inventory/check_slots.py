@@ -163,7 +163,7 @@ class SlotCheck:
                 what = f"rack {quoted(rack.id)} has placement by_slot, and a record"
                 spot = table.cell(row.line, "rack")
                 self._problems.add(errors.CONTRADICTION, table, spot, what)
-            if rack.addressing.dhcp is not None:
+            if _is_searched(rack):
                 what = f"rack {quoted(rack.id)} is on DHCP and records no MACs (placement by_slot)"
                 spot = source.spot("addressing")
                 self._problems.add(errors.NOT_LOCATABLE, source.doc, spot, what)
@@ -186,7 +186,7 @@ class SlotCheck:
                     errors.CONTRADICTION, table, table.cell(row.line, "state"), what, fix=fix
                 )
             return
-        if source.rack.addressing.dhcp is not None and not row.mac:
+        if _is_searched(source.rack) and not row.mac:
             what = f"{quoted(row.asset)} is on DHCP and has no MAC"
             self._problems.add(errors.NOT_LOCATABLE, table, table.cell(row.line, "mac"), what)
         wrong = _contradiction(row, kind)
@@ -365,6 +365,12 @@ class SlotCheck:
             what += f"{quoted(choice.profile)})"
             spot = source.spot(*choice.profile_path)
             self._problems.add(errors.NO_CONSENT, source.doc, spot, what)
+
+
+def _is_searched(rack: RackDoc) -> bool:
+    """Whether its machines are looked for by who they are."""
+    given = rack.addressing
+    return (given.previous.dhcp if given.previous else given.dhcp) is not None
 
 
 def _contradiction(row: Row, kind: DeviceType | None) -> tuple[str, str] | None:

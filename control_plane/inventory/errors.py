@@ -359,6 +359,20 @@ UNSAFE_ROUTE: Final = _code(
     "name: gpu, purpose: gpu, may_reach: [miners]",
     "remove the flow",
 )
+BAD_PREVIOUS: Final = _code(
+    "E0407",
+    "previous addressing that nothing leaves",
+    "Machines are given static addresses over the network; for one that went to DHCP nobody can vouch.",
+    "addressing: {dhcp: 10.8.1.0/24, previous: {static_by_slot: 10.8.0.11}}",
+    "give the rack static addresses other than those before, or take `previous` out",
+)
+NO_GATEWAY: Final = _code(
+    "E0408",
+    "machines move into a network without a gateway",
+    "A machine with a static address is told its gateway with it; without one it does not reach its pools.",
+    "addressing: {static_by_slot: 10.8.2.1, previous: {…}}     # and a network without `gateway`",
+    "add `gateway` to the network in site.yaml; `dns` too where it is not the gateway",
+)
 
 # --- E05: power ------------------------------------------------------------------------------
 

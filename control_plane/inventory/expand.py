@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from control_plane.api.v1alpha1 import (
@@ -13,9 +13,11 @@ from control_plane.api.v1alpha1 import (
     FirmwareReleaseDoc,
     FleetDoc,
     GpuRackDoc,
+    NetworkDoc,
     OwnerDoc,
     PoolDoc,
     PowerDoc,
+    PreviousAddressingDoc,
     ProfileDoc,
     RackDoc,
 )
@@ -36,7 +38,9 @@ from control_plane.core.fleet import (
     OwnedPool,
     Owner,
     Rack,
+    Renumbering,
     Site,
+    StaticNetwork,
     Strategy,
     Tenure,
 )
@@ -211,7 +215,7 @@ def expand(tree: SiteTree, shared: Shared) -> Site | None:
     for source in rack_sources(tree):
         rack = source.rack
         racks[rack.id] = _rack(tree.name, source, rack.slots, DeviceKind.MINER)
-        devices += _miners(tree.name, source, rows.get(rack.id, {}), shared)
+        devices += _miners(tree.name, source, rows.get(rack.id, {}), shared, doc.networks)
     for gpu in gpu_sources(tree):
         racks[gpu.rack.id] = _rack(tree.name, gpu, gpu.rack.nodes, DeviceKind.GPU_NODE)
         devices += _gpu_nodes(tree.name, gpu, shared)
@@ -299,6 +303,7 @@ def _miners(
     source: RackSource[RackDoc],
     rows: Mapping[int, tuple[Table, Row]],
     shared: Shared,
+    networks: Iterable[NetworkDoc],
 ) -> Iterator[Device]:
     rack = source.rack
     addressing = "static" if rack.addressing.static_by_slot else "dhcp"
@@ -307,11 +312,13 @@ def _miners(
     for choice in set(choices_of(source)):
         if choice.owner is not None:
             intents[choice] = _intent(source, choice, shared, addressing, addressing_at)
-    first = rack.addressing.static_by_slot
+    first, before = rack.addressing.static_by_slot, rack.addressing.previous
     base = int(ipaddress.IPv4Address(first)) if first else None
+    network = network_around(first, networks) if first and before else None
     rack_at = source.ref()
     for slot, choice in enumerate(choices_of(source), 1):
         address = _dotted(base + slot - 1) if base is not None else None
+        moves = _renumbering(address, slot, before, network) if address and before else None
         table, row = rows.get(slot, (None, None))
         if row is None or table is None:
             yield Device(
@@ -324,6 +331,7 @@ def _miners(
                 intent=intents[choice],
                 address=address,
                 subnet=rack.addressing.dhcp,
+                renumbering=moves,
                 where=rack_at,
             )
             continue
@@ -337,6 +345,7 @@ def _miners(
             intent=intents[choice],
             address=address,
             subnet=rack.addressing.dhcp,
+            renumbering=moves,
             mac=row.mac or None,
             serial=row.serial or None,
             bin_ths=row.bin_ths,
@@ -347,6 +356,31 @@ def _miners(
             missing_boards=row.missing_boards,
             where=SourceRef(table.path, row.line, 1),
         )
+
+
+def network_around(address: str, networks: Iterable[NetworkDoc]) -> NetworkDoc | None:
+    """The site's network that an address is of; they do not overlap."""
+    place = ipaddress.IPv4Address(address)
+    return next((n for n in networks if place in ipaddress.IPv4Network(n.cidr)), None)
+
+
+def _renumbering(
+    address: str, slot: int, before: PreviousAddressingDoc, network: NetworkDoc | None
+) -> Renumbering | None:
+    if network is None or network.gateway is None:
+        return None  # a finding says so
+    first = before.static_by_slot
+    return Renumbering(
+        network=StaticNetwork(
+            address=address,
+            netmask=str(ipaddress.IPv4Network(network.cidr).netmask),
+            gateway=network.gateway,
+            dns=network.dns or (network.gateway,),
+        ),
+        to=network.cidr,
+        address=_dotted(int(ipaddress.IPv4Address(first)) + slot - 1) if first else None,
+        subnet=before.dhcp,
+    )
 
 
 def _gpu_nodes(site: str, source: RackSource[GpuRackDoc], shared: Shared) -> Iterator[Device]:

@@ -470,6 +470,8 @@ def device_networks(site: Site) -> list[str]:
     """CIDRs of every miner and the store, of no host: declared addresses, subnets of those on DHCP."""
     miners = [d for d in site.devices if d.type.kind is DeviceKind.MINER]
     places = {place for d in miners if (place := d.address or d.subnet)}
+    moving = (d.renumbering for d in miners if d.renumbering)
+    places |= {place for moves in moving if (place := moves.address or moves.subnet)}
     served = store.address_of(site)
     return collapsed(sorted({*places, served} if served else places))
 

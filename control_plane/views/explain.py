@@ -20,10 +20,10 @@ from control_plane.core.rotation_rollout import Rotation
 from control_plane.core.verify import Operation
 from control_plane.engine.gate import describe
 from control_plane.engine.records import Event, RevisionRecord
-from control_plane.views.credentials import in_brief, in_explanation
 from control_plane.views.plan import change_text
 from control_plane.views.posture import posture_line
 from control_plane.views.rollouts import Machine
+from control_plane.views.rotations import address_lines, in_brief, in_explanation
 from control_plane.views.table import one_line, power, span, table
 
 NEXT: Mapping[Reason, str] = {
@@ -60,6 +60,8 @@ NEXT: Mapping[Reason, str] = {
     Reason.STUCK: "no more writes: find out why they do not stick, then `gridplane release {asset}`",
     Reason.FLASHING: "firmware is being installed: nobody else writes to it or cuts its power",
     Reason.ROTATING: "its password is being changed: nobody else writes to it meanwhile",
+    Reason.ADDRESS_ROLLOUT: "a rollout of addresses brings it, where its rack names what was `previous`",
+    Reason.RENUMBERING: "its address is being changed: nobody else writes to it meanwhile",
     Reason.FIRMWARE_JOB: "a firmware rollout brings it; configuration writes do not",
     Reason.WRITE_BUDGET: "tomorrow: its persistent writes of today are spent",
     Reason.NO_HEADROOM: "it is raised when there is headroom above it",
@@ -93,6 +95,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """The one that brings the password that is declared for the device."""
     login: RotationEntry | None = None
     """How far the device came with its last rotation."""
+    renumbering: Rotation | None = None
+    """The same of the address that is declared for it."""
+    address: RotationEntry | None = None
 
 
 def path_of(site: Site, device: Device) -> tuple[str, ...]:
@@ -109,10 +114,8 @@ def render_explanation(e: Explanation) -> str:
             f"owner {device.intent.owner}, {device.state}"
         ),
         f"Declared at {device.where}; feed {' < '.join(e.path)}",
-        (
-            f"Address     {device.address or e.memory.located or f'DHCP in {device.subnet}'}; "
-            f"{_pin(e.memory)}"
-        ),
+        *address_lines(device, e.memory, e.renumbering, e.address),
+        f"Identity    {_pin(e.memory)}",
         *_revision(e),
         *in_explanation(device.intent.credentials, e.memory, e.rotation, e.login),
         f"Observed    {_observed(e)}",

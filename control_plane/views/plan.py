@@ -22,8 +22,8 @@ from control_plane.core.decision import PENDING, Danger, Held, Step, Why
 from control_plane.core.digest import short
 from control_plane.core.plan import NodeHeadroom, Plan
 from control_plane.core.units import j_per_th
-from control_plane.views.credentials import plan_lines
 from control_plane.views.firmware import firmware_lines
+from control_plane.views.rotations import plan_lines
 from control_plane.views.table import counted, hashrate, listed, power
 from control_plane.views.work_orders import work_order_lines
 

@@ -12,7 +12,7 @@ from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
 from control_plane.core.flashing import FlashEntry, Grant, Purpose
 from control_plane.core.rollout import GateResult, Rollout
 from control_plane.core.rotation_rollout import Rotation
-from control_plane.views.credentials import in_brief, what_of
+from control_plane.views.rotations import in_brief, what_of
 from control_plane.views.table import one_line, table
 
 
@@ -59,10 +59,10 @@ def overview(
     rotations: Sequence[Rotation] = (),
 ) -> list[Line]:
     """All of them, the newest of each kind first."""
-    of_passwords = [
+    of_rotations = [
         Line(
             id=r.id,
-            what=what_of(r.password),
+            what=what_of(r.aim),
             state=r.state,
             wave=r.wave + 1,
             waves=len(r.waves),
@@ -82,7 +82,7 @@ def overview(
         )
         for r in reversed(rollouts)
     ]
-    return of_passwords + of_firmware + of_settings
+    return of_rotations + of_firmware + of_settings
 
 
 def _line(rollout: Rollout | FirmwareRollout, what: str, detail: str) -> Line:

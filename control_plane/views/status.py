@@ -15,7 +15,7 @@ from control_plane.core.posture import Tally
 from control_plane.core.rollout import Rollout
 from control_plane.core.rotation_rollout import Rotation
 from control_plane.engine.records import EngineStatus, Event, RevisionRecord
-from control_plane.views import credentials
+from control_plane.views import rotations
 from control_plane.views.plan import exceptions_line, waiting_line
 from control_plane.views.posture import tally_line
 from control_plane.views.rollouts import in_status
@@ -51,7 +51,7 @@ def render_status(status: SiteStatus) -> str:
     for firmware in status.firmware:
         lines += in_status(firmware)
     for rotation in status.credentials:
-        lines += credentials.in_status(rotation)
+        lines += rotations.in_status(rotation)
     lines += _engine(status)
     if status.plan is not None:
         lines += _plan(status.plan)

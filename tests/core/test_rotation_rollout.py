@@ -6,11 +6,19 @@ import msgspec
 import pytest
 
 from control_plane.core.fleet import Credentials, Site, Strategy
-from control_plane.core.rotation import Fault, RotationEntry, RotationStep, committing, lock_of
+from control_plane.core.rotation import (
+    Fault,
+    RotationEntry,
+    RotationStep,
+    Subject,
+    committing,
+    lock_of,
+)
 from control_plane.core.rotation_rollout import (
     Password,
     Rotation,
     RotationState,
+    aims_of,
     begun,
     has_it,
     is_lost,
@@ -18,7 +26,7 @@ from control_plane.core.rotation_rollout import (
     locks_of,
     members_of,
     opened,
-    passwords_of,
+    password_of,
     released,
     round_size,
     stands,
@@ -53,12 +61,12 @@ def entry(asset: str, step: RotationStep = RotationStep.DONE, **more: object) ->
 
 
 def test_each_family_has_its_rotation_and_who_names_none_before_has_none() -> None:
-    found = passwords_of(site(GIVEN))
+    found = aims_of(site(GIVEN), password_of)
     assert {password.family for password in found} == {"antminer_stock", "whatsminer_v2"}
     for waves in found.values():
         assert len({asset for wave in waves for asset in wave}) == 4
-    assert passwords_of(site(msgspec.structs.replace(GIVEN, previous=()))) == {}
-    assert passwords_of(site(None)) == {}
+    assert aims_of(site(msgspec.structs.replace(GIVEN, previous=())), password_of) == {}
+    assert aims_of(site(None), password_of) == {}
 
 
 def test_other_members_are_another_rotation() -> None:
@@ -140,7 +148,7 @@ def test_who_is_locked() -> None:
     older = msgspec.structs.replace(entry("c"), rotation="c0000")
     entries = {"a": entry("a"), "z": sent, "c": older}
     # Ended; kept with the round and not begun; ended in another rotation; sent, whatever became of its round.
-    assert locks_of([now], entries) == dict.fromkeys("bcz", lock_of("c0001"))
+    assert locks_of([now], entries) == dict.fromkeys("bcz", lock_of("c0001", Subject.PASSWORD))
 
 
 @pytest.mark.parametrize(("verified", "has"), [(None, False), (OLD, False), (NEW, True)])

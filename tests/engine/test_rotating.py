@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from control_plane.core.change import Outcome
-from control_plane.core.errors import DeclarationError, StoreError
+from control_plane.core.errors import DeclarationError
 from control_plane.core.findings import Finding, SourceRef
 from control_plane.core.fleet import Credentials, Device, Site, SlotState, Strategy
-from control_plane.core.ports import Driver, Permit, Target
+from control_plane.core.ports import Driver
 from control_plane.core.rotation import Fault as Failure
-from control_plane.core.rotation import RotationEntry, RotationStep
+from control_plane.core.rotation import RotationEntry, RotationStep, Subject
 from control_plane.core.rotation_rollout import Rotation, RotationState, opened
 from control_plane.core.secret import Secret
-from control_plane.drivers.antminer import AntminerDriver
-from control_plane.drivers.registry import all_capabilities, make_drivers
 from control_plane.engine.audit import AuditFile
-from control_plane.engine.edges import Edges
-from control_plane.engine.loop import Engine
 from control_plane.engine.records import Order, OrderKind
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
@@ -33,6 +28,7 @@ from control_plane.simulator.site import Target as Where
 from control_plane.simulator.stage import Stage, set_stage
 from control_plane.simulator.virtual import VirtualLoop, run_virtual
 from tests.engine import running as running_
+from tests.engine.lives import Killed, a_life
 from tests.engine.running import HORIZON_S, PASSWORDS, KnownSecrets, Running, on_site, small_site
 from tests.simulator.floors import S19_VNISH, a_rack_of
 
@@ -108,6 +104,10 @@ def rotation(store: Store) -> Rotation | None:
     return found[-1] if found else None
 
 
+def entries(store: Store) -> list[RotationEntry]:
+    return store.rotating(Subject.PASSWORD)
+
+
 def stands(store: Store, state: RotationState, needle: str = "") -> bool:
     now = rotation(store)
     return now is not None and now.state is state and needle in now.detail
@@ -137,7 +137,7 @@ def test_each_wave_waits_for_a_person_and_then_changes(tmp_path: Path) -> None:
         now = rotation(store)
         assert now is not None
         assert (now.failed, now.round, now.rounds) == ((), (), 3)
-        assert {e.verified for e in store.logins()} == {NEW}
+        assert {e.verified for e in entries(store)} == {NEW}
         assert {m.login for a, m in store.memories().items() if a in machines(running.stage)} == {
             NEW
         }
@@ -224,8 +224,8 @@ def test_a_machine_that_is_taken_out_of_service_in_its_round_is_gone_on_with_lat
         for asset in machines(running.stage):
             hit(running.stage, asset, FaultKind.SLOW_PASSWORD)
         let_go(store, through=9)
-        await running.until(lambda: any(e.step is RotationStep.VERIFYING for e in store.logins()))
-        (entry,) = store.logins()
+        await running.until(lambda: any(e.step is RotationStep.VERIFYING for e in entries(store)))
+        (entry,) = entries(store)
         running_._accept(
             store,
             AuditFile(tmp_path / "audit.jsonl", store),
@@ -239,7 +239,7 @@ def test_a_machine_that_is_taken_out_of_service_in_its_round_is_gone_on_with_lat
         running.declare(rotated())
         await running.until(lambda: stands(store, RotationState.DONE), within_s=9_000.0)
         await running.until(lambda: set(machines(running.stage).values()) == {SECRET})
-        await running.until(lambda: {e.step for e in store.logins()} == {RotationStep.DONE})
+        await running.until(lambda: {e.step for e in entries(store)} == {RotationStep.DONE})
 
     play_rotation(play, tmp_path)
 
@@ -255,10 +255,11 @@ def test_a_backup_that_has_a_round_without_its_machines_goes_on_by_logins(tmp_pa
         chosen = tuple(machines(running.stage))
         running.stage.site.machine(chosen[0]).password = SECRET
         open_ = opened(now, chosen, wave=0, now_s=running.stage.clock.wall_s())
-        running.engine._rotating.rotations[now.id] = open_
+        passwords, _ = running.engine._rotating
+        passwords.rotations[now.id] = open_
         store.put_rotation(open_)
-        await running.until(lambda: len(store.logins()) == len(chosen))
-        await running.until(lambda: all(e.step is RotationStep.DONE for e in store.logins()))
+        await running.until(lambda: len(entries(store)) == len(chosen))
+        await running.until(lambda: all(e.step is RotationStep.DONE for e in entries(store)))
         assert set(machines(running.stage).values()) == {SECRET}
         assert not running.writes(chosen[0])
 
@@ -292,7 +293,7 @@ def test_a_family_without_a_password_says_what_to_do(tmp_path: Path) -> None:
         )
         let_go(store, through=9)
         await asyncio.sleep(300.0)
-        assert store.logins() == []
+        assert entries(store) == []
 
     def without_ways(_family: str, driver: Driver) -> Driver:
         class Bare:
@@ -338,7 +339,7 @@ def test_a_machine_that_ignores_it_stops_all_and_a_person_lets_it_go_on(tmp_path
             hit(running.stage, asset, FaultKind.DISOBEY)
         let_go(store, through=9)
         await running.until(lambda: stands(store, RotationState.HALTED))
-        (entry,) = [e for e in store.logins() if e.step is RotationStep.FAILED]
+        (entry,) = [e for e in entries(store) if e.step is RotationStep.FAILED]
         assert (entry.fault, entry.verified) == (Failure.NOT_TAKEN, OLD)
         assert any(Failure.NOT_TAKEN in page for page in running.engine.journal.pages)
         assert all(slot.unseen is None for slot in running.engine.slots.values())
@@ -359,7 +360,7 @@ def test_a_machine_of_which_no_password_is_declared_is_named(tmp_path: Path) -> 
             hit(running.stage, asset, FaultKind.PASSWORD)
         let_go(store, through=9)
         await running.until(lambda: stands(store, RotationState.HALTED))
-        (entry,) = [e for e in store.logins() if e.step is RotationStep.FAILED]
+        (entry,) = [e for e in entries(store) if e.step is RotationStep.FAILED]
         assert entry.fault is Failure.NONE_LOGS_IN
         assert "nothing was sent" in entry.detail
 
@@ -376,7 +377,7 @@ def test_a_machine_that_has_the_new_one_is_found_by_looks_and_gets_nothing(tmp_p
         await running.until(lambda: all(s.login == NEW and s.unseen is None for s in slots))
         let_go(store, through=9)
         await running.until(lambda: stands(store, RotationState.DONE))
-        assert {e.detail for e in store.logins()} == {"it had it already"}
+        assert {e.detail for e in entries(store)} == {"it had it already"}
         assert not [w for a in machines(running.stage) for w in running.writes(a)]
 
     play_rotation(play, tmp_path)
@@ -419,7 +420,7 @@ def test_previous_that_is_taken_out_too_early_locks_nobody_out(tmp_path: Path) -
             hit(running.stage, asset, FaultKind.DISOBEY)
         let_go(store)
         await running.until(lambda: stands(store, RotationState.HALTED))
-        (entry,) = store.logins()
+        (entry,) = entries(store)
         alone = Credentials(user="root", secret_ref=NEW)
         running.declare(with_credentials(alone))
         slot = running.engine.slots[entry.asset]
@@ -451,81 +452,8 @@ def test_a_reference_that_is_gone_by_now_is_not_tried_for_ever(tmp_path: Path) -
 # -- killed at every step ---------------------------------------------------------------------------------
 
 
-class Killed(StoreError):
-    """The process is gone: nothing becomes durable any more."""
-
-
-class MortalStore(Store):
-    """A Store whose process dies right after so many steps of devices were kept."""
-
-    def __init__(self, path: Path, lives: int) -> None:
-        self._left, self._noted, self._is_dead = lives, False, False
-        super().__init__(path)
-        self._db.execute("PRAGMA synchronous = OFF")
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[object]:  # type: ignore[override]
-        if self._is_dead:
-            raise Killed("dead")
-        is_outer = not self._db.in_transaction
-        with super().transaction() as db:
-            yield db
-        if is_outer and self._noted:
-            self._noted = False
-            self._left -= 1
-            if self._left == 0:
-                self._is_dead = True
-                raise Killed("dies here")
-
-    def die(self) -> None:
-        self._is_dead = True
-
-    def put_logins(self, entries) -> None:  # type: ignore[no-untyped-def]
-        self._noted = True
-        super().put_logins(entries)
-
-
 def hit(stage: Stage, asset: str, kind: FaultKind) -> None:
     inject(stage.site, Fault(kind=kind, target=Where(asset=asset)))
-
-
-class DyingDriver(AntminerDriver):
-    """Its process dies when the change has been answered, before that is kept."""
-
-    store: MortalStore
-
-    async def set_password(self, target: Target, new: Secret, permit: Permit) -> Outcome:
-        outcome = await super().set_password(target, new, permit)
-        self.store.die()
-        return outcome
-
-
-def a_life(stage: Stage, path: Path, lives: int, site: Site) -> Engine:
-    """Another process that takes the site over; with 0 lives it dies with the change on the wire."""
-    store = MortalStore(path, lives or 10_000)
-    drivers = dict(make_drivers(stage.net, stage.clock))
-    if not lives:
-        dying = drivers[FAMILY] = DyingDriver(stage.net, stage.clock)
-        dying.store = store
-    revisions = Revisions(store, site.id)
-    record = store.accepted()
-    assert record is not None
-    revisions.learn(record.digest, site)
-    return Engine(
-        site=site.id,
-        store=store,
-        audit=None,
-        epoch=store.take_over(),
-        edges=Edges(
-            clock=stage.clock,
-            rng=stage.rng,
-            secrets=secrets(),
-            drivers=drivers,
-            capabilities=all_capabilities(),
-        ),
-        revisions=revisions,
-        rotates=True,
-    )
 
 
 @pytest.mark.parametrize(
@@ -557,7 +485,7 @@ def test_nobody_is_locked_out_wherever_the_process_dies(
                 hit(stage, asset, kind)
         said = False
         for left in (*lives, 10_000):
-            engine = a_life(stage, path, left, site)
+            engine = a_life(stage, path, left, site, secrets())
             task = asyncio.ensure_future(engine.run())
             end = loop.time() + 3_000.0
             while not task.done() and loop.time() < end:
@@ -574,10 +502,10 @@ def test_nobody_is_locked_out_wherever_the_process_dies(
             with contextlib.suppress(Killed):
                 await task
             known = secrets().known
-            entries = {entry.asset: entry for entry in first.logins()}
+            steps = {entry.asset: entry for entry in entries(first)}
             for asset, password in machines(stage).items():
-                names = {ref for ref in _told(entries.get(asset)) if known[ref] == password}
-                assert names, f"{asset} is locked out: {entries.get(asset)}"
+                names = {ref for ref in _told(steps.get(asset)) if known[ref] == password}
+                assert names, f"{asset} is locked out: {steps.get(asset)}"
         assert stands(first, RotationState.DONE), rotation(first)
         assert set(machines(stage).values()) == {SECRET}
         sent = [w for a in machines(stage) for w in stage.site.world.ledger.select(asset=a)]

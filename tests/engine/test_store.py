@@ -17,7 +17,7 @@ from control_plane.core.flashing import FlashEntry, Grant
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import Rollout
-from control_plane.core.rotation import RotationEntry
+from control_plane.core.rotation import RotationEntry, Subject
 from control_plane.core.verify import Operation, Stage
 from control_plane.engine.database import SCHEMA_VERSION
 from control_plane.engine.fence import try_fence
@@ -237,7 +237,7 @@ def test_a_file_of_the_release_before_firmware_rollouts_is_brought_forward(tmp_p
         made.put_memories([Memory(asset="d1", pin=PIN)])
     db = sqlite3.connect(path)
     db.executescript(
-        "DROP TABLE firmware; DROP TABLE flash; DROP TABLE rotation; DROP TABLE login; "
+        "DROP TABLE firmware; DROP TABLE flash; DROP TABLE address; DROP TABLE rotation; DROP TABLE login; "
         "PRAGMA user_version = 1;"
     )
     db.close()
@@ -256,13 +256,15 @@ def test_a_file_of_the_release_before_rotations_is_brought_forward(tmp_path: Pat
     with closing(Store(path)) as made:
         made.put_memories([Memory(asset="d1", pin=PIN)])
     db = sqlite3.connect(path)
-    db.executescript("DROP TABLE rotation; DROP TABLE login; PRAGMA user_version = 2;")
+    db.executescript(
+        "DROP TABLE address; DROP TABLE rotation; DROP TABLE login; PRAGMA user_version = 2;"
+    )
     db.close()
     with closing(Store(path)) as store:
         assert store.memories() == {"d1": Memory(asset="d1", pin=PIN)}
         entry = RotationEntry(asset="d1", rotation="c0001", wanted="env:NEW")
-        store.put_logins([entry])
-        assert store.logins(open_only=True) == [entry]
+        store.put_rotating([entry])
+        assert store.rotating(Subject.PASSWORD) == [entry]
         assert store.rotations() == []
 
 

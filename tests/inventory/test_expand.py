@@ -6,9 +6,10 @@ import pytest
 
 from control_plane.core.fleet import Device, DeviceKind, FeedKind, Site, SlotState
 from control_plane.core.observation import PoolSetting
+from control_plane.inventory.canonical import digest_of_site
 from control_plane.inventory.load import load_files, slice_of
 from tests.inventory.base import FILES, edited, files, loaded
-from tests.inventory.cases import OWNER, PLACEMENT, POWER, PROFILE, RACKS, TYPE
+from tests.inventory.cases import OWNER, PLACEMENT, POWER, PROFILE, RACKS, SITE, TYPE
 
 
 def site(tree: dict[str, bytes] | None = None) -> Site:
@@ -49,6 +50,29 @@ def test_a_device_on_dhcp_has_a_network_and_no_address() -> None:
     one = device("m-0005")
     assert (one.address, one.subnet) == (None, "10.8.1.0/24")
     assert one.desired().addressing == "dhcp"
+
+
+@pytest.mark.parametrize(
+    ("previous", "address", "subnet"),
+    [("dhcp: 10.7.0.0/24", None, "10.7.0.0/24"), ("static_by_slot: 10.7.0.1", "10.7.0.2", None)],
+)
+def test_a_device_that_moves_knows_where_it_may_be_and_what_it_is_told(
+    previous: str, address: str | None, subnet: str | None
+) -> None:
+    given = "{static_by_slot: 10.8.0.11"
+    tree = edited(RACKS, f"{given}}}", f"{given}, previous: {{{previous}}}}}")
+    miners = b"purpose: miners}"
+    tree[SITE] = tree[SITE].replace(miners, b"purpose: miners, gateway: 10.8.0.1}")
+    one = device("m-0002", tree)
+    moves = one.renumbering
+    assert moves is not None
+    assert (moves.address, moves.subnet, moves.to) == (address, subnet, "10.8.0.0/22")
+    assert (one.address, one.searched) == ("10.8.0.12", subnet)
+    told = moves.network
+    assert (told.address, told.netmask) == ("10.8.0.12", "255.255.252.0")
+    assert (told.gateway, told.dns) == ("10.8.0.1", ("10.8.0.1",))
+    assert device("r3-s1", tree).renumbering is None
+    assert digest_of_site(site(tree)) != digest_of_site(site())
 
 
 def test_unrecorded_slots_and_gpu_nodes_are_named_by_their_place() -> None:

@@ -1,4 +1,4 @@
-"""Passwords that the controller rotates: its state in an API server in memory, virtual time."""
+"""Passwords and addresses that the controller changes: its state in an API server in memory, virtual time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from control_plane.core import limits
 from control_plane.core.cluster import ClusterAway
-from control_plane.core.rotation import RotationStep
+from control_plane.core.rotation import RotationStep, Subject
 from control_plane.core.rotation_rollout import Rotation, RotationState
 from control_plane.core.secret import Secret
 from control_plane.kube.controller import Controller
@@ -31,6 +31,19 @@ _NEW = (
     b'previous: ["env:GRIDPLANE_ANTMINER_PASSWORD"]}'
 )
 ROTATING = {path: data.replace(_OLD, _NEW) for path, data in FILES.items()}
+
+
+_RACKS, _SITE = "sites/lab/racks/lab.yaml", "sites/lab/site.yaml"
+_OLD_PLACE, _NEW_PLACE = b"{static_by_slot: 10.90.0.11}", b"10.90.0.111"
+_NETWORK = b"{name: miners, cidr: 10.90.0.0/24, purpose: miners}"
+MOVING = {
+    **FILES,
+    _RACKS: FILES[_RACKS].replace(
+        _OLD_PLACE, b"{static_by_slot: " + _NEW_PLACE + b", previous: " + _OLD_PLACE + b"}"
+    ),
+    _SITE: FILES[_SITE].replace(_NETWORK, _NETWORK[:-1] + b", gateway: 10.90.0.1}"),
+}
+MOVED = {f"10.90.0.{111 + n}" for n in range(6)}
 
 
 class BothPasswords(FactorySecrets):
@@ -69,9 +82,21 @@ def changes(playing: Playing) -> Counter[str]:
     return Counter(w.asset for w in writes if w.kind == "passwd")
 
 
-async def at_the_first_wave(playing: Playing, controller: Controller) -> Rotation:
+def places(playing: Playing) -> set[str]:
+    """Where the Antminers really stand."""
+    site = playing.stage.site
+    return {
+        station.address
+        for asset, station in site.stations.items()
+        if site.machine(asset).model.family == FAMILY
+    }
+
+
+async def at_the_first_wave(
+    playing: Playing, controller: Controller, files: dict[str, bytes] = ROTATING
+) -> Rotation:
     await _adopted(playing, controller)
-    await playing.declare(ROTATING, mode="enforce")
+    await playing.declare(files, mode="enforce")
     await until(playing, lambda: stands(controller, RotationState.WAITING))
     await until(playing, lambda: (now := rotation(controller)) and now.awaits_person)
     now = rotation(controller)
@@ -93,7 +118,7 @@ def test_each_wave_waits_for_a_person_and_is_kept_before_a_change_leaves(tmp_pat
             assert passwords(playing) == {NEW_PASSWORD: 6}
             assert set(changes(playing).values()) == {1}
             assert controller.tenure is not None
-            steps = {e.step for e in controller.tenure.store.logins()}
+            steps = {e.step for e in controller.tenure.store.rotating(Subject.PASSWORD)}
             assert steps == {RotationStep.DONE}
             assert not any(s.locked for s in controller.tenure.engine.slots.values())  # type: ignore[union-attr]
 
@@ -146,9 +171,39 @@ def test_a_leader_that_is_lost_in_the_middle_locks_nobody_out(
                 assert set(passwords(playing)) <= {"root", NEW_PASSWORD}
                 assert all(count == 1 for count in changes(playing).values())
                 assert two.tenure is not None
-                for entry in two.tenure.store.logins():
+                for entry in two.tenure.store.rotating(Subject.PASSWORD):
                     machine = playing.stage.site.machine(entry.asset)
                     known = {"env:GRIDPLANE_NEXT": NEW_PASSWORD}.get(entry.verified or "", "root")
                     assert machine.password == known, entry
+
+    play(tmp_path, act)
+
+
+@pytest.mark.parametrize("at", [2, 5, 8])
+def test_addresses_are_given_by_whoever_leads_and_nobody_is_lost(tmp_path: Path, at: int) -> None:
+    async def act(playing: Playing) -> None:
+        one, line = playing.controller("one")
+        two, _ = playing.controller("two")
+        async with serving(one):
+            now = await at_the_first_wave(playing, one, MOVING)
+            await asyncio.sleep(120)
+            assert not places(playing) & MOVED
+            cut = Cut(line, at=at, arrives=True, kinds=(STATE_SHARD,))
+            await let_go(playing, "credentials", now.id, through=9)
+            async with serving(two):
+                await until(playing, lambda: cut.happened)
+
+                def ended() -> bool:
+                    return stands(two, RotationState.DONE) or stands(two, RotationState.HALTED)
+
+                await until(playing, ended)
+                if stands(two, RotationState.HALTED):
+                    # Its leader died right before the wire; a person lets it go on.
+                    await let_go(playing, "credentials", now.id, through=9)
+                await until(playing, lambda: stands(two, RotationState.DONE))
+                assert places(playing) == MOVED
+                writes = playing.stage.site.world.ledger.select()
+                sent = Counter(w.asset for w in writes if w.kind == "set_network_conf")
+                assert sorted(sent.values()) == [1] * 6
 
     play(tmp_path, act)

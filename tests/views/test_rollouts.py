@@ -5,8 +5,8 @@ from __future__ import annotations
 from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
 from control_plane.core.flashing import FlashEntry, FlashStep, Grant, Purpose
 from control_plane.core.rollout import GateResult
-from control_plane.views.credentials import in_brief
 from control_plane.views.rollouts import listed, of_firmware, overview, told
+from control_plane.views.rotations import in_brief
 
 FAILED = GateResult(
     wave=0, at_s=0.0, passed=False, treated=1, treated_failed=1, control=40, control_failed=0,

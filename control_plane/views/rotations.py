@@ -1,4 +1,4 @@
-"""Rotations of passwords as people read them. References alone: no view is given a password."""
+"""Rotations of passwords and addresses as people read them. No view is given a password: references alone."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from control_plane.core.firmware_rollout import FirmwareRollout
-from control_plane.core.fleet import Credentials
+from control_plane.core.fleet import Credentials, Device
 from control_plane.core.memory import Memory
-from control_plane.core.rotation import RotationEntry, ref_in_use
-from control_plane.core.rotation_rollout import Password, Rotation, RotationEffect, RotationState
+from control_plane.core.renumbering import is_there, places_of
+from control_plane.core.rotation import RotationEntry, Subject, ref_in_use
+from control_plane.core.rotation_rollout import (
+    Aim,
+    Password,
+    Rotation,
+    RotationEffect,
+    RotationState,
+)
 from control_plane.views.table import counted, one_line, table
 
 
@@ -22,25 +29,42 @@ class RotationShown(msgspec.Struct, frozen=True, kw_only=True):
     machines: tuple[RotationEntry, ...]
 
 
-def what_of(password: Password) -> str:
+def what_of(aim: Aim) -> str:
     """What is rotated, in a few words."""
-    return f"{password.secret_ref} for {password.user} of {password.family}"
+    if isinstance(aim, Password):
+        return f"{aim.secret_ref} for {aim.user} of {aim.family}"
+    return f"addresses in {aim.network} for {aim.family}"
+
+
+def _before(aim: Aim) -> str:
+    if isinstance(aim, Password):
+        return ", ".join(aim.previous)
+    return "other static ones" if aim.before == "static" else f"DHCP in {aim.before}"
+
+
+def _title(aim: Aim) -> str:
+    return "Credentials" if isinstance(aim, Password) else "Network    "
 
 
 def plan_lines(effects: Sequence[RotationEffect]) -> list[str]:
-    """The section of a plan; nothing where no machine is to have another password."""
+    """The section of a plan; nothing where no machine is to have another password or address."""
     lines = []
     for effect in effects:
-        password = effect.password
-        before = ", ".join(password.previous)
+        aim = effect.aim
+        boots = ", which boot for it" if effect.reboots else ""
         lines.append(
-            f"Credentials {what_of(password)}: {counted(effect.machines, 'machine')} from {before}; "
-            "each wave is let go by a person"
+            f"{_title(aim)} {what_of(aim)}: {counted(effect.machines, 'machine')} from {_before(aim)}"
+            f"{boots}; each wave is let go by a person"
         )
         if not effect.can:
+            what, where = (
+                ("password", "the profile")
+                if isinstance(aim, Password)
+                else ("address", "the rack")
+            )
             lines.append(
-                f"            {password.family} has no password that can be set over the network: "
-                "take `previous` out of the profile"
+                f"            {aim.family} has no {what} that can be set over the network: "
+                f"take `previous` out of {where}"
             )
     return lines
 
@@ -55,7 +79,7 @@ def in_brief(rollout: Rotation | FirmwareRollout) -> str:
 
 def in_status(rotation: Rotation) -> list[str]:
     """What `status` says of a rotation: a line, and what it waits for or what to say."""
-    lines = [f"Credentials {in_brief(rotation)}: {what_of(rotation.password)}"]
+    lines = [f"{_title(rotation.aim)} {in_brief(rotation)}: {what_of(rotation.aim)}"]
     if rotation.state is RotationState.HALTED:
         lines.append(f"            stopped: {one_line(rotation.detail)}")
     elif rotation.detail:
@@ -78,8 +102,8 @@ def told(shown: RotationShown) -> str:
     rotation = shown.rotation
     lines = [
         (
-            f"{rotation.id}: {what_of(rotation.password)}, {rotation.waves[-1]:,} machines, "
-            f"from {', '.join(rotation.password.previous)}"
+            f"{rotation.id}: {what_of(rotation.aim)}, {rotation.waves[-1]:,} machines, "
+            f"from {_before(rotation.aim)}"
         ),
         f"{rotation.state}, wave {rotation.wave + 1} of {len(rotation.waves)}"
         + (f": {one_line(rotation.detail)}" if rotation.detail else ""),
@@ -87,7 +111,8 @@ def told(shown: RotationShown) -> str:
     if rotation.released:
         lines.append(f"waves up to {rotation.released} were let go by {rotation.released_by}")
     if shown.machines:
-        header = ("MACHINE", "STEP", "LOGS IN WITH", "SENT", "ENDED", "FAILED", "DETAIL")
+        by = "LOGS IN WITH" if rotation.subject is Subject.PASSWORD else "ANSWERS AT"
+        header = ("MACHINE", "STEP", by, "SENT", "ENDED", "FAILED", "DETAIL")
         rows = [
             (
                 m.asset, m.step.value, m.verified, _clock(m.committed_at_s), _clock(m.ended_at_s),
@@ -117,6 +142,21 @@ def in_explanation(
         why = entry.fault or entry.step
         detail = f": {one_line(entry.detail)}" if entry.detail else ""
         lines.append(f"            {entry.rotation} {why}{detail}")
+    return lines
+
+
+def address_lines(
+    device: Device, memory: Memory, rotation: Rotation | None, entry: RotationEntry | None
+) -> list[str]:
+    """What `explain` says of where a device is, and of the address that it is to have."""
+    place = next(iter(places_of(device, memory.located)), None) or f"DHCP in {device.searched}"
+    if is_there(device, memory.located) or device.address == place:
+        return [f"Address     {place}"]
+    where = f"; {in_brief(rotation)}" if rotation else ""
+    lines = [f"Address     {place}, to be {device.address}{where}"]
+    if entry is not None:
+        detail = f": {one_line(entry.detail)}" if entry.detail else ""
+        lines.append(f"            {entry.rotation} {entry.fault or entry.step}{detail}")
     return lines
 
 

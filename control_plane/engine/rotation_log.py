@@ -1,4 +1,4 @@
-"""The journal of rotations: how far each device has come, and what logs in to it.
+"""The journal of rotations: how far each device has come, and what it is reached by.
 
 A step is durable when `keep` returns, under the fence. Whether the change may leave is asked of the Store in
 the transaction that keeps `committing`, and once more right before the bytes.
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import msgspec
-
 from control_plane.core.errors import FenceLost, StoreError
 from control_plane.core.overlay import bars_all, covering
 from control_plane.core.ports import Clock
 from control_plane.core.rotation import RotationEntry, RotationStep
+from control_plane.engine.errands import Errand
 from control_plane.engine.flash import Withdrawn
 from control_plane.engine.gate import Gate
 from control_plane.engine.journal import Journal
@@ -21,11 +20,12 @@ from control_plane.engine.roster import Roster
 from control_plane.engine.store import Store
 
 
-class Logins:
-    """A `RotationJournal` for all devices of a site."""
+class RotationLog:
+    """A `RotationJournal` for all devices of a site, of one errand."""
 
     def __init__(
         self,
+        errand: Errand,
         *,
         store: Store,
         epoch: int,
@@ -38,13 +38,16 @@ class Logins:
         """`is_in_round`: whether the device of an entry has not been taken out of its round."""
         self._store, self._epoch, self._clock, self._gate = store, epoch, clock, gate
         self._roster, self._journal, self._is_in_round = roster, journal, is_in_round
-        self.entries: dict[str, RotationEntry] = {e.asset: e for e in store.logins()}
+        self._errand = errand
+        self.entries: dict[str, RotationEntry] = {
+            entry.asset: entry for entry in store.rotating(errand.subject)
+        }
         """By asset, of its last rotation."""
 
     def begin(self, entries: Iterable[RotationEntry]) -> None:
         """Take up devices of a round that was just kept, inside its transaction."""
         entries = tuple(entries)
-        self._store.put_logins(entries)
+        self._store.put_rotating(entries)
         self.entries.update({entry.asset: entry for entry in entries})
 
     def keep(self, entry: RotationEntry) -> None:
@@ -62,17 +65,18 @@ class Logins:
                 why = self._barred(entry)
                 if why is not None:
                     raise Withdrawn(why)
-            self._store.put_logins([entry])
+            self._store.put_rotating([entry])
             known = slot.memory if slot else self._journal.memory_of(entry.asset)
-            if entry.verified not in {None, known.login}:
-                memory = msgspec.structs.replace(known, login=entry.verified)
-                self._store.put_memories([memory])
+            if entry.verified is not None:
+                memory = self._errand.remembered(known, entry)
+                if memory != known:
+                    self._store.put_memories([memory])
         self.entries[entry.asset] = entry
-        if memory is not None:
+        if memory is not None and memory != known:
             self._journal.memory(memory)
-        if slot is not None:
-            slot.memory = memory or slot.memory
-            slot.login = "" if entry.verified is not None else slot.login
+        if slot is not None and memory is not None:
+            slot.memory = memory
+            self._errand.settle(slot, entry)
 
     def refusal(self, asset: str) -> str | None:
         """The permit: why a change may not leave any more."""

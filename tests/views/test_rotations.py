@@ -8,7 +8,7 @@ from control_plane.core.fleet import Credentials
 from control_plane.core.memory import Memory
 from control_plane.core.rotation import Fault, RotationEntry, RotationStep, committing
 from control_plane.core.rotation_rollout import Password, RotationEffect, RotationState, begun
-from control_plane.views.credentials import (
+from control_plane.views.rotations import (
     in_explanation,
     in_status,
     of_rotation,
@@ -26,7 +26,7 @@ ENTRY = RotationEntry(asset="a", rotation="c0001", wanted=NEW, verified=OLD)
 
 
 def test_a_plan_says_what_is_rotated_and_what_cannot_be() -> None:
-    effect = RotationEffect(password=PASSWORD, machines=3, can=True)
+    effect = RotationEffect(aim=PASSWORD, machines=3, can=True)
     (line,) = plan_lines([effect])
     assert line == (
         "Credentials env:NEW for root of antminer_stock: 3 machines from env:OLD; "
