@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from control_plane.core.decision import Reason
-from control_plane.core.errors import ControlPlaneError
+from control_plane.core.errors import AuthRejected, ControlPlaneError
 from control_plane.core.observation import Identity, UnseenReason
 from control_plane.core.ports import Clock, Secrets
-from control_plane.engine.poller import target_of
+from control_plane.core.rotation import refs_of
+from control_plane.engine.poller import NO_SECRET, target_with
 from control_plane.engine.slots import Slot
 
 _CONCURRENCY = 200
@@ -92,15 +93,23 @@ class Locator:
         return found
 
     async def _ask(self, probe: Slot, address: str) -> Identity | None:
-        if probe.driver is None:
+        driver, given = probe.driver, probe.device.intent.credentials
+        if driver is None:
             return None
-        try:
-            return await probe.driver.identify(target_of(probe, address, self._secrets))
-        except ControlPlaneError:
-            return None  # Nobody there, or not one of ours: a sweep expects both.
-        except Exception as bug:  # noqa: BLE001 - the bug of one family is not the others' trouble
-            self._failed(probe, bug)
-            return None
+        # A machine that forgot its address has forgotten its password too, as likely as not.
+        refs = (probe.secret_ref, *(refs_of(given) if given and given.previous else ()))
+        for ref in dict.fromkeys(refs):
+            try:
+                password = self._secrets.resolve(ref) if ref is not None else NO_SECRET
+                return await driver.identify(target_with(probe, address, password))
+            except AuthRejected:
+                continue
+            except ControlPlaneError:
+                break  # Nobody there, or not one of ours: a sweep expects both.
+            except Exception as bug:  # noqa: BLE001 - the bug of one family is not the others' trouble
+                self._failed(probe, bug)
+                break
+        return None
 
     def _take(self, slot: Slot, address: str) -> None:
         slot.address = address

@@ -46,7 +46,7 @@ NOT_THERE = frozenset(
 """What looks like a machine that is elsewhere."""
 _TICK_S = 0.05
 _DETAIL_CHARS = 200
-_NO_SECRET = Secret("")
+NO_SECRET = Secret("")
 _LOOK_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -57,7 +57,7 @@ def target_of(slot: Slot, address: str, secrets: Secrets) -> Target:
         DeclarationError: the secret is not where it is declared.
     """
     ref = slot.secret_ref
-    return target_with(slot, address, secrets.resolve(ref) if ref is not None else _NO_SECRET)
+    return target_with(slot, address, secrets.resolve(ref) if ref is not None else NO_SECRET)
 
 
 def target_with(slot: Slot, address: str, password: Secret) -> Target:

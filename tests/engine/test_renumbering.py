@@ -11,7 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from control_plane.core.fleet import Device, Renumbering, Site, StaticNetwork, Strategy
+from control_plane.core.fleet import (
+    Credentials,
+    Device,
+    Renumbering,
+    Site,
+    StaticNetwork,
+    Strategy,
+)
 from control_plane.core.overlay import OverlayKind
 from control_plane.core.rotation import Fault as Failure
 from control_plane.core.rotation import RotationEntry, RotationStep, Subject
@@ -26,7 +33,7 @@ from control_plane.simulator.virtual import VirtualLoop, run_virtual
 from tests.engine import running as running_
 from tests.engine.lives import Killed, a_life
 from tests.engine.running import HORIZON_S, PASSWORDS, KnownSecrets, Running, on_site, small_site
-from tests.engine.test_rotating import secrets
+from tests.engine.test_rotating import SECRET, secrets
 
 FAMILY, OTHER = "antminer_stock", "whatsminer_v2"
 DHCP = "10.50.0.0/24"
@@ -328,6 +335,42 @@ def test_a_hold_wins(tmp_path: Path) -> None:
         assert places(running.stage) == wanted(site)
 
     play_moves(play, tmp_path, site=site)
+
+
+def test_a_machine_that_forgot_everything_is_given_it_again(tmp_path: Path) -> None:
+    """As after an image that resets it, or another control board: the maker's password, and DHCP."""
+    given = Credentials(user="root", secret_ref="env:new", previous=(f"env:{FAMILY}",))
+    site = moving(subnet=DHCP)
+    devices = tuple(
+        running_.intending(d, credentials=given) if d.intent.family == FAMILY else d
+        for d in site.devices
+    )
+    site = msgspec.structs.replace(site, devices=devices)
+
+    def all_is_done(running: Running) -> bool:
+        known = running.other.rotations()
+        return len(known) == 2 and all(r.state is RotationState.DONE for r in known)
+
+    async def play(running: Running) -> None:
+        store, asset = running.other, min(wanted(site))
+        machine = running.stage.site.machine(asset)
+        await running.until(lambda: len(store.rotations()) == 2)
+        for each in store.rotations():
+            store.put_order(
+                Order(kind=OrderKind.CREDENTIALS, target=each.id, by="ann", through=9, at_s=0.0)
+            )
+        await running.until(lambda: all_is_done(running), within_s=6_000.0)
+        assert machine.password == SECRET
+        machine.password = PASSWORDS[FAMILY]
+        machine.readdress(None)
+        assert places(running.stage)[asset].startswith("10.50.0.")
+        await running.until(
+            lambda: machine.password == SECRET and places(running.stage) == wanted(site),
+            within_s=6_000.0,
+        )
+        await running.until(lambda: all_is_done(running) and are_well(running))
+
+    play_moves(play, tmp_path, site=site, at=found(DHCP))
 
 
 @pytest.mark.parametrize("subnet", [None, DHCP], ids=["static", "dhcp"])
