@@ -62,7 +62,14 @@ class FirmwareBundle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def firmware_bundle(
-    bundle: Bundle, waves: Iterable[Wave], *, site: str, namespace: str, image: str, store: str
+    bundle: Bundle,
+    waves: Iterable[Wave],
+    *,
+    site: str,
+    namespace: str,
+    image: str,
+    store: str,
+    pace: str | None,
 ) -> FirmwareBundle:
     """The objects of a bundle.
 
@@ -73,6 +80,7 @@ def firmware_bundle(
         namespace: where they go.
         image: what the Jobs run.
         store: where they find the firmware's images.
+        pace: ConfigMap with the network map of simulated devices.
     """
     labels = {
         NAME_LABEL: APP,
@@ -85,7 +93,9 @@ def firmware_bundle(
         stem, namespace, labels,
         {
             BUNDLE_FILE: as_json(About(digest=bundle.digest, bundle=bundle)),
-            JOB_FILE: as_json(job_spec(pod_template(bundle, image, labels, (), store), indexes=1)),
+            JOB_FILE: as_json(
+                job_spec(pod_template(bundle, image, labels, (), store=store, pace=pace), indexes=1)
+            ),
         },
     )  # fmt: skip
     name = f"{slug}-{_slug(bundle.version)}-{bundle.digest[:HASH_CHARS]}"
@@ -97,7 +107,7 @@ def firmware_bundle(
             config_map(f"{stem}-w{wave.number}", namespace, of_wave, part) for part in parts(files)
         )
         reads = [thing["metadata"]["name"] for thing in (about, *shards)]
-        template = pod_template(bundle, image, of_wave, reads, store)
+        template = pod_template(bundle, image, of_wave, reads, store=store, pace=pace)
         job = job_of(f"{stem}-w{wave.number}", namespace, of_wave, template, indexes=len(files))
         made.append(FirmwareWave(shards=shards, job=job))
     return FirmwareBundle(name=name, about=about, waves=tuple(made))

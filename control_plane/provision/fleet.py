@@ -98,5 +98,6 @@ def _bundles(declared: DeclaredSite, settings: Settings) -> Iterable[FirmwareBun
             site=settings.site,
             namespace=settings.namespace,
             image=settings.image,
+            pace=settings.pace,
             store=store,
         )

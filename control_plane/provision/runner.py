@@ -28,6 +28,9 @@ PASSWORDS: Final = "gridplane-devices"
 _ROLE: Final = {"gridplane.dev/role": "management"}
 CACHE_FOLDER: Final = "/var/cache/gridplane"
 """Where it keeps the images that it was sent: one for each control board."""
+PACE_FOLDER: Final = "/etc/gridplane/pace"
+MAP: Final = "network-map.json"
+"""At what pace simulated devices live, and where they answer."""
 _CACHE_SIZE: Final = "2Gi"
 _API_PORT: Final = 6443
 _HTTP_PORT: Final = 80
@@ -36,7 +39,13 @@ _PRIORITY: Final = -10
 
 
 def pod_template(
-    bundle: Bundle, image: str, labels: Mapping[str, str], reads: Sequence[str], store: str
+    bundle: Bundle,
+    image: str,
+    labels: Mapping[str, str],
+    reads: Sequence[str],
+    *,
+    store: str,
+    pace: str | None,
 ) -> Manifest:
     """The pod of one index.
 
@@ -46,6 +55,7 @@ def pod_template(
         labels: of the pod.
         reads: ConfigMaps with its bundle and its shards; who makes a Job of the template adds those.
         store: where it finds images.
+        pace: ConfigMap with the network map of simulated devices.
     """
     volumes: list[Manifest] = [
         {
@@ -64,6 +74,11 @@ def pod_template(
         secret = {"secretName": PASSWORDS, "optional": True, "items": items}
         volumes.append({"name": "passwords", "secret": secret})
         mounts.append({"name": "passwords", "mountPath": PASSWORDS_FOLDER, "readOnly": True})
+    env: list[Manifest] = []
+    if pace is not None:
+        volumes.append({"name": "pace", "configMap": {"name": pace}})
+        mounts.append({"name": "pace", "mountPath": PACE_FOLDER, "readOnly": True})
+        env.append({"name": "GRIDPLANE_NETWORK_MAP", "value": f"{PACE_FOLDER}/{MAP}"})
     return {
         "metadata": {"labels": dict(labels)},
         "spec": {
@@ -96,13 +111,13 @@ def pod_template(
                 "fsGroup": 65532,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": [_container(image, mounts, store)],
+            "containers": [_container(image, mounts, store, env)],
             "volumes": volumes,
         },
     }
 
 
-def _container(image: str, mounts: list[Manifest], store: str) -> Manifest:
+def _container(image: str, mounts: list[Manifest], store: str, env: list[Manifest]) -> Manifest:
     return {
         "name": "runner",
         "image": image,
@@ -124,6 +139,7 @@ def _container(image: str, mounts: list[Manifest], store: str) -> Manifest:
                     "fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-name']"}
                 },
             },
+            *env,
         ],
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -59,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The file that says which charts the platform installs, and with which values."""
     image: str = "gridplane"
     """The image of the controller and of firmware Jobs, as the cluster's hosts know it."""
+    pace: str | None = None
+    """A ConfigMap with `network-map.json`, of a site that is simulated: firmware Jobs go by its time."""
     mode: Mode | None = None
     """Whether devices are written to; not said, what stands in the `Site` stays."""
 

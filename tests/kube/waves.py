@@ -76,7 +76,13 @@ class Shift:
         site = site_of(files)
         for bundle, waves in waves_by_bundle(site).items():
             found = firmware_bundle(
-                bundle, waves, site="lab", namespace=NAMESPACE, image="x", store="http://10.0.0.1/i"
+                bundle,
+                waves,
+                site="lab",
+                namespace=NAMESPACE,
+                image="x",
+                store="http://10.0.0.1/i",
+                pace=None,
             )
             for each in found.objects:
                 await self.put(each)

@@ -1,12 +1,11 @@
-"""Firmware waves in a real cluster: controllers open Jobs, pods of our image flash simulated machines.
+"""Firmware waves in a real cluster: declared by Pulumi, opened by controllers, flashed by pods of our image.
 
 A good image walks its waves; a bad one is stopped at the first machine that takes it, and taken back.
 """
 
 from __future__ import annotations
 
-import copy
-import json
+import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -14,20 +13,19 @@ from typing import Any
 
 import pytest
 
-from control_plane.core.firmware_job import JOB_FILE
 from control_plane.lab.cluster import ClusterLab
-from control_plane.provision.fleet import FleetLayer, fleet_layer
-from control_plane.provision.settings import Layer, Settings
 from control_plane.simulator.control import SOCKET, ControlClient
 from control_plane.simulator.images import Conduct
 from tests.inventory.releases import catalogue
 from tests.lab.cluster import Cluster
+from tests.lab.engine import Engine, Project
 from tests.lab.machines import GRIDPLANE, SITE, simulated, until
 from tests.lab.test_controller import served
-from tests.lab.test_enforcing import converged, fast, leader, paced, pointed
-from tests.provision.declared import declared_of, read_files, with_firmware
+from tests.lab.test_enforcing import converged, fast, leader, paced
+from tests.provision.declared import read_files, with_firmware
+from tests.stacks.site import below, checkout
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.lab("pulumi")]
 __all__ = ["fast", "served"]
 FAMILY = "antminer_stock"
 ANTMINERS = [f"lab-r1-s{slot}" for slot in range(1, 7)]
@@ -39,35 +37,25 @@ class Fleet:
     """What a person does to the fleet of the lab."""
 
     def __init__(
-        self, power: Cluster, lab: ClusterLab, image: str, network_map: dict[str, Any], home: Path
+        self, power: Cluster, lab: ClusterLab, image: str, engine: Engine, home: Path
     ) -> None:
         assert lab.images is not None
-        self.power, self.lab, self.image, self.images = power, lab, image, lab.images
-        self.network_map, self.home = network_map, home
+        self.power, self.lab, self.images, self.home = power, lab, lab.images, home
+        self.inventory = home / "inventory"
+        self.project = _fleet_stack(checkout(home / "checkout", engine, self.inventory), image)
 
     def up(self, version: str, mode: str, *, conduct: Conduct = Conduct.GOOD) -> None:
-        """Declare a version as a stack does: what its waves need, then the revision and the pointer."""
+        """Change what the inventory says of firmware, and `pulumi up`."""
         edit = with_firmware(version, families=FAMILY)
         files = {path: edit(path, data) for path, data in read_files().items()}
         files |= catalogue(files, self.images, conduct=conduct)
-        declared = declared_of(files, SITE)
-        settings = Settings(site=SITE, layer=Layer.FLEET, namespace="power", image=self.image)
-        layer: FleetLayer = fleet_layer(declared, settings, commit=None)
-        for each in layer.objects:
-            if each["kind"] not in {"FleetRevision", "Site"}:
-                self.power.apply(self._paced(each), "--field-manager=stacks")
-        pointed(self.power, dict(declared.files), mode)
-
-    def _paced(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Pods of runners go by the time of the devices as well."""
-        body = copy.deepcopy(body)
-        if body["kind"] == "Job":
-            _pace(body["spec"]["template"])
-        elif JOB_FILE in body.get("data", {}):
-            spec = json.loads(body["data"][JOB_FILE])
-            _pace(spec["template"])
-            body["data"][JOB_FILE] = json.dumps(spec)
-        return body
+        shutil.rmtree(self.inventory, ignore_errors=True)
+        for path, data in files.items():
+            target = self.inventory / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        self.project.run("config", "set", "gridplane:mode", mode)
+        self.project.run("up", "--yes", "--skip-preview")
 
     def gridplane(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -107,19 +95,26 @@ class Fleet:
         return Counter(w["asset"] for w in writes if w["kind"] == "upgrade")
 
 
-def _pace(template: dict[str, Any]) -> None:
-    spec = template["spec"]
-    spec["volumes"].append({"name": "pace", "configMap": {"name": "pace"}})
-    (container,) = spec["containers"]
-    container["volumeMounts"].append({"name": "pace", "mountPath": "/pace"})
-    container["env"].append({"name": "GRIDPLANE_NETWORK_MAP", "value": "/pace/network-map.json"})
+def _fleet_stack(project: Project, image: str) -> Project:
+    project.run("stack", "init", "lab.fleet")
+    told = {"namespace": "power", "image": image, "pace": "pace"}
+    project.run("config", "set-all", *(f"--plaintext=gridplane:{k}={v}" for k, v in told.items()))
+    return project
 
 
 def test_a_good_image_walks_its_waves_and_a_bad_one_is_taken_back_in_the_first(
-    served: Cluster, fast: dict[str, Any], cluster_lab: ClusterLab, image: str, tmp_path: Path
+    served: Cluster,
+    fast: dict[str, Any],
+    cluster_lab: ClusterLab,
+    image: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     paced(served, fast)
-    fleet = Fleet(served, cluster_lab, image, fast, tmp_path)
+    engine = Engine(tmp_path / "pulumi", served.kubeconfig)
+    engine.into(monkeypatch)
+    below(served)
+    fleet = Fleet(served, cluster_lab, image, engine, tmp_path)
     fleet.up("2099.1", "observe")
     served.wait("jsonpath={.status.devices.seen}=12", f"site/{SITE}")
     state = ("--state", "/var/lib/gridplane/state", "--site", SITE)

@@ -6,6 +6,9 @@ import shutil
 import sys
 from pathlib import Path
 
+import pulumi
+from pulumi import automation
+
 from tests.lab.cluster import Cluster
 from tests.lab.engine import Engine, Project
 
@@ -47,3 +50,16 @@ def platform(folder: Path, engine: Engine, cluster: Cluster, site: str = "lab") 
     values = [f"--plaintext={key}={value}" for key, value in told.items()]
     project.run("config", "set-all", "--stack", stack, *values)
     return project
+
+
+def below(cluster: Cluster, kubeconfig: Path | None = None) -> None:
+    """A platform layer that says what ours does, and holds nothing."""
+    config = (kubeconfig or cluster.kubeconfig).read_text()
+
+    def program() -> None:
+        pulumi.export("kubeconfig", pulumi.Output.secret(config))
+        pulumi.export("clusterIdentifier", "lab")
+        pulumi.export("namespace", cluster.namespace)
+        pulumi.export("charts", {})
+
+    automation.create_or_select_stack("lab.platform", "gridplane", program).up()

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pulumi
 import pytest
-from pulumi import automation
 
 from control_plane.provision.fleet import FleetLayer, fleet_layer
 from control_plane.provision.settings import Layer, Settings
@@ -20,7 +18,7 @@ from tests.lab.engine import Engine, Failed, Project
 from tests.provision.declared import declared_of, edited, read_files, with_firmware
 from tests.provision.test_on_the_server import management_node, open_wave
 from tests.stacks.moody import moody
-from tests.stacks.site import checkout
+from tests.stacks.site import below, checkout
 from tests.stacks.waiting import eventually, kill_session
 
 pytestmark = pytest.mark.lab("pulumi")
@@ -108,19 +106,6 @@ def stack(engine: Engine, cluster: Cluster, tmp_path: Path) -> Iterator[Stack]:
     yield made
     # Of the whole cluster, and so the next test's too.
     cluster.run("delete", "priorityclass", "gridplane-firmware", "--ignore-not-found")
-
-
-def below(cluster: Cluster, kubeconfig: Path | None = None) -> None:
-    """A platform layer that says what ours does, and holds nothing."""
-    config = (kubeconfig or cluster.kubeconfig).read_text()
-
-    def program() -> None:
-        pulumi.export("kubeconfig", pulumi.Output.secret(config))
-        pulumi.export("clusterIdentifier", "lab")
-        pulumi.export("namespace", cluster.namespace)
-        pulumi.export("charts", {})
-
-    automation.create_or_select_stack("lab.platform", "gridplane", program).up()
 
 
 def test_up_makes_all_of_it_and_a_second_nothing(stack: Stack) -> None:
