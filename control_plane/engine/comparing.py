@@ -46,6 +46,10 @@ class Control:
             slot.unseen is not None or slot.seen_wire_s >= since_s for slot in watched
         )
 
+    def look_anew(self) -> None:
+        """What was seen since this was asked first is too old by now."""
+        self._looked_wire_s = None
+
     def members(self, slots: Mapping[str, Slot]) -> list[str]:
         """Those that are still managed."""
         return [asset for asset in self._baseline_ths if asset in slots]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice, takewhile
 
 import msgspec
@@ -56,6 +56,8 @@ class RolloutRunner:
         self._journal = journal
         self._written: dict[str, Operation] = {}
         """The first operation on each device since the wave opened."""
+        self._wrote_s: dict[str, float] = {}
+        """When each was last written to for this rollout: what was away when its wave began may be late."""
         self._control: Control | None = None
         self._waiting: dict[str, Device] = {}
         """Devices of later waves as they are compared until then: always the same value of each."""
@@ -64,6 +66,8 @@ class RolloutRunner:
         """A write begins: if it belongs to the open wave, its gate will judge the device."""
         if operation.sent_at_s >= self.rollout.since_s:
             self._written.setdefault(operation.asset, operation)
+            if operation.why is Why.ROLLOUT:
+                self._wrote_s[operation.asset] = operation.sent_at_s
 
     def place(self, device: Device) -> tuple[Device, bool]:
         """What a device is compared with now, and whether a wave has reached it.
@@ -113,7 +117,22 @@ class RolloutRunner:
             return True
         if now_s < (self.rollout.soak_until_s or 0.0):
             return False
+        if now_s < self._soaked_s(treated):
+            # Whoever was written to meanwhile has not shown anything yet.
+            self._control.look_anew()
+            return False
         return self._judge(treated, self._control, slots, poller, is_idle)
+
+    def _soaked_s(self, treated: Iterable[Slot]) -> float:
+        """When the last of the devices that were written to has been so for as long as it takes to tell."""
+        return max(
+            (
+                self._wrote_s[slot.asset] + slot.capabilities.settle_s
+                for slot in treated
+                if slot.asset in self._wrote_s and slot.capabilities
+            ),
+            default=0.0,
+        )
 
     def interrupt(self) -> bool:
         """An incident covers the open wave: nothing that was seen meanwhile speaks for or against it.
@@ -203,7 +222,7 @@ class RolloutRunner:
 
     def _pass(self, gate: GateResult) -> bool:
         self.rollout = after_gate(self.rollout, gate)
-        self._control, self._written = None, {}
+        self._control, self._written, self._wrote_s = None, {}, {}
         name = f"wave {gate.wave + 1} of {len(self.rollout.waves)} of rollout {self.rollout.id}"
         if gate.passed:
             self._journal.event("gate", f"{name} passed: {_counts(gate)}")

@@ -204,6 +204,27 @@ def test_where_nobody_has_anything_to_write_a_rollout_is_done_at_once() -> None:
     assert floor.state[0] is RolloutState.DONE
 
 
+def test_a_device_that_is_written_to_during_the_soak_is_soaked_as_well() -> None:
+    floor = Floor()
+    first, *others = floor.members()
+    for asset in others:
+        floor.write(asset)
+    floor.advance()
+    assert floor.state == (RolloutState.SOAKING, 1)
+    floor.clock.now_s += SETTLE_S - 1
+    # It was away until now: its wave did not wait for it.
+    floor.write(first)
+    floor.clock.now_s += 1
+    floor.advance()
+    floor.advance()
+    assert floor.state == (RolloutState.SOAKING, 1)
+    floor.clock.now_s += SETTLE_S - 1
+    floor.silence([first])
+    floor.advance()
+    floor.advance()
+    assert floor.state == HALTED
+
+
 def test_a_healthy_wave_passes_after_its_soak_and_not_before() -> None:
     floor = Floor()
     for asset in floor.members():
