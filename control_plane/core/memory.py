@@ -98,6 +98,15 @@ def note_drift(memory: Memory, fields: frozenset[Field], now_s: float) -> Memory
     )
 
 
+def unread_of(memory: Memory, desired: Settings, observed: Settings) -> frozenset[Field]:
+    """Fields that drifted when they were read last, and could not be read now: that ends no drift."""
+    return frozenset(
+        field
+        for field in memory.drifting
+        if getattr(observed, field.value) is None and getattr(desired, field.value) is not None
+    )
+
+
 def note_equal(memory: Memory, equal: Settings) -> Memory:
     """Remember fields that were seen to equal what was desired of them."""
     news = {

@@ -34,6 +34,7 @@ from control_plane.core.memory import (
     note_drift,
     note_equal,
     note_permitted,
+    unread_of,
 )
 from control_plane.core.observation import (
     Depth,
@@ -182,7 +183,8 @@ class Reconciler:
         if decision.converged:
             memory = note_converged(memory, decision.desired, slot.seen.settings)
         else:
-            memory = note_drift(memory, decision.drifting, now_s)
+            unread = unread_of(memory, decision.desired, slot.seen.settings)
+            memory = note_drift(memory, decision.drifting | unread, now_s)
             memory = note_equal(memory, equal(decision.desired, slot.seen.settings))
             if decision.overridden and memory.overridden_since_s is None:
                 memory = msgspec.structs.replace(memory, overridden_since_s=now_s)

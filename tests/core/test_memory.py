@@ -15,6 +15,7 @@ from control_plane.core.memory import (
     note_equal,
     note_unwritten,
     note_write,
+    unread_of,
 )
 from control_plane.core.observation import Field, Identity, Settings
 from tests.core.builders import NOW_S, PIN, settings
@@ -46,6 +47,15 @@ def test_one_long_drift_is_one_episode() -> None:
     for at_s in range(0, 600, 10):
         memory = note_drift(memory, POOLS, NOW_S + at_s)
     assert len(memory.drifts) == 1
+
+
+def test_what_cannot_be_read_goes_on_drifting() -> None:
+    drifting = note_drift(Memory(asset="d1"), POOLS, NOW_S)
+    unread = msgspec.structs.replace(settings(), pools=None)
+    assert unread_of(drifting, settings(), unread) == POOLS
+    assert unread_of(drifting, settings(), settings()) == NONE
+    assert unread_of(drifting, unread, unread) == NONE, "nobody declares it any more"
+    assert unread_of(Memory(asset="d1"), settings(), unread) == NONE
 
 
 def test_convergence_forgets_attempts_but_not_the_contest() -> None:
