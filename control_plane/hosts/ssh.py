@@ -36,6 +36,10 @@ _RSA = ("rsa-sha2-512", "rsa-sha2-256")
 _RSA_KIND = "ssh-rsa"
 
 
+class _Broken(Unreachable):
+    """The line broke before a login: nothing of ours was sent over it, so another one may be tried."""
+
+
 class Ssh:
     """Opens connections with one login key. Safe to share between threads."""
 
@@ -56,11 +60,11 @@ class Ssh:
             HostKeyUnknown, HostKeyChanged: the host is not known to be the one that is meant.
             LoginRefused: it does not take the login key.
         """
-        transport = self._transport(target)
+        connection = SshConnection(target, self._transport(target), lambda: self._transport(target))
         try:
-            yield SshConnection(target, transport)
+            yield connection
         finally:
-            _close(transport)
+            connection.close()
 
     def close(self) -> None:
         """End the connections to jump hosts."""
@@ -71,6 +75,13 @@ class Ssh:
 
     def _transport(self, target: Target) -> paramiko.Transport:
         until = time.monotonic() + self._connect_s
+        try:
+            return self._logged_in(target, until)
+        except _Broken:
+            # Once more: a jump host that was lost takes all that go through it along.
+            return self._logged_in(target, until)
+
+    def _logged_in(self, target: Target, until: float) -> paramiko.Transport:
         via = target.via
         sock = self._through(target, via, until) if via else self._direct(target)
         transport = paramiko.Transport(sock, disabled_algorithms=self._unpinned(target))
@@ -103,9 +114,10 @@ class Ssh:
                 timeout=max(0.1, until - time.monotonic()),
             )
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise Unreachable(
+            kind = Unreachable if jump.is_active() else _Broken
+            raise kind(
                 f"host {target.name} ({target.address}:{target.port}) cannot be reached through "
-                f"{via.name}: {error}. Is it on, and sshd up?"
+                f"{via.name}: {str(error) or 'the line broke'}. Is it on, and sshd up?"
             ) from error
 
     def _jump(self, target: Target) -> paramiko.Transport:
@@ -143,9 +155,11 @@ class Ssh:
                 "pinning another"
             ) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise Unreachable(
-                f"host {target.name} ({target.address}:{target.port}) does not speak SSH in time: {error}"
-            ) from error
+            where = f"host {target.name} ({target.address}:{target.port})"
+            if time.monotonic() < until:
+                said = f": {error}" if str(error) else ""
+                raise _Broken(f"{where} was lost before it spoke SSH{said}. Is sshd up?") from error
+            raise Unreachable(f"{where} does not speak SSH in time: {error}") from error
         self._pins.verify(target, HostKey(shown.get_name(), shown.asbytes()))
         tried = [self._login] if self._login else list(paramiko.Agent().get_keys())
         for key in tried:
@@ -194,7 +208,7 @@ def _is_let_in(
 
 def _lost(target: Target, why: Exception | None) -> Unreachable:
     said = f" ({why})" if why and str(why) else ""
-    return Unreachable(
+    return _Broken(
         f"host {target.name} ({target.address}:{target.port}) was lost while {target.user} logged in{said}: "
         "that is no refusal. Try again; if it happens each time, look at sshd there (MaxStartups, "
         "MaxAuthTries) and at the line"
@@ -211,10 +225,20 @@ def _close(transport: paramiko.Transport) -> None:
 
 
 class SshConnection:
-    """One host, logged in to; a `Connection`."""
+    """One host, logged in to; a `Connection`.
 
-    def __init__(self, target: Target, transport: paramiko.Transport) -> None:
-        self._target, self._transport = target, transport
+    A line that broke while nothing went over it is opened anew: of the next command nothing has left.
+    """
+
+    def __init__(
+        self, target: Target, transport: paramiko.Transport, again: Callable[[], paramiko.Transport]
+    ) -> None:
+        """`again` opens another one to the same host."""
+        self._target, self._transport, self._again = target, transport, again
+
+    def close(self) -> None:
+        """Done with it."""
+        _close(self._transport)
 
     @property
     def name(self) -> str:
@@ -233,7 +257,7 @@ class SshConnection:
         line = shell(commands, is_root=self._target.user == "root")
         try:
             return self._exec(line, stdin, until)
-        except (TimeoutError, paramiko.SSHException, OSError, EOFError) as error:
+        except (Unreachable, TimeoutError, paramiko.SSHException, OSError, EOFError) as error:
             shown = redacted(line if len(line) <= 120 else f"{line[:117]}...")  # noqa: PLR2004 - a line
             how = (
                 f"did not end in {deadline_s:.0f} s"
@@ -252,7 +276,7 @@ class SshConnection:
                 raise TimeoutError
             return left
 
-        channel = self._transport.open_session(timeout=left_s())
+        channel = self._channel(left_s)
         with contextlib.closing(channel):
             channel.settimeout(left_s())
             channel.exec_command(line)
@@ -275,6 +299,16 @@ class SshConnection:
         if code < 0:
             raise EOFError("the connection ended before the command did")
         return Reply(code=code, out=out.decode(errors="replace"), err=err.decode(errors="replace"))
+
+    def _channel(self, left_s: Callable[[], float]) -> paramiko.Channel:
+        try:
+            return self._transport.open_session(timeout=left_s())
+        except (paramiko.SSHException, OSError, EOFError):
+            if self._transport.is_active():
+                raise
+        self.close()
+        self._transport = self._again()
+        return self._transport.open_session(timeout=left_s())
 
 
 def _within(

@@ -108,8 +108,29 @@ def test_a_login_that_is_not_let_in(hall: Hall) -> None:
         pass
 
 
-def test_a_line_that_breaks_during_the_login_is_no_refusal(hall: Hall) -> None:
+def test_a_line_that_broke_while_nothing_went_over_it_is_opened_anew(hall: Hall) -> None:
+    with (
+        contextlib.closing(ssh(hall)) as way,
+        way.connect(target(hall, "b", via=target(hall, "a"))) as connection,
+    ):
+        assert connection.run(("true",)).code == 0
+        (jump,) = way._jumps.values()
+        jump.packetizer.close()
+        jump.join(10)
+        connection._transport.join(10)
+        assert not connection._transport.is_active()
+        assert connection.run(("cat", "/nowhere")).code == 1
+    assert hall.machines["b"].log == ["true", "cat /nowhere"], "each once"
+
+
+def test_a_line_that_breaks_once_during_the_login_is_tried_again(hall: Hall) -> None:
     hall.machines["a"].faults.cuts_logins = 1
+    with ssh(hall).connect(target(hall, "a")) as connection:
+        assert connection.run(("true",)).code == 0
+
+
+def test_a_line_that_breaks_during_the_login_is_no_refusal(hall: Hall) -> None:
+    hall.machines["a"].faults.cuts_logins = 2
     way = ssh(hall)
     with (
         pytest.raises(Unreachable, match=r"host a .* was lost while root logged in"),
