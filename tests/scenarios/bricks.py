@@ -1,4 +1,4 @@
-"""How many machines of the example site an image costs that bricks some or all that take it. Pure.
+"""How many machines of the example site a bad image costs, and a bad revision of settings. Pure.
 
 Waves, rounds, the stop in the middle of a round and its gate are the engine's own functions. What is
 modelled is the worst that may happen beside them: a person has let every wave go, and as many machines as a
@@ -29,6 +29,7 @@ from control_plane.core.firmware_rollout import (
 )
 from control_plane.core.flashing import FlashEntry, FlashStep
 from control_plane.core.fleet import Strategy
+from control_plane.core.rollout import judge_gate, wave_members
 
 SHARES: Final = (1.0, 0.5, 0.25, 0.1)
 """Of the machines that take the image, those that never answer again."""
@@ -36,12 +37,13 @@ _DEAD = FlashStep.QUARANTINED
 
 
 class Loss(msgspec.Struct, frozen=True, kw_only=True):
-    """What one image cost."""
+    """What one image cost, or one revision."""
 
     model: str
+    """Of the image's machines; empty for a revision, which is for all."""
     share: float
     machines: int
-    """That the image is declared for."""
+    """That it is declared for."""
     lost: int
     stopped: bool
     """Whether a gate stopped it."""
@@ -79,6 +81,27 @@ def play(waves: Sequence[Wave], strategy: Strategy, *, share: float, seed: int) 
         lost=lost,
         stopped=rollout.state is FirmwareState.HALTED,
     )
+
+
+def configure(assets: Sequence[str], strategy: Strategy, *, share: float, seed: int) -> Loss:
+    """Bring a revision of settings to machines until a gate stops it, or all of them have it."""
+    chance = random.Random(f"{seed}/{share}")
+    lost, passed = 0, True
+    for number, wave in enumerate(wave_members(str(seed), assets, strategy.cohorts)):
+        failed = [asset for asset in wave if chance.random() < share]
+        lost += len(failed)
+        passed = judge_gate(
+            number,
+            at_s=0.0,
+            treated=wave,
+            # The rest of the site is well.
+            control=["somebody"],
+            failed=failed,
+            max_new_failure_share=strategy.max_new_failure_share,
+        ).passed
+        if not passed:
+            break
+    return Loss(model="", share=share, machines=len(assets), lost=lost, stopped=not passed)
 
 
 def _all_released(rollout: FirmwareRollout) -> FirmwareRollout:
