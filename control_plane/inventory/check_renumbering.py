@@ -1,36 +1,32 @@
-"""What must hold of racks whose machines are to get other addresses."""
+"""What must hold of racks whose machines are to get other addresses, and of what they are told with them."""
 
 from __future__ import annotations
 
 import ipaddress
-from typing import Final
 
-from control_plane.api.v1alpha1 import RackDoc
+from control_plane.api.v1alpha1 import PreviousAddressingDoc, RackDoc
 from control_plane.inventory import errors
+from control_plane.inventory.addresses import ambiguous, read_address, read_searched
 from control_plane.inventory.choices import RackSource
 from control_plane.inventory.expand import network_around, rack_sources
 from control_plane.inventory.problems import Problems
 from control_plane.inventory.source import quoted
 from control_plane.inventory.tree import SiteTree
 
-SWEEP_MAX: Final = 16_384
-"""Addresses of one DHCP network: a sweep at 500 connections has seen them all in half a minute."""
-
 
 def check_renumbering(tree: SiteTree, problems: Problems) -> None:
-    """Check every `addressing.previous` of a site whose networks and addresses are well-formed."""
+    """Check every `addressing.previous` of a site whose networks are well-formed."""
     for source in rack_sources(tree):
-        if source.rack.addressing.previous is not None:
-            _rack(source, tree, problems)
+        if (before := source.rack.addressing.previous) is not None:
+            _rack(source, before, tree, problems)
 
 
-def _rack(source: RackSource[RackDoc], tree: SiteTree, problems: Problems) -> None:
-    rack, doc = source.rack, source.doc
-    given, before = rack.addressing, rack.addressing.previous
-    assert before is not None  # noqa: S101 - the caller asked
+def _rack(
+    source: RackSource[RackDoc], before: PreviousAddressingDoc, tree: SiteTree, problems: Problems
+) -> None:
+    rack, doc, given = source.rack, source.doc, source.rack.addressing
     at = source.spot("addressing", "previous")
-    if (before.static_by_slot is None) == (before.dhcp is None):
-        how = "both static_by_slot and dhcp" if before.dhcp else "neither static_by_slot nor dhcp"
+    if how := ambiguous(before):
         problems.add(errors.EXCLUSIVE, doc, at, f"rack {quoted(rack.id)} was addressed by {how}")
         return
     if given.static_by_slot is None:
@@ -42,20 +38,10 @@ def _rack(source: RackSource[RackDoc], tree: SiteTree, problems: Problems) -> No
         problems.add(errors.BAD_PREVIOUS, doc, at, what)
     if before.static_by_slot is not None:
         spot = source.spot("addressing", "previous", "static_by_slot")
-        try:
-            ipaddress.IPv4Address(before.static_by_slot)
-        except ValueError as error:
-            problems.add(errors.BAD_ADDRESS, doc, spot, str(error).replace("'", ""))
+        read_address(before.static_by_slot, doc, spot, problems)
     elif before.dhcp is not None:
         spot = source.spot("addressing", "previous", "dhcp")
-        try:
-            size = ipaddress.IPv4Network(before.dhcp).num_addresses
-        except ValueError as error:
-            problems.add(errors.BAD_NETWORK, doc, spot, f"{quoted(before.dhcp)}: {error}")
-        else:
-            if size > SWEEP_MAX:
-                what = f"{before.dhcp} has {size:,} addresses; at most {SWEEP_MAX:,} are searched"
-                problems.add(errors.BAD_NETWORK, doc, spot, what)
+        read_searched(before.dhcp, doc, spot, problems)
     network = network_around(given.static_by_slot, tree.site.data.networks if tree.site else ())
     if network is not None and network.gateway is None:
         what = f"rack {quoted(rack.id)} moves into network {quoted(network.name)}, which names no gateway"
@@ -63,19 +49,19 @@ def _rack(source: RackSource[RackDoc], tree: SiteTree, problems: Problems) -> No
 
 
 def check_gateways(tree: SiteTree, problems: Problems) -> None:
-    """Check that the gateway of a network is one of its addresses."""
+    """Check that the gateway of a network is one of its addresses, and that name servers have any."""
     if tree.site is None:
         return
     doc = tree.site.doc
     for index, network in enumerate(tree.site.data.networks):
+        for place, server in enumerate(network.dns):
+            read_address(server, doc, doc.spot("networks", index, "dns", place), problems)
         if network.gateway is None:
             continue
         spot = doc.spot("networks", index, "gateway")
-        try:
-            gateway = ipaddress.IPv4Address(network.gateway)
-        except ValueError as error:
-            problems.add(errors.BAD_ADDRESS, doc, spot, str(error).replace("'", ""))
+        gateway = read_address(network.gateway, doc, spot, problems)
+        if gateway is None:
             continue
-        if gateway not in ipaddress.IPv4Network(network.cidr):
-            what = f"gateway {gateway} is not of network {quoted(network.name)} ({network.cidr})"
+        if ipaddress.IPv4Address(gateway) not in ipaddress.IPv4Network(network.cidr):
+            what = f"gateway {network.gateway} is not of network {quoted(network.name)} ({network.cidr})"
             problems.add(errors.ADDRESS_OUTSIDE, doc, spot, what)

@@ -12,11 +12,14 @@ from typing import Final, NamedTuple
 from control_plane.api.v1alpha1 import GpuRackDoc, NetworkDoc, RackDoc, SiteDoc
 from control_plane.core.findings import SourceRef
 from control_plane.inventory import errors
-from control_plane.inventory.check_renumbering import (
-    SWEEP_MAX,
-    check_gateways,
-    check_renumbering,
+from control_plane.inventory.addresses import (
+    Network,
+    ambiguous,
+    read_address,
+    read_network,
+    read_searched,
 )
+from control_plane.inventory.check_renumbering import check_gateways, check_renumbering
 from control_plane.inventory.choices import RackSource
 from control_plane.inventory.expand import gpu_sources, rack_sources
 from control_plane.inventory.problems import Problems
@@ -24,7 +27,6 @@ from control_plane.inventory.shape import File
 from control_plane.inventory.source import Source, Spot, quoted
 from control_plane.inventory.tree import SiteTree
 
-Network = ipaddress.IPv4Network
 _NAMED: Final = 8
 """Networks that a finding names."""
 _FENCED: Final = frozenset({"miners", "bmc", "management", "metering"})
@@ -94,7 +96,7 @@ def _networks(site: File[SiteDoc], problems: Problems) -> list[tuple[NetworkDoc,
     taken: set[str] = set()
     for index, network in enumerate(site.data.networks):
         spot = doc.spot("networks", index, "cidr")
-        parsed = _network(network.cidr, doc, spot, problems)
+        parsed = read_network(network.cidr, doc, spot, problems)
         if network.name in taken:
             what = f"network {quoted(network.name)} stands twice"
             problems.add(errors.DUPLICATE_NAME, doc, doc.spot("networks", index, "name"), what)
@@ -133,22 +135,6 @@ def _nested(networks: list[Network]) -> Iterator[tuple[int, int]]:
         if around:
             yield max(place, around[-1]), min(place, around[-1])
         around.append(place)
-
-
-def _network(text: str, doc: Source, spot: Spot, problems: Problems) -> Network | None:
-    try:
-        return Network(text)
-    except ValueError as error:
-        problems.add(errors.BAD_NETWORK, doc, spot, f"{quoted(text)}: {error}")
-        return None
-
-
-def _address(text: str, doc: Source, spot: Spot, problems: Problems) -> int | None:
-    try:
-        return int(ipaddress.IPv4Address(text))
-    except ValueError as error:
-        problems.add(errors.BAD_ADDRESS, doc, spot, str(error).replace("'", "").replace('"', ""))
-        return None
 
 
 def _jump_host(site: File[SiteDoc], tree: SiteTree, problems: Problems) -> None:
@@ -191,26 +177,19 @@ def _ranges(tree: SiteTree, problems: Problems) -> Iterator[_Range]:
     for source in rack_sources(tree):
         rack, doc = source.rack, source.doc
         given = rack.addressing
-        if (given.static_by_slot is None) == (given.dhcp is None):
-            how = (
-                "both static_by_slot and dhcp" if given.dhcp else "neither static_by_slot nor dhcp"
-            )
+        if how := ambiguous(given):
             what = f"rack {quoted(rack.id)} has {how}"
             problems.add(errors.EXCLUSIVE, doc, source.spot("addressing"), what)
         elif given.static_by_slot is not None:
             spot = source.spot("addressing", "static_by_slot")
-            first = _address(given.static_by_slot, doc, spot, problems)
+            first = read_address(given.static_by_slot, doc, spot, problems)
             if first is not None:
                 last = first + rack.slots - 1
                 yield _Range(first, last, f"rack '{rack.id}'", "miners", doc, spot)
         elif given.dhcp is not None:
             spot = source.spot("addressing", "dhcp")
-            network = _network(given.dhcp, doc, spot, problems)
+            network = read_searched(given.dhcp, doc, spot, problems)
             if network is None:
-                continue
-            if network.num_addresses > SWEEP_MAX:
-                what = f"{network} has {network.num_addresses:,} addresses; at most {SWEEP_MAX:,}"
-                problems.add(errors.BAD_NETWORK, doc, spot, f"{what} are searched for machines")
                 continue
             low, high = int(network.network_address), int(network.broadcast_address)
             claim = _Range(low, high, f"DHCP network {network}", "miners", doc, spot)
@@ -226,7 +205,7 @@ def _ranges(tree: SiteTree, problems: Problems) -> Iterator[_Range]:
     for gpu in gpu_sources(tree):
         rack_gpu = gpu.rack
         for key, purpose in (("first_address", "gpu"), ("first_bmc", "bmc")):
-            first = _address(getattr(rack_gpu, key), gpu.doc, gpu.spot(key), problems)
+            first = read_address(getattr(rack_gpu, key), gpu.doc, gpu.spot(key), problems)
             if first is not None:
                 last = first + rack_gpu.nodes - 1
                 who = f"{key} of rack '{rack_gpu.id}'"
@@ -238,7 +217,7 @@ def _ranges(tree: SiteTree, problems: Problems) -> Iterator[_Range]:
                 ("bmc", host.bmc, "bmc"),
             ):
                 spot = file.doc.spot("hosts", index, key)
-                first = _address(text, file.doc, spot, problems) if text else None
+                first = read_address(text, file.doc, spot, problems) if text else None
                 if first is not None:
                     yield _Range(
                         first, first, f"{key} of host '{host.name}'", purpose, file.doc, spot

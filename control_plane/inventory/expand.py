@@ -359,8 +359,11 @@ def _miners(
 
 
 def network_around(address: str, networks: Iterable[NetworkDoc]) -> NetworkDoc | None:
-    """The site's network that an address is of; they do not overlap."""
-    place = ipaddress.IPv4Address(address)
+    """The site's network that an address is of, where it is one; they do not overlap."""
+    try:
+        place = ipaddress.IPv4Address(address)
+    except ValueError:
+        return None  # a finding says so
     return next((n for n in networks if place in ipaddress.IPv4Network(n.cidr)), None)
 
 

@@ -122,6 +122,10 @@ EDITS: tuple[tuple[str, str, str, str], ...] = (
     ("moved from DHCP without MACs", RACKS, "{static_by_slot: 10.8.2.1}",
      "{static_by_slot: 10.8.2.1, previous: {dhcp: 10.8.7.0/24}}"),
     ("gateway of another network", SITE, "purpose: miners}", "purpose: miners, gateway: 10.9.0.1}"),
+    ("new octet above 255 of a rack that moves", RACKS, "{static_by_slot: 10.8.0.11}",
+     "{static_by_slot: 10.8.0.311, previous: {dhcp: 10.8.7.0/24}}"),
+    ("name server above 255", SITE, "purpose: miners}",
+     "purpose: miners, gateway: 10.8.0.1, dns: [10.9.0.300]}"),
     ("gateway above 255", SITE, "purpose: miners}", "purpose: miners, gateway: 10.8.0.300}"),
     # -- power
     ("feeds in a circle", POWER, "parent: grid, rating_kw: 200", "parent: box-1, rating_kw: 200"),
