@@ -15,7 +15,7 @@ from control_plane.core.fleet import Device
 from control_plane.core.observation import Observation, Unseen, UnseenReason
 from control_plane.core.ports import Target
 from control_plane.core.posture import Password, Posture, found_posture, urgency
-from control_plane.core.renumbering import places_of
+from control_plane.core.renumbering import first_place
 from control_plane.core.secret import Secret
 from control_plane.core.world import World
 from control_plane.engine.postures import ask_each, known_postures, may_ask
@@ -122,4 +122,4 @@ def _is_there(world: World, asset: str) -> bool:
 
 def _address(world: World, device: Device) -> str:
     memory = world.memories.get(device.asset)
-    return next(iter(places_of(device, memory.located if memory else None)), "")
+    return first_place(device, memory.located if memory else None) or ""

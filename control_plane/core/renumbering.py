@@ -11,7 +11,7 @@ import msgspec
 from control_plane.core.fleet import Device, DeviceKind
 
 
-class Addresses(msgspec.Struct, frozen=True, kw_only=True, order=True, tag="addresses"):
+class Addresses(msgspec.Struct, frozen=True, kw_only=True, tag="addresses"):
     """Static addresses that machines are given."""
 
     family: str
@@ -55,3 +55,8 @@ def places_of(device: Device, located: str | None) -> tuple[str, ...]:
         return (place,) if place else ()
     places = (located, moves.address, device.address)
     return tuple(dict.fromkeys(place for place in places if place is not None))
+
+
+def first_place(device: Device, located: str | None) -> str | None:
+    """Where a device is looked for first; `None` where it has to be found."""
+    return next(iter(places_of(device, located)), None)

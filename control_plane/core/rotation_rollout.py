@@ -47,7 +47,7 @@ class RotationState(StrEnum):
     """It is not declared any more. What is under way is finished, and nothing is begun."""
 
 
-class Password(msgspec.Struct, frozen=True, kw_only=True, order=True, tag="password"):
+class Password(msgspec.Struct, frozen=True, kw_only=True, tag="password"):
     """A password that is rotated in: references, never a password."""
 
     family: str
@@ -60,7 +60,7 @@ Aim = Password | Addresses
 
 
 class Rotation(msgspec.Struct, frozen=True, kw_only=True):
-    """One password on its way."""
+    """One aim on its way."""
 
     id: str
     aim: Aim

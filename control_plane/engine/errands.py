@@ -31,7 +31,7 @@ from control_plane.core.rotation_rollout import (
     password_of,
 )
 from control_plane.engine.edges import Edges
-from control_plane.engine.poller import target_of, target_with
+from control_plane.engine.poller import target_by, target_of
 from control_plane.engine.rotator import Way
 from control_plane.engine.slots import Slot
 
@@ -170,8 +170,7 @@ class _PasswordWay:
         tried: list[str] = []
         for ref in refs_to_try(entry, refs_of(given) if given else ()):
             try:
-                password = self._secrets.resolve(ref)
-                target = target_with(self._slot, self._slot.address or "", password)
+                target = target_by(self._slot, self._slot.address or "", ref, self._secrets)
                 told = await self._driver.log_in(target)
                 if is_other(target.pin, told):
                     raise WrongIdentity(f"{target.address}: another machine answers")
@@ -186,8 +185,8 @@ class _PasswordWay:
     async def change(self, entry: RotationEntry) -> Outcome:
         """Have the new password put in place of the one that just logged in."""
         assert entry.verified is not None  # noqa: S101 - it just logged in
-        old, new = self._secrets.resolve(entry.verified), self._secrets.resolve(entry.wanted)
-        target = target_with(self._slot, self._slot.address or "", old)
+        new = self._secrets.resolve(entry.wanted)
+        target = target_by(self._slot, self._slot.address or "", entry.verified, self._secrets)
         return await self._driver.set_password(target, new, self._permit)
 
 

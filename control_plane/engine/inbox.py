@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from control_plane.core.renumbering import places_of
+from control_plane.core.renumbering import first_place
 from control_plane.engine.incidents import Incidents
 from control_plane.engine.installing import Installing
 from control_plane.engine.journal import Journal
@@ -86,7 +86,7 @@ class Inbox:
                 if slot is not None:
                     slot.memory = memory
                     if order.kind is OrderKind.TRUST:
-                        slot.address = next(iter(places_of(slot.device, None)), None)
+                        slot.address = first_place(slot.device, None)
                     slot.retry_wire_s = float("-inf")
                     self._poller.hurry(slot)
 

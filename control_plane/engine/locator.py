@@ -13,7 +13,7 @@ from control_plane.core.errors import AuthRejected, ControlPlaneError
 from control_plane.core.observation import Identity, UnseenReason
 from control_plane.core.ports import Clock, Secrets
 from control_plane.core.rotation import refs_of
-from control_plane.engine.poller import NO_SECRET, target_with
+from control_plane.engine.poller import target_by
 from control_plane.engine.slots import Slot
 
 _CONCURRENCY = 200
@@ -97,11 +97,10 @@ class Locator:
         if driver is None:
             return None
         # A machine that forgot its address has forgotten its password too, as likely as not.
-        refs = (probe.secret_ref, *(refs_of(given) if given and given.previous else ()))
+        refs = (probe.secret_ref, *(refs_of(given) if given else ()))
         for ref in dict.fromkeys(refs):
             try:
-                password = self._secrets.resolve(ref) if ref is not None else NO_SECRET
-                return await driver.identify(target_with(probe, address, password))
+                return await driver.identify(target_by(probe, address, ref, self._secrets))
             except AuthRejected:
                 continue
             except ControlPlaneError:

@@ -46,7 +46,7 @@ NOT_THERE = frozenset(
 """What looks like a machine that is elsewhere."""
 _TICK_S = 0.05
 _DETAIL_CHARS = 200
-NO_SECRET = Secret("")
+_NO_SECRET = Secret("")
 _LOOK_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -56,8 +56,16 @@ def target_of(slot: Slot, address: str, secrets: Secrets) -> Target:
     Raises:
         DeclarationError: the secret is not where it is declared.
     """
-    ref = slot.secret_ref
-    return target_with(slot, address, secrets.resolve(ref) if ref is not None else NO_SECRET)
+    return target_by(slot, address, slot.secret_ref, secrets)
+
+
+def target_by(slot: Slot, address: str, ref: str | None, secrets: Secrets) -> Target:
+    """The same with the password behind a reference of the caller's choice.
+
+    Raises:
+        DeclarationError: it leads nowhere.
+    """
+    return target_with(slot, address, secrets.resolve(ref) if ref is not None else _NO_SECRET)
 
 
 def target_with(slot: Slot, address: str, password: Secret) -> Target:

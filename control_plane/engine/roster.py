@@ -11,7 +11,7 @@ from control_plane.core.fleet import Device, Site
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Observation
 from control_plane.core.power import Loads, counted_w
-from control_plane.core.renumbering import places_of
+from control_plane.core.renumbering import first_place
 from control_plane.core.world import pinned
 from control_plane.engine.assignment import standing
 from control_plane.engine.edges import Edges
@@ -166,7 +166,7 @@ class Roster:
         old.driver, old.capabilities = fresh.driver, fresh.capabilities
         old.nodes, old.path, old.budget_nodes = fresh.nodes, fresh.path, fresh.budget_nodes
         if not same_place:
-            old.address = next(iter(places_of(device, old.memory.located)), None)
+            old.address = first_place(device, old.memory.located)
             old.full_wanted = True
         return old
 

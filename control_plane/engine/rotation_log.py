@@ -58,7 +58,6 @@ class RotationLog:
             StoreBusy, FenceLost, StoreError: it is not kept.
         """
         slot = self._roster.slots.get(entry.asset)
-        memory = None
         with self._store.transaction():
             self._store.check_fence(self._epoch)
             if entry.step is RotationStep.COMMITTING:
@@ -66,15 +65,16 @@ class RotationLog:
                 if why is not None:
                     raise Withdrawn(why)
             self._store.put_rotating([entry])
-            known = slot.memory if slot else self._journal.memory_of(entry.asset)
+            memory = known = slot.memory if slot else self._journal.memory_of(entry.asset)
             if entry.verified is not None:
                 memory = self._errand.remembered(known, entry)
-                if memory != known:
-                    self._store.put_memories([memory])
+            is_news = memory != known
+            if is_news:
+                self._store.put_memories([memory])
         self.entries[entry.asset] = entry
-        if memory is not None and memory != known:
+        if is_news:
             self._journal.memory(memory)
-        if slot is not None and memory is not None:
+        if slot is not None and entry.verified is not None:
             slot.memory = memory
             self._errand.settle(slot, entry)
 

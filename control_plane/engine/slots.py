@@ -13,7 +13,7 @@ from control_plane.core.memory import Memory
 from control_plane.core.observation import Depth, Observation, Unseen
 from control_plane.core.overlay import nodes_above, path_above
 from control_plane.core.ports import Driver
-from control_plane.core.renumbering import places_of
+from control_plane.core.renumbering import first_place, places_of
 from control_plane.core.rotation import ref_in_use, refs_of
 from control_plane.core.verify import Operation
 
@@ -145,7 +145,7 @@ def make_slot(
         nodes=nodes_above(site, device),
         path=path_above(site, device),
         budget_nodes=(device.rack, *(node.id for node in feeds if node.kind in _BUDGETED)),
-        address=next(iter(places_of(device, memory.located)), None),
+        address=first_place(device, memory.located),
         # Deep looks of a site are spread over the hour: not every device is in the same round.
         polls=zlib.crc32(device.asset.encode()),
     )

@@ -82,9 +82,10 @@ def read_world(
 def _between(store: Store) -> dict[str, str]:
     """Devices that are between two passwords, or two addresses → by what they are locked."""
     locks: dict[str, str] = {}
+    rotations = store.rotations()
     for subject in Subject:
-        rotations = (r for r in store.rotations() if r.subject is subject)
-        locks |= locks_of(rotations, {e.asset: e for e in store.rotating(subject)})
+        of_it = (rotation for rotation in rotations if rotation.subject is subject)
+        locks |= locks_of(of_it, {e.asset: e for e in store.rotating(subject)})
     return locks
 
 

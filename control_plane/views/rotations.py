@@ -10,7 +10,7 @@ import msgspec
 from control_plane.core.firmware_rollout import FirmwareRollout
 from control_plane.core.fleet import Credentials, Device
 from control_plane.core.memory import Memory
-from control_plane.core.renumbering import is_there, places_of
+from control_plane.core.renumbering import first_place, is_there
 from control_plane.core.rotation import RotationEntry, Subject, ref_in_use
 from control_plane.core.rotation_rollout import (
     Aim,
@@ -149,7 +149,7 @@ def address_lines(
     device: Device, memory: Memory, rotation: Rotation | None, entry: RotationEntry | None
 ) -> list[str]:
     """What `explain` says of where a device is, and of the address that it is to have."""
-    place = next(iter(places_of(device, memory.located)), None) or f"DHCP in {device.searched}"
+    place = first_place(device, memory.located) or f"DHCP in {device.searched}"
     if is_there(device, memory.located) or device.address == place:
         return [f"Address     {place}"]
     where = f"; {in_brief(rotation)}" if rotation else ""

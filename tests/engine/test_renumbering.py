@@ -22,7 +22,7 @@ from control_plane.core.fleet import (
 from control_plane.core.overlay import OverlayKind
 from control_plane.core.rotation import Fault as Failure
 from control_plane.core.rotation import RotationEntry, RotationStep, Subject
-from control_plane.core.rotation_rollout import Rotation, RotationState
+from control_plane.core.rotation_rollout import RotationState
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.records import Order, OrderKind
 from control_plane.engine.revisions import Revisions
@@ -33,7 +33,7 @@ from control_plane.simulator.virtual import VirtualLoop, run_virtual
 from tests.engine import running as running_
 from tests.engine.lives import Killed, a_life
 from tests.engine.running import HORIZON_S, PASSWORDS, KnownSecrets, Running, on_site, small_site
-from tests.engine.test_rotating import SECRET, secrets
+from tests.engine.test_rotating import SECRET, let_go, rotation, secrets, stands
 
 FAMILY, OTHER = "antminer_stock", "whatsminer_v2"
 DHCP = "10.50.0.0/24"
@@ -108,26 +108,8 @@ def wanted(site: Site, family: str = FAMILY) -> dict[str, str | None]:
     return {d.asset: d.address for d in site.devices if d.intent.family == family}
 
 
-def rotation(store: Store) -> Rotation | None:
-    known = [r for r in store.rotations() if r.is_declared]
-    return known[-1] if known else None
-
-
 def entries(store: Store) -> list[RotationEntry]:
     return store.rotating(Subject.ADDRESS)
-
-
-def stands(store: Store, state: RotationState, needle: str = "") -> bool:
-    now = rotation(store)
-    return now is not None and now.state is state and needle in now.detail
-
-
-def let_go(store: Store, *, through: int | None = None) -> None:
-    now = rotation(store)
-    assert now is not None
-    store.put_order(
-        Order(kind=OrderKind.CREDENTIALS, target=now.id, by="ann", through=through, at_s=0.0)
-    )
 
 
 def moves(running: Running, family: str = FAMILY) -> list[str]:
