@@ -11,7 +11,7 @@ import ipaddress
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
@@ -62,6 +62,18 @@ WRITES_OFF = 0.01
 """Share of WhatsMiners whose write API nobody switched on."""
 _FACTORY_POOL = PoolSetting(url="stratum+tcp://ss.antpool.com:3333", worker="antminer_1")
 _DAY_S = 86_400.0
+
+
+class _Seat(NamedTuple):
+    """Where a machine stands, and the network that dealt it its address."""
+
+    address: str
+    subnet: str | None
+    """`None` where its address is static."""
+
+    @property
+    def on_dhcp(self) -> bool:
+        return self.subnet is not None
 
 
 def build_site(
@@ -122,21 +134,14 @@ def build_site(
         machine = _machine(device, model, settings[device.asset], world, seed=seed)
         machine.password = known[device.intent.family]
         make = _MAKERS[device.intent.family]
-        subnet = leases.get(device.asset)
-        made = make(
-            device,
-            machine,
-            settings[device.asset],
-            seed=seed,
-            address=address,
-            on_dhcp=subnet is not None,
-        )
+        seat = _Seat(address, leases.get(device.asset))
+        made = make(device, machine, settings[device.asset], seed=seed, seat=seat)
         station = Station(device.asset, address, made)
         stations[device.asset] = station
         network.add(station)
-        if subnet is not None:
-            on_dhcp[device.asset] = subnet
-        machine.readdress = _mover(network, station, on_dhcp, subnet, seed)
+        if seat.subnet is not None:
+            on_dhcp[device.asset] = seat.subnet
+        machine.readdress = _mover(network, station, on_dhcp, seat.subnet, seed)
     return SimSite(
         id=site.id,
         world=world,
@@ -382,13 +387,7 @@ def _machine(
 
 
 def _antminer(
-    device: Device,
-    machine: Machine,
-    settings: Settings,
-    *,
-    seed: int,
-    address: str,
-    on_dhcp: bool,
+    device: Device, machine: Machine, settings: Settings, *, seed: int, seat: _Seat
 ) -> SimDevice:
     del seed
     build = antminer_builds.build_of(machine)
@@ -398,20 +397,14 @@ def _antminer(
         machine,
         pools=tuple(AntPool(p.url, p.worker, "x") for p in settings.pools or ()),
         network=antminer_unit.Network(
-            proto="DHCP" if on_dhcp else "Static", ip=address, hostname=device.asset
+            proto="DHCP" if seat.on_dhcp else "Static", ip=seat.address, hostname=device.asset
         ),
         build=build,
     )
 
 
 def _whatsminer(
-    device: Device,
-    machine: Machine,
-    settings: Settings,
-    *,
-    seed: int,
-    address: str,
-    on_dhcp: bool,
+    device: Device, machine: Machine, settings: Settings, *, seed: int, seat: _Seat
 ) -> SimDevice:
     build = whatsminer_unit.build_of(machine)
     if device.intent.firmware:
@@ -420,7 +413,7 @@ def _whatsminer(
         machine,
         pools=tuple(whatsminer_unit.Pool(p.url, p.worker, "x") for p in settings.pools or ()),
         network=whatsminer_unit.Network(
-            proto="dhcp" if on_dhcp else "static", ip=address, hostname=device.asset
+            proto="dhcp" if seat.on_dhcp else "static", ip=seat.address, hostname=device.asset
         ),
         build=build,
         writes_enabled=_draw(seed, f"writes/{device.asset}") >= WRITES_OFF,
@@ -429,13 +422,7 @@ def _whatsminer(
 
 
 def _vnish(
-    device: Device,
-    machine: Machine,
-    settings: Settings,
-    *,
-    seed: int,
-    address: str,
-    on_dhcp: bool,
+    device: Device, machine: Machine, settings: Settings, *, seed: int, seat: _Seat
 ) -> SimDevice:
     del seed
     build = vnish_builds.build_of(machine)
@@ -449,19 +436,15 @@ def _vnish(
             vnish_conf.Pool(p.url.removeprefix("stratum+tcp://"), p.worker, "x")
             for p in settings.pools or ()
         ),
-        network=vnish_conf.Network(dhcp=on_dhcp, ip=address, hostname=device.asset.lower()),
+        network=vnish_conf.Network(
+            dhcp=seat.on_dhcp, ip=seat.address, hostname=device.asset.lower()
+        ),
         build=build,
     )
 
 
 def _luxos(
-    device: Device,
-    machine: Machine,
-    settings: Settings,
-    *,
-    seed: int,
-    address: str,
-    on_dhcp: bool,
+    device: Device, machine: Machine, settings: Settings, *, seed: int, seat: _Seat
 ) -> SimDevice:
     del seed
     build = luxos_unit.build_of(machine)
@@ -471,7 +454,7 @@ def _luxos(
     return LuxOs(
         machine,
         pools=tuple(luxos_unit.Pool(p.url, p.worker, "x") for p in settings.pools or ()),
-        network=luxos_unit.Network(dhcp=on_dhcp, ip=address, hostname=device.asset),
+        network=luxos_unit.Network(dhcp=seat.on_dhcp, ip=seat.address, hostname=device.asset),
         build=build,
     )
 
