@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -31,9 +30,8 @@ from control_plane.simulator.network import Station
 from control_plane.simulator.stage import Stage, set_stage
 from control_plane.simulator.virtual import VirtualLoop, run_virtual
 from tests.engine import running as running_
-from tests.engine.lives import Killed, a_life
 from tests.engine.running import HORIZON_S, PASSWORDS, KnownSecrets, Running, on_site, small_site
-from tests.engine.test_rotating import SECRET, let_go, rotation, secrets, stands
+from tests.engine.test_rotating import SECRET, let_go, live_on, rotation, secrets, stands
 
 FAMILY, OTHER = "antminer_stock", "whatsminer_v2"
 DHCP = "10.50.0.0/24"
@@ -379,24 +377,8 @@ def test_every_machine_is_found_wherever_the_process_dies(
         running_._accept(first, AuditFile(tmp_path / "audit.jsonl"), revisions, site, 0.0)
         for asset in places(stage):
             stage.site.machine(asset).loses_network_answer = mute
-        said = False
-        for left in (*lives, 10_000):
-            engine = a_life(stage, path, left, site, KnownSecrets())
-            task = asyncio.ensure_future(engine.run())
-            end = loop.time() + 4_000.0
-            while not task.done() and loop.time() < end:
-                await asyncio.sleep(0.2)
-                if not said and stands(first, RotationState.WAITING, "lets it go"):
-                    let_go(first, through=9)
-                    said = True
-                if stands(first, RotationState.HALTED):
-                    let_go(first, through=9)
-                if stands(first, RotationState.DONE):
-                    break
-            if not task.done():
-                engine.stop()
-            with contextlib.suppress(Killed):
-                await task
+        async for _ in live_on(stage, path, lives, site, KnownSecrets(), within_s=4_000.0):
+            pass
         assert stands(first, RotationState.DONE), rotation(first)
         assert places(stage) == wanted(site)
         for asset in places(stage):

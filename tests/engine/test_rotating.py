@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,7 @@ import pytest
 from control_plane.core.errors import DeclarationError
 from control_plane.core.findings import Finding, SourceRef
 from control_plane.core.fleet import Credentials, Device, Site, SlotState, Strategy
-from control_plane.core.ports import Driver
+from control_plane.core.ports import Driver, Secrets
 from control_plane.core.rotation import Fault as Failure
 from control_plane.core.rotation import RotationEntry, RotationStep, Subject
 from control_plane.core.rotation_rollout import Rotation, RotationState, opened
@@ -456,6 +456,32 @@ def hit(stage: Stage, asset: str, kind: FaultKind) -> None:
     inject(stage.site, Fault(kind=kind, target=Where(asset=asset)))
 
 
+async def live_on(
+    stage: Stage, path: Path, lives: Sequence[int], site: Site, known: Secrets, *, within_s: float
+) -> AsyncIterator[None]:
+    """One process after another, each to where it dies, the last to the end; a person lets all go on."""
+    loop, said = asyncio.get_running_loop(), False
+    with contextlib.closing(Store(path)) as first:
+        for left in (*lives, 10_000):
+            engine = a_life(stage, path, left, site, known)
+            task = asyncio.ensure_future(engine.run())
+            end = loop.time() + within_s
+            while not task.done() and loop.time() < end:
+                await asyncio.sleep(0.2)
+                if not said and stands(first, RotationState.WAITING, "lets it go"):
+                    let_go(first, through=9)
+                    said = True
+                if stands(first, RotationState.HALTED):
+                    let_go(first, through=9)
+                if stands(first, RotationState.DONE):
+                    break
+            if not task.done():
+                engine.stop()
+            with contextlib.suppress(Killed):
+                await task
+            yield
+
+
 @pytest.mark.parametrize(
     ("lives", "kind"),
     [
@@ -483,24 +509,7 @@ def test_nobody_is_locked_out_wherever_the_process_dies(
         for asset in machines(stage):
             if kind is not None:
                 hit(stage, asset, kind)
-        said = False
-        for left in (*lives, 10_000):
-            engine = a_life(stage, path, left, site, secrets())
-            task = asyncio.ensure_future(engine.run())
-            end = loop.time() + 3_000.0
-            while not task.done() and loop.time() < end:
-                await asyncio.sleep(0.2)
-                if not said and stands(first, RotationState.WAITING, "lets it go"):
-                    let_go(first, through=9)
-                    said = True
-                if stands(first, RotationState.HALTED):
-                    let_go(first, through=9)
-                if stands(first, RotationState.DONE):
-                    break
-            if not task.done():
-                engine.stop()
-            with contextlib.suppress(Killed):
-                await task
+        async for _ in live_on(stage, path, lives, site, secrets(), within_s=3_000.0):
             known = secrets().known
             steps = {entry.asset: entry for entry in entries(first)}
             for asset, password in machines(stage).items():
