@@ -29,12 +29,7 @@ def shop(tmp_path: Path) -> Iterator[Workshop]:
 
 def declare(shop: Workshop, credentials: str) -> None:
     """Have the Antminers' profile name other credentials."""
-    profile = shop.folder / "inventory" / "profiles" / "antminer.yaml"
-    lines = [
-        f"credentials: {credentials}" if line.startswith("credentials:") else line
-        for line in profile.read_text().splitlines()
-    ]
-    profile.write_text("\n".join(lines) + "\n")
+    shop.reword("profiles/antminer.yaml", "credentials:", credentials)
 
 
 def acting(shop: Workshop) -> Running:

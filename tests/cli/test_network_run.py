@@ -28,14 +28,8 @@ def shop(tmp_path: Path) -> Iterator[Workshop]:
 
 def declare(shop: Workshop, addressing: str) -> None:
     """Have the Antminers' rack be addressed otherwise, in a network that names its gateway."""
-    site = shop.folder / "inventory" / "sites" / SITE
-    rack = site / "racks" / "a01.yaml"
-    lines = [
-        f"    addressing: {addressing}" if line.strip().startswith("addressing:") else line
-        for line in rack.read_text().splitlines()
-    ]
-    rack.write_text("\n".join(lines) + "\n")
-    of_site = site / "site.yaml"
+    shop.reword(f"sites/{SITE}/racks/a01.yaml", "addressing:", addressing)
+    of_site = shop.folder / "inventory" / "sites" / SITE / "site.yaml"
     of_site.write_text(
         of_site.read_text().replace("purpose: miners}", "purpose: miners, gateway: 10.0.0.1}")
     )

@@ -162,6 +162,15 @@ class Workshop:
 
     # --- the declaration ---------------------------------------------------------------------------
 
+    def reword(self, path: str, key: str, value: str) -> None:
+        """Have a key of an inventory's file say something else, wherever it stands on a line."""
+        file = self.folder / "inventory" / path
+        lines = [
+            f"{line[: line.index(key)]}{key} {value}" if line.strip().startswith(key) else line
+            for line in file.read_text().splitlines()
+        ]
+        file.write_text("\n".join(lines) + "\n")
+
     def declare(
         self,
         *,
