@@ -1,0 +1,189 @@
+"""GPU nodes as values: what is declared of their GPUs, what was seen of them, and what is wrong with them.
+
+Watts and limits are of one GPU, not of its node. What could not be read is `None`, never a default. Sources of
+the facts: NVML through nvidia-ml-py 13.615, NVIDIA's Xid catalogue; see `docs/reference/gpu.md`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+
+class ClockRange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Between which two frequencies a clock is locked."""
+
+    min_mhz: int
+    max_mhz: int
+
+
+class GpuSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The settable state of each GPU of a node.
+
+    Declared: `None` leaves it to the driver. Observed: `None` is unknown.
+    """
+
+    power_limit_w: float | None = None
+    """As it was asked for; what is enforced may be lower (a limit from outside, through the BMC)."""
+    graphics_clock: ClockRange | None = None
+    memory_clock: ClockRange | None = None
+    persistence: bool | None = None
+    ecc: bool | None = None
+    """As it is after the next reboot: a change is pending until then."""
+    mig: bool | None = None
+    """Whether a GPU is partitioned. How, is the business of the operator's MIG manager."""
+
+
+class RecoveryAction(StrEnum):
+    """What the driver itself asks for (field 230). Values above 4 mean another thing in each driver branch."""
+
+    NONE = "none"
+    RESET = "reset"
+    REBOOT = "reboot"
+    DRAIN_P2P = "drain_p2p"
+    DRAIN_AND_RESET = "drain_and_reset"
+    UNKNOWN = "unknown"
+    """Some other: a person looks at it."""
+
+
+class RowRemap(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Rows of memory that the GPU replaced (Ampere and later; not readable while it is partitioned)."""
+
+    corrected: int
+    uncorrected: int
+    pending: bool
+    """Takes effect at the next reset."""
+    failed: bool
+    """No spare row was left: the GPU goes back to its maker."""
+
+
+class GpuSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One look at one GPU."""
+
+    index: int
+    uuid: str | None = None
+    serial: str | None = None
+    pci: str | None = None
+    """Bus address, `00000000:0F:00.0`."""
+    name: str | None = None
+    lost: bool = False
+    """The driver says that it is no longer there."""
+    settings: GpuSettings = GpuSettings()
+    enforced_limit_w: float | None = None
+    default_limit_w: float | None = None
+    min_limit_w: float | None = None
+    max_limit_w: float | None = None
+    power_w: float | None = None
+    energy_j: float | None = None
+    """Since the driver was loaded."""
+    temperature_c: float | None = None
+    graphics_clock_mhz: int | None = None
+    throttled_by: frozenset[str] | None = None
+    """Reasons in force, of `THROTTLES`."""
+    ecc_uncorrected: int | None = None
+    """Since the driver was loaded."""
+    ecc_in_force: bool | None = None
+    remap: RowRemap | None = None
+    links_down: tuple[int, ...] | None = None
+    """NVLinks that should be up and are not; empty: none is down."""
+    fabric: str | None = None
+    """State of its registration with the NVLink fabric, of Hopper and later: `completed`, or what else."""
+    recovery: RecoveryAction | None = None
+
+
+THROTTLES = frozenset({"power_cap", "hw_slowdown", "sw_thermal", "hw_thermal", "power_brake"})
+"""Reasons for lower clocks that a person wants to know of."""
+
+
+class XidEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One error that the driver reported."""
+
+    at_s: float
+    xid: int
+    gpu: str | None = None
+    """Bus address of the GPU; `None` where it was not told."""
+
+
+class Trouble(StrEnum):
+    """Why a node's GPUs could not be read at all."""
+
+    NO_LIBRARY = "no_library"
+    """The driver is not installed, or not visible to the process."""
+    NOT_LOADED = "not_loaded"
+    """The library is there, the kernel's part is not."""
+    MISMATCH = "mismatch"
+    """Library and kernel part are of different versions: an upgrade is half done."""
+    BROKEN = "broken"
+    """The library answers with an error that says nothing more."""
+
+
+class NodeSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One look at the GPUs of a node."""
+
+    at_s: float
+    driver: str | None = None
+    """Version of the driver, `595.91.07`."""
+    gpus: tuple[GpuSeen, ...] = ()
+    """By index."""
+    trouble: Trouble | None = None
+    """`gpus` is empty then, and says nothing."""
+    xids: tuple[XidEvent, ...] = ()
+    """Since the look before."""
+
+
+class Rung(IntEnum):
+    """What is done about a fault, from the least to the most; each waits for the one below it.
+
+    Everything from `DRAIN` on takes work from tenants; everything from `RESET_GPU` on happens on a drained node.
+    """
+
+    OBSERVE = 0
+    DRAIN = 1
+    RESET_GPU = 2
+    RELOAD_DRIVER = 3
+    REBOOT = 4
+    POWER_CYCLE = 5
+    REPAIR = 6
+    """Quarantine and a ticket: a person."""
+
+
+class AlertKind(StrEnum):
+    """What can be wrong with a node's GPUs. The value is the condition's reason in `GpuNode`, in snake case."""
+
+    UNREADABLE = "unreadable"
+    """A whole look gave nothing (`Trouble`)."""
+    GPU_LOST = "gpu_lost"
+    GPU_MISSING = "gpu_missing"
+    """Fewer GPUs answer than are declared."""
+    XID = "xid"
+    RECOVERY_ACTION = "recovery_action"
+    REMAP_PENDING = "remap_pending"
+    REMAP_FAILED = "remap_failed"
+    ECC_UNCORRECTED = "ecc_uncorrected"
+    LINK_DOWN = "link_down"
+    FABRIC = "fabric"
+    THERMAL = "thermal"
+    POWER_BRAKE = "power_brake"
+    CAP_NOT_ENFORCED = "cap_not_enforced"
+    """More is enforced than was granted."""
+    SECOND_WRITER = "second_writer"
+    """Somebody else keeps changing what is declared."""
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One thing that is wrong, with what it calls for. Merged by `(kind, gpu, xid)`."""
+
+    kind: AlertKind
+    rung: Rung
+    """The least that helps, as the source of `kind` says."""
+    since_s: float
+    gpu: str | None = None
+    """Bus address; `None` where it is of the whole node."""
+    xid: int | None = None
+    detail: str = ""
+    """For people, bounded."""
+    asks: bool = False
+    """A person decides: nothing above `DRAIN` is done for it without one."""
+    final: bool = False
+    """No lower rung can help (a failed remap): straight to `REPAIR`, once drained."""
