@@ -27,7 +27,8 @@ def declare(
     top: Path, declared: DeclaredSite, settings: Settings, file: StackFile
 ) -> ClusterOutput:
     """Everything of the layer; see `stacks.program.LayerModule`."""
-    folder = _folder(top, settings.bundle or os.environ.get(BUNDLE_VARIABLE))
+    bundle = None if settings.offline else settings.bundle or os.environ.get(BUNDLE_VARIABLE)
+    folder = _folder(top, bundle)
     plan = plan_cluster(declared.site, _supplies(folder, declared, file))
     if plan is None:
         what = f"{PROJECT}:site is '{settings.site}', which has no cluster.yaml"

@@ -40,7 +40,11 @@ def declare(top: Path, declared: DeclaredSite, settings: Settings, _file: StackF
     layer = fleet_layer(declared, settings, commit=commit_of(top / settings.inventory))
     before = told_before(settings.stack)
     past = _left(before.get("pastJobs", ()), before.get("jobs", ()))
-    platform = PlatformOutput.from_outputs(*reference(settings.site, Layer.PLATFORM))
+    platform = (
+        PlatformOutput.unknown()
+        if settings.offline
+        else PlatformOutput.from_outputs(*reference(settings.site, Layer.PLATFORM))
+    )
     cluster = provider("cluster", _kubeconfig(platform, settings), settings.site)
     # Named by what it is and not by the site: a site that is renamed is the same one.
     make = _Maker(cluster, pulumi.ComponentResource(TYPE, "fleet"))

@@ -36,6 +36,16 @@ class LayerOutput:
             pulumi.export(_camel(field.name), getattr(self, field.name))
 
     @classmethod
+    def unknown(cls) -> Self:
+        """Of a layer that is not asked: a provider that waits for it is never started by a preview."""
+        return cls(
+            **{
+                field.name: pulumi.Output.from_input(pulumi.UNKNOWN)
+                for field in dataclasses.fields(cls)
+            }
+        )
+
+    @classmethod
     def from_outputs(cls, below: pulumi.StackReference, stack: str) -> Self:
         """What another stack exported.
 

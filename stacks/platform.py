@@ -59,6 +59,8 @@ def declare(
 
 def _cluster(top: Path, settings: Settings, file: StackFile) -> ClusterOutput:
     """The cluster layer, or a cluster that exists already."""
+    if settings.offline:
+        return ClusterOutput.unknown()
     if settings.kubeconfig is None:
         return ClusterOutput.from_outputs(*reference(settings.site, Layer.CLUSTER))
     text = _read(top, settings.kubeconfig, "kubeconfig", file).decode()

@@ -51,6 +51,10 @@ def declare(top: Path) -> None:
     file = StackFile(f"{CONFIG}/{path.name}", path.read_bytes() if path.is_file() else None)
     try:
         settings = read_settings(stack, _given(), file)
+        if settings.offline and not pulumi.runtime.is_dry_run():
+            what = f"{PROJECT}:offline is for previews, and this is an update"
+            file.add(errors.OFFLINE_UPDATE, "offline", what)
+            file.refuse()
         declared = read_site(top, settings, file)
         layer = cast("LayerModule", importlib.import_module(f"stacks.{settings.layer}"))
         output = _declared(layer, top, declared, settings, file)

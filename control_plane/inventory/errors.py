@@ -792,3 +792,11 @@ NO_LAYER: Final = _code(
     "pulumi up --stack ga-macon.fleet        # and there is no stack ga-macon.platform",
     "bring the layer below up first; a platform may name a cluster that exists instead, by `kubeconfig`",
 )
+OFFLINE_UPDATE: Final = _code(
+    "E0812",
+    "update of a stack that is offline",
+    "Offline nothing is asked: neither the layer below nor any machine. That is for previews, in a backend that "
+    "is thrown away.",
+    "pulumi up --config gridplane:offline=true",
+    "pulumi preview; or take the key out: pulumi config rm gridplane:offline",
+)

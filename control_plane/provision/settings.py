@@ -38,6 +38,13 @@ class Layer(StrEnum):
         return layers[place - 1] if place else None
 
 
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "layer": tuple(Layer),
+    "mode": get_args(Mode),
+    "offline": ("true", "false"),
+}
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What a stack is told. Paths are from the top of the checkout, unless they are absolute."""
 
@@ -63,6 +70,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A ConfigMap with `network-map.json`, of a site that is simulated: firmware Jobs go by its time."""
     mode: Mode | None = None
     """Whether devices are written to; not said, what stands in the `Site` stays."""
+    offline: bool = False
+    """Previews alone, of whoever has no credential of the site: nothing is read but the inventory."""
 
     @property
     def stack(self) -> str:
@@ -153,22 +162,15 @@ def read_settings(stack: str, given: Mapping[str, str], file: StackFile) -> Sett
                 errors.MISSING_KEY, name, f"stack {quoted(stack)} lacks the key '{PROJECT}:{name}'",
                 fix=f"pulumi config set {name} VALUE --stack {stack}",
             )  # fmt: skip
-    layer = given.get("layer")
-    if layer is not None and layer not in tuple(Layer):
-        file.add(
-            errors.NOT_A_CHOICE, "layer",
-            f"{PROJECT}:layer is {quoted(layer)}; expected one of {', '.join(Layer)}",
-            word=layer, known=tuple(Layer),
-        )  # fmt: skip
-    mode = given.get("mode")
-    if mode is not None and mode not in get_args(Mode):
-        file.add(
-            errors.NOT_A_CHOICE, "mode",
-            f"{PROJECT}:mode is {quoted(mode)}; expected one of {', '.join(get_args(Mode))}",
-            word=mode, known=get_args(Mode),
-        )  # fmt: skip
+    for key, choices in _CHOICES.items():
+        if key in given and given[key] not in choices:
+            file.add(
+                errors.NOT_A_CHOICE, key,
+                f"{PROJECT}:{key} is {quoted(given[key])}; expected one of {', '.join(choices)}",
+                word=given[key], known=choices,
+            )  # fmt: skip
     file.refuse()
-    settings = msgspec.convert(dict(given), Settings)
+    settings = msgspec.convert(dict(given), Settings, strict=False)
     if stack != settings.stack:
         file.add(
             errors.STACK_NAME, "site",
