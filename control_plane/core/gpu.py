@@ -1,7 +1,7 @@
 """GPU nodes as values: what is declared of their GPUs, what was seen of them, and what is wrong with them.
 
-Watts and limits are of one GPU, not of its node. What could not be read is `None`, never a default. Sources of
-the facts: NVML through nvidia-ml-py 13.615, NVIDIA's Xid catalogue; see `docs/reference/gpu.md`.
+Watts and limits are of one GPU, not of its node. What could not be read is `None`, never a default. Sources
+of the facts: NVML through nvidia-ml-py 13.615, NVIDIA's Xid catalogue; see `docs/reference/gpu.md`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class GpuSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
 
 class RecoveryAction(StrEnum):
-    """What the driver itself asks for (field 230). Values above 4 mean another thing in each driver branch."""
+    """What the driver itself asks for (field 230). Values above 4 differ between driver branches."""
 
     NONE = "none"
     RESET = "reset"
@@ -135,7 +135,7 @@ class NodeSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 class Rung(IntEnum):
     """What is done about a fault, from the least to the most; each waits for the one below it.
 
-    Everything from `DRAIN` on takes work from tenants; everything from `RESET_GPU` on happens on a drained node.
+    From `DRAIN` on it takes work from tenants; from `RESET_GPU` on it happens on a drained node.
     """
 
     OBSERVE = 0
@@ -149,7 +149,7 @@ class Rung(IntEnum):
 
 
 class AlertKind(StrEnum):
-    """What can be wrong with a node's GPUs. The value is the condition's reason in `GpuNode`, in snake case."""
+    """What can be wrong with a node's GPUs: the condition's reason in `GpuNode`, in snake case."""
 
     UNREADABLE = "unreadable"
     """A whole look gave nothing (`Trouble`)."""

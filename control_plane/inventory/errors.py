@@ -795,8 +795,8 @@ NO_LAYER: Final = _code(
 OFFLINE_UPDATE: Final = _code(
     "E0812",
     "update of a stack that is offline",
-    "Offline nothing is asked: neither the layer below nor any machine. That is for previews, in a backend that "
-    "is thrown away.",
+    "Offline nothing is asked: neither the layer below nor any machine. That is for previews, in a backend "
+    "that is thrown away.",
     "pulumi up --config gridplane:offline=true",
     "pulumi preview; or take the key out: pulumi config rm gridplane:offline",
 )

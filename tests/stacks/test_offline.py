@@ -1,4 +1,4 @@
-"""Previews of who has no credential of a site: on the real engine, with neither state, cluster nor machine."""
+"""Previews without a credential of a site: on the real engine, with neither state, cluster nor machine."""
 
 from __future__ import annotations
 
