@@ -123,6 +123,25 @@ def holds(connection: Connection, *command: str) -> bool:
     return connection.run(command).code == 0
 
 
+def heads(connection: Connection, paths: Sequence[str], size_bytes: int) -> dict[str, str]:
+    """The beginnings of files, with one command; those that are missing or not readable are missing here.
+
+    Raises:
+        DeadlinePassed: as `Connection.run`.
+    """
+    # `head` names each file, so that a missing one does not shift the others; it ends with an error then.
+    told = connection.run(("head", "--verbose", f"--bytes={size_bytes}", "--", *paths)).out
+    found: dict[str, str] = {}
+    path = ""
+    for line in told.split("\n"):
+        if line.startswith("==> ") and line.endswith(" <=="):
+            path = line[4:-4]
+            found[path] = ""
+        elif path:
+            found[path] += f"{line}\n"
+    return {path: content.strip() for path, content in found.items()}
+
+
 def redacted(text: str, secrets: Collection[str] = ()) -> str:
     """The text without these secrets, and without anything that looks like a join token."""
     for secret in sorted(filter(None, secrets), key=len, reverse=True):

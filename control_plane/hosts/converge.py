@@ -14,7 +14,7 @@ from typing import assert_never
 import msgspec
 
 from control_plane.core.errors import UnexpectedReply
-from control_plane.hosts.connection import Command, Connection, check
+from control_plane.hosts.connection import Command, Connection, check, heads
 from control_plane.hosts.items import File, Item, Payload, Sysctl, Unit
 
 WRITE_S = 120.0
@@ -24,6 +24,7 @@ _BYTES_PER_S = 2_000_000
 _UNIT_FILES = "/etc/systemd/system/"
 _INBOX = "/var/lib/gridplane/inbox"
 _GZIP = ".gz"
+_STAMP_BYTES = 200
 _ACTIVE = frozenset({"active", "activating", "reloading"})
 
 
@@ -153,13 +154,7 @@ def _modes(connection: Connection, paths: Sequence[str]) -> dict[str, int]:
 def _stamps(connection: Connection, paths: Sequence[str]) -> dict[str, str]:
     if not paths:
         return {}
-    # `head` names each file, so that a missing one does not shift the others.
-    told = connection.run(("head", "--verbose", "--bytes=200", "--", *paths)).out
-    found: dict[str, str] = {}
-    for block in told.split("==> ")[1:]:
-        path, _, content = block.partition(" <==\n")
-        found[path] = content.strip()
-    return found
+    return heads(connection, paths, _STAMP_BYTES)
 
 
 def _units(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -69,8 +69,15 @@ class Machine:
         """`pace_s` is how long programs take, in wire seconds; those that are not in it take none."""
         self.name, self.address, self.cluster = name, address, cluster
         self.files: dict[str, StoredFile] = {
-            "/proc/swaps": StoredFile(b"Filename Type Size Used Priority\n")
+            "/proc/swaps": StoredFile(b"Filename Type Size Used Priority\n"),
+            "/proc/sys/kernel/osrelease": StoredFile(b"6.8.0-79-generic\n"),
+            "/proc/meminfo": StoredFile(b"MemTotal:       2113413120 kB\nMemFree: 1 kB\n"),
+            "/etc/os-release": StoredFile(b'PRETTY_NAME="Ubuntu 24.04.3 LTS"\nID=ubuntu\n'),
         }
+        self.gpus: list[str] = []
+        """Bus addresses of the GPUs that the bus has, as lspci prints them."""
+        self.kernel_log: list[tuple[float, str]] = []
+        """Seconds since the epoch, and what the kernel said since it booted."""
         self.enabled: set[str] = set()
         self.running: set[str] = {"ssh.service"}
         self.started: dict[str, int] = {}
@@ -80,8 +87,7 @@ class Machine:
         self.faults = Faults()
         self.log: list[str] = []
         """Each command line that it was given."""
-        self.boot_id = str(uuid.uuid4())
-        self.is_on = True
+        self._begin()
         self._programs, self._pace_s = programs, pace_s or {}
         self._dark = threading.Event()
 
@@ -149,11 +155,17 @@ class Machine:
     def boot(self) -> None:
         """Give it back: what is enabled starts, the disk is as it was."""
         self._dark = threading.Event()
-        self.boot_id = str(uuid.uuid4())
-        self.is_on = True
+        self._begin()
         self.running = {"ssh.service"}
         for unit in sorted(self.enabled):
             self.start(unit)
+
+    def _begin(self) -> None:
+        """What begins anew with each boot."""
+        self.boot_id = str(uuid.uuid4())
+        self.put("/proc/sys/kernel/random/boot_id", f"{self.boot_id}\n")
+        self.kernel_log.clear()
+        self.is_on = True
 
     # --- what programs share -------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
+import re
 import tarfile
 from collections.abc import Mapping, Sequence
 
@@ -59,7 +61,8 @@ def _stat(machine: Machine, words: Sequence[str], _stdin: bytes) -> Ended:
 
 def _head(machine: Machine, words: Sequence[str], _stdin: bytes) -> Ended:
     there = [path for path in _operands(words) if path in machine.files]
-    blocks = [f"==> {p} <==\n{machine.files[p].content[:200].decode()}" for p in there]
+    size = next(int(word.removeprefix("--bytes=")) for word in words if word.startswith("--bytes="))
+    blocks = [f"==> {p} <==\n{machine.files[p].content[:size].decode()}" for p in there]
     return Ended(0 if len(there) == len(_operands(words)) else 1, "\n".join(blocks).encode())
 
 
@@ -164,6 +167,32 @@ def _shown(machine: Machine, unit: str) -> str:
     return "".join(f"{key}={value}\n" for key, value in state.items())
 
 
+def _grep(machine: Machine, words: Sequence[str], _stdin: bytes) -> Ended:
+    wanted, path = _operands(words)
+    return Ended(0 if wanted in (machine.text(path) or "").splitlines() else 1)
+
+
+def _lspci(machine: Machine, _words: Sequence[str], _stdin: bytes) -> Ended:
+    lines = [
+        '0000:00:00.0 "0600" "8086" "0998" -r04 "8086" "0000"',
+        '0000:05:00.0 "0680" "10de" "22a3" -ra1 "" ""',
+    ]
+    lines += [f'{gpu} "0302" "10de" "2335" -ra1 "10de" "18be"' for gpu in machine.gpus]
+    return Ended(0, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _journalctl(machine: Machine, words: Sequence[str], _stdin: bytes) -> Ended:
+    [wanted] = [word.removeprefix("--grep=") for word in words if word.startswith("--grep=")]
+    found = [(at_s, said) for at_s, said in machine.kernel_log if re.search(wanted, said)]
+    lines = [
+        json.dumps(
+            {"__CURSOR": f"s={n}", "__REALTIME_TIMESTAMP": str(round(at_s * 1e6)), "MESSAGE": said}
+        )
+        for n, (at_s, said) in enumerate(found)
+    ]
+    return Ended(0 if found else 1, "".join(f"{line}\n" for line in lines).encode())
+
+
 def _ctr(machine: Machine, words: Sequence[str], _stdin: bytes) -> Ended:
     if "containerd.service" not in machine.running:
         return _error("ctr: failed to dial /run/containerd/containerd.sock: connection refused")
@@ -172,8 +201,9 @@ def _ctr(machine: Machine, words: Sequence[str], _stdin: bytes) -> Ended:
 
 
 SYSTEM: Mapping[str, Program] = {
-    "cat": _cat, "chmod": _chmod, "ctr": _ctr, "dd": _dd, "gzip": _gzip, "head": _head, "install": _install,
-    "mv": _mv, "rm": _rm, "sha256sum": _sha256sum, "stat": _stat, "sysctl": _sysctl, "systemctl": _systemctl,
-    "tar": _tar, "test": _test, "true": _true,
+    "cat": _cat, "chmod": _chmod, "ctr": _ctr, "dd": _dd, "grep": _grep, "gzip": _gzip, "head": _head,
+    "install": _install, "journalctl": _journalctl, "lspci": _lspci, "mv": _mv, "rm": _rm,
+    "sha256sum": _sha256sum, "stat": _stat, "sysctl": _sysctl, "systemctl": _systemctl, "tar": _tar,
+    "test": _test, "true": _true,
 }  # fmt: skip
 """Program → what it does."""
