@@ -177,6 +177,15 @@ class ModeDoc(Document, frozen=True, kw_only=True):
     power_w: Watts
 
 
+class GpuModelDoc(Document, frozen=True, kw_only=True):
+    """The GPUs of a node, all of one model."""
+
+    model: Annotated[Text, Meta(description="As the driver prints it, `NVIDIA H200`.")]
+    memory_gib: Annotated[int, Meta(ge=1, le=4_096)]
+    min_limit_w: Annotated[Watts, Meta(description="Lowest power limit that the driver takes.")]
+    max_limit_w: Annotated[Watts, Meta(description="Highest one; what a GPU draws without any.")]
+
+
 class DeviceTypeDoc(Document, frozen=True, kw_only=True):
     """`device-types/<id>.yaml`: nameplate facts of one model."""
 
@@ -193,6 +202,7 @@ class DeviceTypeDoc(Document, frozen=True, kw_only=True):
     modes: Annotated[tuple[ModeDoc, ...], Meta(min_length=1, description="Ascending in watts.")]
     nominal_mode: Name
     gpus: Annotated[int, Meta(ge=0, le=128)] = 0
+    gpu: GpuModelDoc | None = None
     source: Annotated[str, Meta(min_length=1, description="Where the ladder comes from.")]
 
 
@@ -281,6 +291,41 @@ class FirmwareDoc(Document, frozen=True, kw_only=True):
     ] = None
 
 
+DriverVersion = Annotated[
+    str, Meta(pattern=r"^[0-9]{3,4}(\.[0-9]{1,3}){1,2}$", description="Version, `595.91.07`.")
+]
+MigProfile = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$",
+        description="Profile of the operator's MIG manager, `all-disabled`, `all-1g.18gb`.",
+    ),
+]
+Megahertz = Annotated[int, Meta(ge=1, le=20_000)]
+
+
+class ClockRangeDoc(Document, frozen=True, kw_only=True):
+    """Between which frequencies a clock is locked."""
+
+    min_mhz: Megahertz
+    max_mhz: Megahertz
+
+
+class GpuProfileDoc(Document, frozen=True, kw_only=True):
+    """What the GPUs of a node should run; what is left out is left to the driver, or to its operator."""
+
+    driver: DriverVersion | None = None
+    power_limit_w: (
+        Annotated[int, Meta(ge=1, le=10_000, description="Of each GPU; no workload gets more.")]
+        | None
+    ) = None
+    graphics_clock: ClockRangeDoc | None = None
+    memory_clock: ClockRangeDoc | None = None
+    persistence: bool | None = None
+    ecc: Annotated[bool | None, Meta(description="A change is in force after a reboot.")] = None
+    mig: MigProfile | None = None
+
+
 class ProfileDoc(Document, frozen=True, kw_only=True):
     """`profiles/<id>.yaml`: what a class of devices should run."""
 
@@ -293,6 +338,7 @@ class ProfileDoc(Document, frozen=True, kw_only=True):
     mining: bool = True
     power_mode: Name | None = None
     power_limit_w: Annotated[int, Meta(ge=0, le=200_000)] | None = None
+    gpu: GpuProfileDoc | None = None
     curtailment_class: Name = "default"
     credentials: CredentialsDoc | None = None
 

@@ -10,10 +10,11 @@ import msgspec
 from control_plane.core import limits
 from control_plane.core.decision import Danger
 from control_plane.core.diff import nameplate_ths, permitted_w
-from control_plane.core.fleet import Device, DeviceKind, Site
+from control_plane.core.fleet import Device, DeviceKind, GpuIntent, Site
+from control_plane.core.gpu import ClockRange, GpuSettings
 from control_plane.core.observation import Field, Settings
 from control_plane.core.overlay import path_above
-from control_plane.core.power import counted_w
+from control_plane.core.power import gpu_node_w
 from control_plane.core.rollout import wave_sizes
 from control_plane.core.work_order import Speaks, WorkOrder, work_orders
 
@@ -145,7 +146,13 @@ def shrunk(before: Site | None, leaving: Collection[str]) -> str:
     return ""
 
 
-_WRITTEN = frozenset({*(field.value for field in Field), "family"})
+_WRITTEN = frozenset(
+    {
+        *(field.value for field in Field),
+        "family",
+        *(f"gpu_{field}" for field in ("driver", *GpuSettings.__struct_fields__)),
+    }
+)
 
 
 def _settings(device: Device) -> Mapping[str, object]:
@@ -163,6 +170,7 @@ def _changes(old: Device, new: Device) -> list[FieldChange]:
         ("family", old.intent.family, new.intent.family),
         ("feed", old.feed, new.feed),
         ("state", old.state, new.state),
+        *_gpu_pairs(old, new),
     ]
     return [
         FieldChange(asset=new.asset, field=field, before=_text(was), after=_text(now))
@@ -171,9 +179,27 @@ def _changes(old: Device, new: Device) -> list[FieldChange]:
     ]
 
 
+def _gpu_pairs(old: Device, new: Device) -> list[tuple[str, object, object]]:
+    """What profiles say of GPUs, part by part."""
+    was, now = old.intent.gpu or GpuIntent(), new.intent.gpu or GpuIntent()
+    if was == now:
+        return []
+    parts: list[tuple[str, object, object]] = [
+        ("gpu_driver", was.driver, now.driver),
+        ("gpu_mig", was.mig, now.mig),
+    ]
+    declared = msgspec.structs.asdict(was.settings)
+    for name, value in msgspec.structs.asdict(now.settings).items():
+        if name != "mig":
+            parts.append((f"gpu_{name}", declared[name], value))
+    return parts
+
+
 def _text(value: object) -> str:
     if value is None:
         return "-"
+    if isinstance(value, ClockRange):
+        return f"{value.min_mhz}-{value.max_mhz} MHz"
     if isinstance(value, tuple):
         return ", ".join(f"{pool.worker}@{pool.url}" for pool in value)
     return str(value)
@@ -181,7 +207,8 @@ def _text(value: object) -> str:
 
 def _declared_w(device: Device) -> float:
     if device.type.kind is DeviceKind.GPU_NODE:
-        return counted_w(device, None)
+        gpu = device.intent.gpu
+        return gpu_node_w(device, gpu.settings.power_limit_w if gpu else None)
     desired = device.desired()
     return permitted_w(device.type, _with_nominal_mode(device, desired))
 

@@ -14,6 +14,7 @@ import msgspec
 
 from control_plane.core.catalogue import Release, Releases
 from control_plane.core.findings import SourceRef
+from control_plane.core.gpu import GpuSettings
 from control_plane.core.observation import Field, PoolSetting, Settings
 
 
@@ -46,6 +47,17 @@ class Mode(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     power_w: float
 
 
+class GpuModel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The GPUs of a node, all of one model."""
+
+    model: str
+    """As the driver prints it."""
+    memory_gib: int
+    min_limit_w: float
+    max_limit_w: float
+    """What a GPU draws without a limit."""
+
+
 class DeviceType(msgspec.Struct, frozen=True, kw_only=True):
     """Nameplate facts of one model, as data."""
 
@@ -67,6 +79,8 @@ class DeviceType(msgspec.Struct, frozen=True, kw_only=True):
     """Ascending in watts. For a GPU node one step at its full draw."""
     nominal_mode: str
     gpus: int = 0
+    gpu: GpuModel | None = None
+    """`None` of a miner, and where nothing is known of the GPUs but their number."""
     source: str = ""
     """Where the ladder comes from."""
 
@@ -193,6 +207,17 @@ class Renumbering(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """CIDR in which DHCP dealt it one before."""
 
 
+class GpuIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What the GPUs of a node should run."""
+
+    settings: GpuSettings = GpuSettings()
+    """`mig` follows from the profile below."""
+    driver: str | None = None
+    """Version; `None`: whichever the operator brings."""
+    mig: str | None = None
+    """Profile of the operator's MIG manager; `None`: nobody asks for one."""
+
+
 class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a group of devices should be; shared by all devices of equal rack, owner, profile and override."""
 
@@ -210,6 +235,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     addressing: str | None
     credentials: Credentials | None
     curtailment_class: str
+    gpu: GpuIntent | None = None
+    """`None` of a miner, and where a profile says nothing of GPUs."""
     origins: Mapping[str, SourceRef]
     """Which line set each field (by `Field` value, plus `owner`, `profile`, `credentials`)."""
 
@@ -229,6 +256,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Declared address; `None` on DHCP: then it is located by MAC."""
     subnet: str | None = None
     """CIDR in which a DHCP device is looked for."""
+    bmc: str | None = None
+    """Address of its management controller; of GPU nodes alone."""
     renumbering: Renumbering | None = None
     """`None` where its rack names no addressing before."""
     mac: str | None = None

@@ -10,6 +10,9 @@ from enum import IntEnum, StrEnum
 
 import msgspec
 
+MIG_OFF = "all-disabled"
+"""The profile of the operator's MIG manager that partitions nothing."""
+
 
 class ClockRange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Between which two frequencies a clock is locked."""

@@ -16,6 +16,18 @@ from control_plane.core.fleet import Device, DeviceKind, Site, SlotState
 from control_plane.core.observation import Settings
 
 
+def gpu_node_w(device: Device, limit_w: float | None) -> float:
+    """Watts that a GPU node may draw with each of its GPUs limited; without a limit its full draw.
+
+    What is not GPUs (processors, fans, network) counts at full.
+    """
+    gpu = device.type.gpu
+    full_w = device.type.nominal.power_w
+    if gpu is None or limit_w is None:
+        return full_w
+    return full_w - device.type.gpus * max(0.0, gpu.max_limit_w - limit_w)
+
+
 def counted_w(device: Device, settings: Settings | None) -> float:
     """What a device counts at for headroom.
 

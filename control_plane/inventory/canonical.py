@@ -40,7 +40,7 @@ def digest_of_site(site: Site) -> str:
             (
                 d.asset, d.rack, d.slot, d.type.id, forms[id(d.intent)], d.address, d.subnet, d.mac,
                 d.serial, d.bin_ths, d.state, d.state_reason, d.missing_boards, d.since, d.ticket,
-                *((d.renumbering,) if d.renumbering else ()),
+                *((d.renumbering,) if d.renumbering else ()), *((d.bmc,) if d.bmc else ()),
             )
             for d in site.devices
         ],
@@ -61,10 +61,15 @@ def _owners(site: Site) -> set[str]:
     return {device.intent.owner for device in site.devices}
 
 
+_LATER: Final = frozenset({"gpu"})
+"""Fields that the form got later: a declaration without them is what it was."""
+
+
 def _bare(value: msgspec.Struct) -> dict[str, object]:
     """A value without where it was written, and whose word it is."""
     return {
-        name: getattr(value, name)
+        name: found
         for name in value.__struct_fields__
         if name not in {"where", "origins", "source"}
+        and ((found := getattr(value, name)) is not None or name not in _LATER)
     }

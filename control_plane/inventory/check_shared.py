@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from control_plane.api.v1alpha1 import DeviceTypeDoc, FleetDoc, OwnerDoc, ProfileDoc
+from control_plane.api.v1alpha1 import (
+    DeviceTypeDoc,
+    FleetDoc,
+    GpuModelDoc,
+    GpuProfileDoc,
+    OwnerDoc,
+    ProfileDoc,
+)
 from control_plane.inventory import errors
 from control_plane.inventory.expand import cohort
 from control_plane.inventory.problems import Problems
@@ -142,6 +149,39 @@ def _ladder(kind: File[DeviceTypeDoc], problems: Problems) -> None:
     if not has:
         what = f"a type of kind {data.kind} has {need}: 0"
         problems.add(errors.OUT_OF_RANGE, doc, doc.spot(need), what, fix=f"write how many {need}")
+    if data.gpu is not None:
+        _gpus(kind, data.gpu, problems)
+
+
+def _gpus(kind: File[DeviceTypeDoc], gpu: GpuModelDoc, problems: Problems) -> None:
+    doc, data = kind.doc, kind.data
+    if data.kind == "miner":
+        what = "a type of miners has GPUs"
+        problems.add(errors.KIND_MISMATCH, doc, doc.key("gpu"), what, fix="take `gpu` out")
+        return
+    full_w = max(mode.power_w for mode in data.modes)
+    if gpu.min_limit_w > gpu.max_limit_w:
+        what = f"min_limit_w ({gpu.min_limit_w:g} W) is above max_limit_w ({gpu.max_limit_w:g} W)"
+        problems.add(
+            errors.OUT_OF_RANGE, doc, doc.spot("gpu", "min_limit_w"), what, fix="swap them"
+        )
+    elif data.gpus * gpu.max_limit_w >= full_w:
+        what = f"{data.gpus} GPUs of {gpu.max_limit_w:g} W draw no less than the whole node ({full_w:g} W)"
+        fix = "correct the limit, or the watts of the node's modes"
+        problems.add(errors.LADDER, doc, doc.spot("gpu", "max_limit_w"), what, fix=fix)
+
+
+def _gpu_profile(profile: File[ProfileDoc], gpu: GpuProfileDoc, problems: Problems) -> None:
+    doc = profile.doc
+    if profile.data.kind == "miner":
+        what = "a profile for miners says something of GPUs"
+        problems.add(errors.KIND_MISMATCH, doc, doc.key("gpu"), what, fix="take `gpu` out")
+    for name in ("graphics_clock", "memory_clock"):
+        clocks = getattr(gpu, name)
+        if clocks is not None and clocks.min_mhz > clocks.max_mhz:
+            what = f"min_mhz ({clocks.min_mhz}) is above max_mhz ({clocks.max_mhz})"
+            spot = doc.spot("gpu", name, "min_mhz")
+            problems.add(errors.OUT_OF_RANGE, doc, spot, what, fix="swap them")
 
 
 def _profile(profile: File[ProfileDoc], problems: Problems) -> None:
@@ -149,6 +189,8 @@ def _profile(profile: File[ProfileDoc], problems: Problems) -> None:
     if data.kind == "miner" and data.mining and not data.pools:
         spot = doc.spot("pools") if "pools" in doc.value else doc.spot()
         problems.add(errors.NO_POOL, doc, spot, "the profile mines, and names no pool")
+    if data.gpu is not None:
+        _gpu_profile(profile, data.gpu, problems)
     if data.kind == "gpu_node" and data.pools:
         what = "a profile for GPU nodes names pools"
         problems.add(errors.KIND_MISMATCH, doc, doc.spot("pools"), what)

@@ -343,6 +343,20 @@ class SlotCheck:
             what += f"{quoted(kind.id)} goes from {low:,.0f} to {high:,.0f} W"
             spot = doc.spot("power_limit_w")
             self._problems.add(errors.LIMIT_OUTSIDE, doc, spot, what)
+        self._gpu_limit(rack, kind, name)
+
+    def _gpu_limit(self, rack: str, kind: DeviceType, name: str) -> None:
+        """Whether the GPUs of a type take the limit of a profile."""
+        doc, profile = self._shared.profiles[name]
+        limit = profile.gpu.power_limit_w if profile.gpu else None
+        if limit is None or kind.gpu is None:
+            return
+        low, high = kind.gpu.min_limit_w, kind.gpu.max_limit_w
+        if low <= high and not low <= limit <= high:
+            what = f"profile {quoted(name)} (rack {quoted(rack)}) limits each GPU to {limit:,} W; those of "
+            what += f"{quoted(kind.id)} take {low:,.0f} to {high:,.0f} W"
+            spot = doc.spot("gpu", "power_limit_w")
+            self._problems.add(errors.LIMIT_OUTSIDE, doc, spot, what)
 
     def _consents(self, source: Source, choice: Choice) -> None:
         """Whether the owner has the pools, and allows the firmware, of a profile."""

@@ -46,6 +46,7 @@ from control_plane.core.fleet import (
 )
 from control_plane.core.observation import Field, Settings
 from control_plane.inventory.choices import Choice, RackSource, choices_of
+from control_plane.inventory.expand_gpu import gpu_intent, gpu_model
 from control_plane.inventory.placement import Row, Table
 from control_plane.inventory.shape import File
 from control_plane.inventory.source import Source, Spot
@@ -102,6 +103,7 @@ def device_type(name: str, doc: DeviceTypeDoc) -> DeviceType:
         ),
         nominal_mode=doc.nominal_mode,
         gpus=doc.gpus,
+        gpu=gpu_model(doc.gpu),
         source=doc.source,
     )
 
@@ -391,6 +393,7 @@ def _gpu_nodes(site: str, source: RackSource[GpuRackDoc], shared: Shared) -> Ite
     choice = Choice(rack.owner, rack.type, rack.profile)
     intent = _intent(source, choice, shared, None, source.ref())
     base = int(ipaddress.IPv4Address(rack.first_address))
+    first_bmc = int(ipaddress.IPv4Address(rack.first_bmc))
     where = source.ref()
     for number in range(1, rack.nodes + 1):
         yield Device(
@@ -402,12 +405,19 @@ def _gpu_nodes(site: str, source: RackSource[GpuRackDoc], shared: Shared) -> Ite
             type=shared.types[rack.type],
             intent=intent,
             address=_dotted(base + number - 1),
+            bmc=_dotted(first_bmc + number - 1),
             where=where,
         )
 
 
 def _dotted(number: int) -> str:
     return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
+_ORIGINS = (
+    "pools", "mining", "power_mode", "power_limit_w", "firmware", "gpu", "credentials",
+)  # fmt: skip
+"""Keys of a profile whose line is kept."""
 
 
 def _intent(
@@ -420,11 +430,7 @@ def _intent(
     doc, profile = shared.profiles[choice.profile]
     owner_id = choice.owner or ""
     pools = {pool.name: pool for pool in shared.owners[owner_id].pools}
-    origins = {
-        field: doc.ref(doc.spot(field))
-        for field in ("pools", "mining", "power_mode", "power_limit_w", "firmware", "credentials")
-        if field in doc.value
-    }
+    origins = {field: doc.ref(doc.spot(field)) for field in _ORIGINS if field in doc.value}
     origins["owner"] = source.ref(*choice.owner_path)
     origins["profile"] = source.ref(*choice.profile_path)
     if addressing is not None:
@@ -441,6 +447,7 @@ def _intent(
         addressing=addressing,
         credentials=_credentials(profile.credentials),
         curtailment_class=profile.curtailment_class,
+        gpu=gpu_intent(profile.gpu),
         origins=origins,
     )
 

@@ -7,7 +7,16 @@ import pytest
 
 from control_plane.core.against import compare
 from control_plane.core.decision import Danger
-from control_plane.core.fleet import Device, DeviceKind, SlotState
+from control_plane.core.fleet import (
+    Device,
+    DeviceKind,
+    GpuIntent,
+    GpuModel,
+    Mode,
+    Site,
+    SlotState,
+)
+from control_plane.core.gpu import ClockRange, GpuSettings
 from tests.core.builders import TYPE, device, intent, site
 
 ASSETS = [f"d{n:02}" for n in range(40)]
@@ -41,6 +50,31 @@ def test_what_gpu_nodes_draw_is_not_the_miners_efficiency() -> None:
     after = compare(None, site((*miners(), device("g1", type=gpu)))).after
     assert after.power_w == 41 * 3_500.0
     assert after.miners_w / after.hashrate_ths == pytest.approx(17.5)
+
+
+def test_a_cap_of_gpus_is_seen_in_watts() -> None:
+    model = GpuModel(model="NVIDIA H200", memory_gib=141, min_limit_w=200, max_limit_w=700)
+    kind = msgspec.structs.replace(
+        TYPE, id="gpu", kind=DeviceKind.GPU_NODE, gpus=8, gpu=model,
+        ladder=(Mode(name="full", hashrate_ths=0, power_w=10_200),),
+    )  # fmt: skip
+
+    def capped(limit_w: float | None) -> Site:
+        clocks = ClockRange(min_mhz=210, max_mhz=1_980)
+        gpu = GpuIntent(
+            settings=GpuSettings(power_limit_w=limit_w, graphics_clock=clocks), driver="595.91.07"
+        )
+        return site((device("g1", type=kind, intent=intent(gpu=gpu)),))
+
+    found = compare(capped(None), capped(600))
+    (change,) = found.changes
+    assert (change.field, change.before, change.after) == ("gpu_power_limit_w", "-", "600")
+    assert (found.subjects, found.power_changed_w) == (1, 800.0)
+    assert found.after.power_w == 9_400.0
+    new = compare(site((device("g1", type=kind),)), capped(None))
+    assert {(c.field, c.after) for c in new.changes} == {
+        ("gpu_driver", "595.91.07"), ("gpu_graphics_clock", "210-1980 MHz"),
+    }  # fmt: skip
 
 
 def test_a_new_site_is_all_additions() -> None:

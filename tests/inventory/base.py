@@ -48,6 +48,7 @@ standby_w: 1500
 modes: [{name: full, power_w: 10200}]
 nominal_mode: full
 gpus: 8
+gpu: {model: NVIDIA H100 80GB HBM3, memory_gib: 80, min_limit_w: 200, max_limit_w: 700}
 source: data sheet
 """
 
@@ -62,6 +63,7 @@ credentials: {user: root, secret_ref: env:MINER_PASSWORD}
 GPU_PROFILE = """\
 kind: gpu_node
 firmware: {family: nvidia_gpu}
+gpu: {power_limit_w: 600, mig: all-disabled}
 """
 
 SITE = """\

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from control_plane.core.fleet import Device, DeviceKind, FeedKind, Site, SlotState
+from control_plane.core.fleet import (
+    Device,
+    DeviceKind,
+    FeedKind,
+    GpuIntent,
+    GpuModel,
+    Site,
+    SlotState,
+)
+from control_plane.core.gpu import GpuSettings
 from control_plane.core.observation import PoolSetting
 from control_plane.inventory.canonical import digest_of_site
 from control_plane.inventory.load import load_files, slice_of
@@ -81,6 +90,20 @@ def test_unrecorded_slots_and_gpu_nodes_are_named_by_their_place() -> None:
     assert node.type.kind is DeviceKind.GPU_NODE
     assert node.address == "10.10.0.12"
     assert node.desired().pools is None
+    assert node.bmc == "10.11.0.22"
+
+
+def test_what_a_profile_says_of_gpus_is_their_nodes_intent() -> None:
+    node = device("g1-n1")
+    assert node.type.gpu == GpuModel(
+        model="NVIDIA H100 80GB HBM3", memory_gib=80, min_limit_w=200, max_limit_w=700
+    )
+    assert node.intent.gpu == GpuIntent(
+        settings=GpuSettings(power_limit_w=600, mig=False), mig="all-disabled"
+    )
+    assert device("m-0001").intent.gpu is None
+    capped = edited("profiles/gpu.yaml", "power_limit_w: 600", "power_limit_w: 500")
+    assert digest_of_site(site(capped)) != digest_of_site(site())
 
 
 def test_pdus_are_expanded_below_their_node() -> None:

@@ -56,6 +56,7 @@ def mid_rollout(tmp_path: Path, act: Callable[[Playing, Backup], Awaitable[None]
         backup = read_backup(packed_backup(await _made(playing)))
         serving.cancel()
         await asyncio.wait([serving])
+        await asyncio.sleep(60)  # what had left has arrived: nobody sends any more
         await act(playing, backup)
 
     play(tmp_path, whole, scale=SCALE)
