@@ -415,3 +415,34 @@ INVENTORY_MAX_BYTES: Final = _limit(
 FINDINGS_MAX: Final = _limit(
     "FINDINGS_MAX", 500, "findings shown", "nobody reads more before fixing the first"
 )
+BMC_REPLY_MAX_BYTES: Final = _limit(
+    "BMC_REPLY_MAX_BYTES",
+    2 * 1024 * 1024,
+    "bytes",
+    "gpu-nodes §11: a BIOS or an event log with all of its entries is a few hundred KiB",
+)
+BMC_REPLY_DEADLINE_S: Final = _limit(
+    "BMC_REPLY_DEADLINE_S", 30.0, "wire s", "gpu-nodes §11: BMCs are slow; sushy waits 60 s"
+)
+BMC_CONNECT_DEADLINE_S: Final = _limit(
+    "BMC_CONNECT_DEADLINE_S",
+    10.0,
+    "wire s",
+    "a TLS handshake takes a BMC's core up to some seconds",
+)
+BMC_SESSION_IDLE_S: Final = _limit(
+    "BMC_SESSION_IDLE_S",
+    240.0,
+    "wire s",
+    "shortest idle time-out of a session in DSP8010 is 30 s, of makers' defaults 300 s",
+)
+BMC_TASK_EVERY_S: Final = _limit(
+    "BMC_TASK_EVERY_S", 10.0, "policy s", "gpu-nodes §11: bursts hang BMCs; a flash takes minutes"
+)
+BMC_MEMBERS_MAX: Final = _limit(
+    "BMC_MEMBERS_MAX",
+    200,
+    "members of a collection",
+    "a GPU host lists some 60 firmwares and 150 sensors; what comes behind is not read",
+)
+BMC_LOG_MAX: Final = _limit("BMC_LOG_MAX", 50, "entries", "the newest; logs hold thousands")

@@ -16,10 +16,12 @@ import msgspec
 
 from control_plane.core.memory import Pin
 from control_plane.core.secret import Secret
+from control_plane.core.tls import TlsPin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from control_plane.core.bmc import BmcChange, BmcSeen, Part, Sent, TaskSeen
     from control_plane.core.catalogue import Facts, Image
     from control_plane.core.change import Capabilities, Change, Outcome
     from control_plane.core.fleet import StaticNetwork
@@ -103,11 +105,15 @@ class Connection(Protocol):
 class Net(Protocol):
     """TCP towards devices, by their declared addresses."""
 
-    async def connect(self, address: str, port: int, *, deadline_s: float) -> Connection:
-        """Open a connection, within wire seconds.
+    async def connect(
+        self, address: str, port: int, *, deadline_s: float, tls: TlsPin | None = None
+    ) -> Connection:
+        """Open a connection, within wire seconds; with a pin, a TLS one, and nothing else leaves before.
 
         Raises:
             Unreachable: refused, no route, or the deadline passed.
+            WrongIdentity: another certificate than the pinned one; nothing was sent.
+            UnexpectedReply: no TLS there, or none of version 1.2 and later.
         """
         ...
 
@@ -234,6 +240,83 @@ class Readdresser(Protocol):
         `Driver.apply`; where the family has to be told to boot for it, that is a command of the same write.
         `Applied`: the device said so. `InProgress`: it has left, whole or in part, and its fate is unknown;
         who moves at once may not answer any more. `Failed`, `RefusedByDevice`: it stands where it stood.
+
+        Raises: nothing of the error tree.
+        """
+        ...
+
+
+class BmcTarget(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where and as whom one BMC is found, and how it is known."""
+
+    asset: str
+    """The host that it belongs to."""
+    address: str
+    user: str
+    password: Secret
+    tls: TlsPin | None
+    """`None`: nothing is sent, not even a question."""
+    pin: Pin | None = None
+    """The host behind it, by serial; `apply` writes to no other one, and without a pin to none."""
+    port: int = 443
+    is_refused: bool = False
+    """This very credential was refused before, as whoever calls remembers: it is not sent again.
+
+    A driver remembers it too, as long as it lives; a process that is started anew every minute would lock
+    the account out all the same.
+    """
+
+
+class Bmc(Protocol):
+    """The way to hosts whatever state they are in: one instance for all BMCs.
+
+    One command at a time to each BMC; sessions are kept between calls. After the first refused password
+    none is sent again until the credential is another one: BMCs lock out.
+    """
+
+    async def identify(self, target: BmcTarget) -> Identity:
+        """Which host is behind it, by the cheapest read that tells its serial.
+
+        Raises: as `look`.
+        """
+        ...
+
+    async def look(self, target: BmcTarget, parts: frozenset[Part]) -> BmcSeen:
+        """One look. What cannot be read or understood is `None`, and named in `unread`.
+
+        Raises:
+            Unreachable: nobody answered in time. It says nothing of the host: it is not "off".
+            AuthRejected: the credential is refused, was refused before, or is its maker's default.
+            WrongIdentity: another certificate than the pinned one.
+            UnexpectedReply: no Redfish service answers, or it tells no system; or no TLS pin was given.
+            OversizedReply: an answer passed the cap.
+        """
+        ...
+
+    async def apply(self, target: BmcTarget, change: BmcChange, permit: Permit) -> Sent:
+        """Send one change, at most once. Never retries a write, never waits for its effect.
+
+        Identity and permit as for `Driver.apply`, right before the write. An image is not sent to a host
+        whose power is unknown or changing. The evidence is a look afterwards (`core.bmc.shows`), after the
+        task that the outcome names has ended.
+
+        Raises: nothing of the error tree.
+        """
+        ...
+
+    async def follow(self, target: BmcTarget, task: str, *, within_s: float) -> TaskSeen:
+        """Wait until a task has ended, for at most so many policy seconds.
+
+        A BMC that does not answer meanwhile may be restarting for this very task, and is asked again until
+        the time is over. Cancelled, it can be called again; nothing is sent but reads.
+
+        Raises:
+            AuthRejected, WrongIdentity: as `look`.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Log out everywhere, as far as BMCs answer; those that do not end sessions by themselves.
 
         Raises: nothing of the error tree.
         """

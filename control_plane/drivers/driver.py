@@ -27,7 +27,7 @@ from control_plane.core.observation import PoolSetting
 if TYPE_CHECKING:
     from control_plane.core.change import FirmwareWays, PasswordWays
     from control_plane.core.observation import Identity
-    from control_plane.core.ports import ImageFile, Net, Target
+    from control_plane.core.ports import BmcTarget, ImageFile, Net, Target
     from control_plane.core.secret import Secret
 
 Reply = dict[str, Any]
@@ -279,7 +279,7 @@ def unfit(ways: PasswordWays) -> Failed:
 # -- outcomes ----------------------------------------------------------------------------------------
 
 
-def check_identity(target: Target, told: Identity) -> None:
+def check_identity(target: Target | BmcTarget, told: Identity) -> None:
     """What stands right before every write, in its own session: the pinned machine answers.
 
     Raises:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from control_plane.core.ports import Connection, ImageFile, Net, Target
+    from control_plane.core.tls import TlsPin
 
 _PAIR: Final = re.compile(r'(\w+)\s*=\s*(?:"((?:[^"\\]|\\.)*+)"|([^\s,"]+))')
 _OK, _UNAUTHORIZED = 200, 401
@@ -65,10 +66,22 @@ class Form:
 class HttpLine:
     """Requests to one device; the connection is kept while the device keeps it. Close it."""
 
-    def __init__(self, net: Net, address: str, port: int = 80) -> None:
+    def __init__(
+        self,
+        net: Net,
+        address: str,
+        port: int = 80,
+        *,
+        tls: TlsPin | None = None,
+        connect_s: float = limits.CONNECT_DEADLINE_S,
+        max_bytes: int = limits.REPLY_MAX_BYTES,
+    ) -> None:
         self._net = net
         self._address = address
         self._port = port
+        self._tls = tls
+        self._connect_s = connect_s
+        self._max_bytes = max_bytes
         self._connection: Connection | None = None
 
     async def open(self) -> None:
@@ -76,10 +89,11 @@ class HttpLine:
 
         Raises:
             Unreachable: refused or silent. Nothing was sent.
+            WrongIdentity, UnexpectedReply: with a pin, as the port `Net`. Nothing was sent.
         """
         if self._connection is None:
             self._connection = await self._net.connect(
-                self._address, self._port, deadline_s=limits.CONNECT_DEADLINE_S
+                self._address, self._port, deadline_s=self._connect_s, tls=self._tls
             )
 
     async def ask(
@@ -121,7 +135,7 @@ class HttpLine:
                 first,
                 complete=exchange.is_complete,
                 deadline_s=deadline_s,
-                max_bytes=limits.REPLY_MAX_BYTES,
+                max_bytes=self._max_bytes,
             )
             page = exchange.page()
         except Unsendable:
@@ -137,7 +151,13 @@ class HttpLine:
             self.close()
         return page
 
-    async def read(self, path: str, headers: Callable[[], list[tuple[str, str]]]) -> Page:
+    async def read(
+        self,
+        path: str,
+        headers: Callable[[], list[tuple[str, str]]],
+        *,
+        deadline_s: float = limits.REPLY_DEADLINE_S,
+    ) -> Page:
         """One GET, asked again on a fresh connection where a kept one had been dropped.
 
         A device may drop a connection that it kept, without a word; reading twice harms nothing.
@@ -146,11 +166,11 @@ class HttpLine:
         """
         kept = self._connection is not None
         try:
-            return await self.ask("GET", path, headers())
+            return await self.ask("GET", path, headers(), deadline_s=deadline_s)
         except Unreachable:
             if not kept:
                 raise
-        return await self.ask("GET", path, headers())
+        return await self.ask("GET", path, headers(), deadline_s=deadline_s)
 
     def close(self) -> None:
         """Close the connection; safe to call twice."""

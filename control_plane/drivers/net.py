@@ -22,6 +22,7 @@ from control_plane.core.errors import ControlPlaneError, OversizedReply, Unreach
 
 if TYPE_CHECKING:
     from control_plane.core.ports import Connection
+    from control_plane.core.tls import TlsPin
 
 _LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
 _ALL_BITS = (1 << 32) - 1
@@ -130,19 +131,29 @@ class StreamNet:
         self._map = network_map
         self._watch: _Epoll | _LoopWatch | None = None
 
-    async def connect(self, address: str, port: int, *, deadline_s: float) -> Connection:
-        """Open a connection, within wire seconds.
+    async def connect(
+        self, address: str, port: int, *, deadline_s: float, tls: TlsPin | None = None
+    ) -> Connection:
+        """Open a connection, within wire seconds; with a pin, a TLS one.
 
         Raises:
             Unreachable: refused, no route, no IPv4 address, not in the map, or the deadline passed.
+            WrongIdentity, UnexpectedReply: with a pin, as the port says.
         """
         where = (address, port) if self._map is None else self._map.actual(address, port)
         loop = asyncio.get_running_loop()
         if self._watch is None or self._watch.loop is not loop:
             self._watch = _Epoll(loop) if has_epoll else _LoopWatch(loop)
-        wire = _Wire(self._watch, f"{address}:{port}")
+        name, end_s = f"{address}:{port}", loop.time() + deadline_s
+        wire = _Wire(self._watch, name)
         await wire.open(where, deadline_s)
-        return wire
+        if tls is None:
+            return wire
+        # Loaded with the first device that has a certificate.
+        from control_plane.drivers.tls import secured  # noqa: PLC0415
+
+        left_s = max(0.0, end_s - loop.time())
+        return await secured(wire, tls, address=address, name=name, deadline_s=left_s)
 
 
 class _Epoll:

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable
 from enum import Enum, auto
 
 from control_plane.core.errors import OversizedReply, Unreachable
+from control_plane.core.tls import TlsPin
 from control_plane.simulator.machine import mix
 from control_plane.simulator.network import Network, Station
+from control_plane.simulator.tls import check
 from control_plane.simulator.wire import Reply, Session
 
 PIECE = 4096
@@ -49,11 +51,16 @@ class MemoryNet:
         self.connections = 0
         """Connections that were ever tried."""
 
-    async def connect(self, address: str, port: int, *, deadline_s: float) -> MemoryConnection:
-        """Open a connection, within wire seconds.
+    async def connect(
+        self, address: str, port: int, *, deadline_s: float, tls: TlsPin | None = None
+    ) -> MemoryConnection:
+        """Open a connection, within wire seconds; with a pin, its certificate is looked at.
+
+        Bytes go unencrypted: there is no wire that anybody could listen to.
 
         Raises:
             Unreachable: refused, or silence until the deadline.
+            WrongIdentity, UnexpectedReply: with a pin, as the port says.
         """
         self.connections += 1
         station = self._network.at(address)
@@ -65,6 +72,8 @@ class MemoryNet:
         session = None if station is None else station.accept(port, self._peer)
         if station is None or session is None:
             raise Unreachable(f"{address}:{port}: connection refused")
+        if tls is not None:
+            check(tls, station.certificate, address=address, name=f"{address}:{port}")
         return MemoryConnection(self, station, session, f"{address}:{port}")
 
     def trip_s(self) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 from control_plane.simulator.machine import seed_of
+from control_plane.simulator.tls import Certificate
 from control_plane.simulator.wire import Device, Reply, Session
 
 SLOW_S = 20.0
@@ -48,10 +49,16 @@ class Trouble(StrEnum):
 class Station:
     """One device behind its cable."""
 
-    __slots__ = ("address", "asset", "device", "trouble")
+    __slots__ = ("address", "asset", "certificate", "device", "trouble")
 
-    def __init__(self, asset: str, address: str, device: Device) -> None:
-        """`address` is the declared or leased one; it changes when DHCP deals anew, or by its settings."""
+    def __init__(
+        self, asset: str, address: str, device: Device, certificate: Certificate | None = None
+    ) -> None:
+        """`address` is the declared or leased one; it changes when DHCP deals anew, or by its settings.
+
+        With a certificate it speaks TLS, at every port.
+        """
+        self.certificate = certificate
         self.asset = asset
         self.address = address
         self.device = device

@@ -13,6 +13,7 @@ from control_plane.core.memory import Pin
 from control_plane.core.observation import PoolSetting
 from control_plane.core.ports import Connection, Driver, Net, Target
 from control_plane.core.secret import Secret
+from control_plane.core.tls import TlsPin
 from control_plane.drivers.registry import make_drivers
 from control_plane.simulator.ledger import Write
 from control_plane.simulator.network import Station, Trouble
@@ -73,9 +74,13 @@ class Line:
         self.connections = 0
         self.requests = 0
 
-    async def connect(self, address: str, port: int, *, deadline_s: float) -> Connection:
+    async def connect(
+        self, address: str, port: int, *, deadline_s: float, tls: TlsPin | None = None
+    ) -> Connection:
         self.connections += 1
-        return _Counted(self, await self._net.connect(address, port, deadline_s=deadline_s))
+        return _Counted(
+            self, await self._net.connect(address, port, deadline_s=deadline_s, tls=tls)
+        )
 
     def count(self) -> None:
         self.requests += 1

@@ -8,6 +8,7 @@ from control_plane.core.errors import OversizedReply, Unreachable
 from control_plane.core.memory import Pin
 from control_plane.core.ports import Target
 from control_plane.core.secret import Secret
+from control_plane.core.tls import TlsPin
 
 Answer = Callable[[int, bytes], bytes | None]
 """Port and request → the reply; `None` breaks the connection."""
@@ -47,8 +48,10 @@ class ScriptedNet:
         """Whether each request was the first on its connection."""
         self.connections = 0
 
-    async def connect(self, address: str, port: int, *, deadline_s: float) -> ScriptedConnection:
-        del address, deadline_s
+    async def connect(
+        self, address: str, port: int, *, deadline_s: float, tls: TlsPin | None = None
+    ) -> ScriptedConnection:
+        del address, deadline_s, tls
         self.connections += 1
         return ScriptedConnection(self, port)
 

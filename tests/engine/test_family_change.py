@@ -20,6 +20,7 @@ from control_plane.core.decision import Reason
 from control_plane.core.fleet import Credentials, Device, DeviceType, OwnedPool, Site, Strategy
 from control_plane.core.observation import Observation, Unseen, UnseenReason
 from control_plane.core.ports import Connection, Net
+from control_plane.core.tls import TlsPin
 from control_plane.core.verify import Stage
 from control_plane.engine.images import ImageFolder
 from control_plane.engine.local_grants import LocalGrants
@@ -171,9 +172,11 @@ class Noting:
     def __init__(self, net: Net, ports: list[int]) -> None:
         self._net, self._ports = net, ports
 
-    async def connect(self, address: str, port: int, *, deadline_s: float) -> Connection:
+    async def connect(
+        self, address: str, port: int, *, deadline_s: float, tls: TlsPin | None = None
+    ) -> Connection:
         self._ports.append(port)
-        return await self._net.connect(address, port, deadline_s=deadline_s)
+        return await self._net.connect(address, port, deadline_s=deadline_s, tls=tls)
 
 
 def test_no_password_of_the_declared_family_is_sent_once_it_is_known(tmp_path: Path) -> None:

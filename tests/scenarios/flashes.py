@@ -20,6 +20,7 @@ from control_plane.core.firmware import About, Bundle, Shard, ShardDevice
 from control_plane.core.flashing import FlashEntry, FlashStep, Grant
 from control_plane.core.fleet import Credentials
 from control_plane.core.ports import Connection, Driver, Net
+from control_plane.core.tls import TlsPin
 from control_plane.drivers.registry import make_drivers
 from control_plane.engine.images import ImageFolder
 from control_plane.kube.firmware_runner import Index, run_index
@@ -90,9 +91,11 @@ class _Net:
     def __init__(self, net: Net, effects: Effects) -> None:
         self._net, self._effects = net, effects
 
-    async def connect(self, address: str, port: int, *, deadline_s: float) -> Connection:
+    async def connect(
+        self, address: str, port: int, *, deadline_s: float, tls: TlsPin | None = None
+    ) -> Connection:
         return _Connection(
-            await self._net.connect(address, port, deadline_s=deadline_s), self._effects
+            await self._net.connect(address, port, deadline_s=deadline_s, tls=tls), self._effects
         )
 
 

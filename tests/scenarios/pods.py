@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from control_plane.core.cluster import Body, Event, Kind, Object, Page
 from control_plane.core.ports import Clock, Connection, Net, Rng
+from control_plane.core.tls import TlsPin
 from control_plane.drivers.registry import all_capabilities, make_drivers
 from control_plane.engine.edges import Edges
 from control_plane.engine.loop import Pace
@@ -252,10 +253,12 @@ class _PodNet:
     def __init__(self, pod: Pod, net: Net) -> None:
         self._pod, self._net = pod, net
 
-    async def connect(self, address: str, port: int, *, deadline_s: float) -> Connection:
+    async def connect(
+        self, address: str, port: int, *, deadline_s: float, tls: TlsPin | None = None
+    ) -> Connection:
         self._pod.check()
         loop = asyncio.get_running_loop()
-        opening = self._net.connect(address, port, deadline_s=deadline_s)
+        opening = self._net.connect(address, port, deadline_s=deadline_s, tls=tls)
         opened = await loop.create_task(opening, context=outside())
         self._pod.check()
         return _PodConnection(self._pod, opened)

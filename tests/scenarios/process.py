@@ -19,6 +19,7 @@ from control_plane.core.errors import ControlPlaneError, Unreachable
 from control_plane.core.observation import Depth, Identity, Observation
 from control_plane.core.ports import Clock, Connection, Driver, Net, Permit, Rng, Target
 from control_plane.core.secret import Secret
+from control_plane.core.tls import TlsPin
 from control_plane.core.verify import Operation, Stage
 from control_plane.drivers.registry import all_capabilities, make_drivers
 from control_plane.engine.audit import AuditFile
@@ -219,9 +220,11 @@ class _WatchedNet:
     def __init__(self, process: EngineProcess, net: Net) -> None:
         self._process, self._net = process, net
 
-    async def connect(self, address: str, port: int, *, deadline_s: float) -> Connection:
+    async def connect(
+        self, address: str, port: int, *, deadline_s: float, tls: TlsPin | None = None
+    ) -> Connection:
         self._process.check()
-        opened = await self._net.connect(address, port, deadline_s=deadline_s)
+        opened = await self._net.connect(address, port, deadline_s=deadline_s, tls=tls)
         self._process.check()
         return _WatchedConnection(self._process, opened)
 

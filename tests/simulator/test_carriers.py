@@ -13,6 +13,7 @@ import uvloop
 
 from control_plane.core.errors import ControlPlaneError, OversizedReply, Unreachable
 from control_plane.core.ports import Connection, Net
+from control_plane.core.tls import TlsPin
 from control_plane.drivers.net import NetworkMap, StreamNet
 from control_plane.simulator.antminer_builds import S19_2023, S21_2024
 from control_plane.simulator.clock import ManualSimClock
@@ -37,7 +38,10 @@ class SocketNet:
     def __init__(self, ports: dict[int, int]) -> None:
         self._ports = ports
 
-    async def connect(self, address: str, port: int, *, deadline_s: float) -> SocketConnection:
+    async def connect(
+        self, address: str, port: int, *, deadline_s: float, tls: TlsPin | None = None
+    ) -> SocketConnection:
+        assert tls is None, "with a pin: test_carriers_tls"
         try:
             async with asyncio.timeout(deadline_s):
                 streams = await asyncio.open_connection(address, self._ports.get(port, 1))

@@ -1,0 +1,413 @@
+"""One BMC and the power of the host behind it, as a state machine over timestamps.
+
+It keeps no timers: what is due is done when somebody looks, or when whoever carries it says that time has
+passed (`settle`). The wire is in `bmc_web`, the resources in `bmc_tree`, trouble in `BmcFaults`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from control_plane.simulator.bmc_profiles import Profile
+from control_plane.simulator.machine import mix, seed_of
+from control_plane.simulator.wire import SimClock
+
+STANDBY_W = 25.0
+LATENCY_S = 1.5
+"""From a command to the relay."""
+COLD_S = 10.0
+"""How long a power cycle leaves the host without power."""
+EPOCH_S = 1_790_000_000.0
+MAX_LOG = 512
+
+
+class Chassis(Protocol):
+    """The host that a BMC has power over. The BMC alone gives and takes its power."""
+
+    @property
+    def serial(self) -> str:
+        """As on the label."""
+        ...
+
+    @property
+    def is_on(self) -> bool:
+        """Whether an operating system runs."""
+        ...
+
+    @property
+    def boot_id(self) -> str:
+        """Of the operating system that runs, or ran last."""
+        ...
+
+    @property
+    def hears_button(self) -> bool:
+        """Whether the operating system shuts down when it is asked to."""
+        ...
+
+    def draw_w(self) -> float:
+        """What it draws now, with power on."""
+        ...
+
+    def boot(self) -> None:
+        """Firmware is done: the operating system starts."""
+        ...
+
+    def cut(self) -> None:
+        """The power is gone, or reset: nothing runs any more."""
+        ...
+
+
+class BareChassis:
+    """A host without a machine: enough where nobody logs in to it."""
+
+    def __init__(self, serial: str, *, idle_w: float = 2_000.0) -> None:
+        self.serial = serial
+        self.idle_w = idle_w
+        self.is_on = False
+        self.hears_button = True
+        self.boots = 0
+
+    @property
+    def boot_id(self) -> str:
+        """Another one after each boot."""
+        return f"boot-{self.boots}"
+
+    def draw_w(self) -> float:
+        """Half of it while firmware runs."""
+        return self.idle_w if self.is_on else self.idle_w / 2
+
+    def boot(self) -> None:
+        """Run."""
+        self.boots += 1
+        self.is_on = True
+
+    def cut(self) -> None:
+        """Stop."""
+        self.is_on = False
+
+
+class BmcFaults(msgspec.Struct, kw_only=True):
+    """What is wrong with a BMC."""
+
+    serial: str | None = None
+    """It tells another serial: a swapped board, a label of somebody else."""
+    shows_power: str | None = None
+    """It tells this `PowerState`, whatever is so."""
+    ignores_resets: bool = False
+    """It acknowledges resets, and does nothing."""
+    stuck_post: bool = False
+    """The host never gets beyond memory training."""
+    task_stuck_at: int | None = None
+    """Tasks stop at this per cent."""
+    task_fails: bool = False
+    lag_s: float = 0.0
+    """Wire seconds before each answer."""
+    mute: frozenset[str] = frozenset()
+    """Methods that are acted upon and never answered."""
+    breaks: frozenset[str] = frozenset()
+    """Methods that are acted upon; then the connection breaks."""
+    garbage: frozenset[str] = frozenset()
+    """Ends of paths that answer noise."""
+    missing: frozenset[str] = frozenset()
+    """Ends of paths that answer 404."""
+    lockout: bool = False
+    """Every login is refused, as after too many wrong ones."""
+    no_power: bool = False
+    """Its feed is gone, and the host's: nothing answers."""
+
+
+class Task(msgspec.Struct, kw_only=True):
+    """Something that takes time."""
+
+    id: str
+    state: str = "Running"
+    status: str = "OK"
+    percent: int = 0
+    messages: list[str] = msgspec.field(default_factory=list)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """Of the event log."""
+
+    id: str
+    at_s: float
+    severity: str
+    message: str
+
+
+class Session(msgspec.Struct, kw_only=True):
+    """Somebody who logged in."""
+
+    id: str
+    token: str
+    used_s: float
+
+
+class Boot(msgspec.Struct, kw_only=True):
+    """`Boot` of the system."""
+
+    target: str = "None"
+    enabled: str = "Disabled"
+    mode: str = "UEFI"
+
+
+class Bmc:
+    """The state. Commands take effect after a while; `settle` lets what is due happen."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        chassis: Chassis,
+        clock: SimClock,
+        *,
+        user: str = "gridplane",
+        password: str = "s3cret-of-this-one",  # noqa: S107 — made up
+        is_on: bool = True,
+    ) -> None:
+        """A host that `is_on` has booted already."""
+        self.profile, self.chassis, self.clock = profile, chassis, clock
+        self.user, self.password = user, password
+        self.faults = BmcFaults()
+        self.power = "On" if is_on else "Off"
+        self.progress = "OSRunning" if is_on else "None"
+        self.boot_override = Boot()
+        self.bios = dict(profile.bios)
+        self.bios_pending: dict[str, object] = {}
+        self.bios_scheduled = True
+        self.firmware = dict(profile.firmware)
+        self.staged: dict[str, str] = {}
+        self.cap_w: float | None = None
+        self.image: str | None = None
+        self.is_lit = False
+        self.log: list[Entry] = []
+        self.tasks: dict[str, Task] = {}
+        self.sessions: dict[str, Session] = {}
+        self.logins = 0
+        """Passwords that were ever sent, right or wrong."""
+        self.boot_log: list[str] = []
+        """What each boot booted from."""
+        self.resets: list[str] = []
+        """Resets that were asked for."""
+        self.away_until_s = 0.0
+        self.wake: Callable[[], None] | None = None
+        """Called when something else is due than before: see `bmc_pulse`."""
+        self._wrong = 0
+        self._locked_until_s = 0.0
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._generation = 0
+        self._numbers = itertools.count(1)
+        self._now_s = clock.device_s()
+        if is_on and not chassis.is_on:
+            chassis.boot()
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Do what is due, each at its time."""
+        now_s = self.clock.device_s()
+        while self._due and self._due[0][0] <= now_s:
+            self._now_s, _, act = heapq.heappop(self._due)
+            act()
+        self._now_s = now_s
+
+    def next_s(self) -> float | None:
+        """Device time at which something is due; `None`: nothing is."""
+        return self._due[0][0] if self._due else None
+
+    def _later(self, delay_s: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._due, (self._now_s + delay_s, next(self._order), act))
+        if self.wake is not None:
+            self.wake()
+
+    @property
+    def wall_s(self) -> float:
+        """Since the epoch, by the BMC's clock."""
+        return EPOCH_S + self._now_s
+
+    def answers(self) -> bool:
+        """Whether its services are up."""
+        self.settle()
+        return not self.faults.no_power and self._now_s >= self.away_until_s
+
+    # -- logins ----------------------------------------------------------------------------------
+
+    def log_in(self, user: object, password: object) -> Session | None:
+        """A session; `None` for a wrong password, and for any one while it is locked."""
+        self.logins += 1
+        locked = self._now_s < self._locked_until_s or self.faults.lockout
+        if locked or (user, password) != (self.user, self.password):
+            self._wrong += 1
+            if self._wrong >= self.profile.lockout_after:
+                self._locked_until_s = self._now_s + self.profile.lockout_s
+            self._note("Warning", "Login failed.")
+            return None
+        self._wrong = 0
+        number = next(self._numbers)
+        token = f"{seed_of(f'{self.chassis.serial}/token/{number}'):032x}"
+        session = Session(id=str(number), token=token, used_s=self.clock.wire_s())
+        self.sessions[token] = session
+        return session
+
+    def session_of(self, token: str) -> Session | None:
+        """Whose token it is, if it did not lapse."""
+        session = self.sessions.get(token)
+        now_s = self.clock.wire_s()
+        if session is None or now_s - session.used_s > self.profile.idle_limit_s:
+            self.sessions.pop(token, None)
+            return None
+        session.used_s = now_s
+        return session
+
+    # -- power -----------------------------------------------------------------------------------
+
+    def reset(self, kind: str) -> None:
+        """`ComputerSystem.Reset`, of a kind that the profile has."""
+        self.resets.append(kind)
+        self._note("OK", f"Reset {kind} was requested.")
+        if self.faults.ignores_resets:
+            return
+        if kind == "On":
+            if self.power == "Off":
+                self.power = "PoweringOn"
+                self._later(LATENCY_S, self._power_on)
+        elif self.power == "Off":
+            if kind in {"PowerCycle", "ForceRestart", "GracefulRestart"}:
+                self._later(LATENCY_S, self._power_on)
+        elif kind == "ForceOff":
+            self._later(LATENCY_S, self._power_off)
+        elif kind in {"GracefulShutdown", "PushPowerButton", "GracefulRestart"}:
+            self._press_button(restarts=kind == "GracefulRestart")
+        elif kind == "ForceRestart":
+            self._later(LATENCY_S, self._restart)
+        elif kind == "PowerCycle":
+            self._later(LATENCY_S, self._power_off)
+            self._later(LATENCY_S + COLD_S, self._power_on)
+
+    def _press_button(self, *, restarts: bool) -> None:
+        if not (self.chassis.is_on and self.chassis.hears_button):
+            self._note("Warning", "The operating system did not answer the power button.")
+            return
+        if not restarts:
+            self.power = "PoweringOff"
+        self._later(self.profile.shutdown_s, self._restart if restarts else self._power_off)
+
+    def _power_off(self) -> None:
+        self._generation += 1
+        self.chassis.cut()
+        self.power, self.progress = "Off", "None"
+        self._note("OK", "Power is off.")
+
+    def _power_on(self) -> None:
+        self.power = "On"
+        self._note("OK", "Power is on.")
+        self._start()
+
+    def _restart(self) -> None:
+        self.chassis.cut()
+        self._start()
+
+    def _start(self) -> None:
+        """Firmware takes over what is pending, boots what is asked for, and hands over."""
+        self._generation += 1
+        generation = self._generation
+        self.progress = "MemoryInitializationStarted"
+        if self.faults.stuck_post:
+            return
+        if self.bios_pending and self.bios_scheduled:
+            self.bios.update(self.bios_pending)  # type: ignore[arg-type]  # checked when it was set
+            self.bios_pending = {}
+            self._note("OK", "BIOS settings were applied.")
+        for id_, version in self.staged.items():
+            self.firmware[id_] = version
+        self.staged = {}
+        self.boot_log.append(self.boot_override.target)
+        if self.boot_override.enabled == "Once":
+            self.boot_override = Boot()
+
+        def os_starts() -> None:
+            if generation == self._generation:
+                self.progress = "OSBootStarted"
+
+        def os_runs() -> None:
+            if generation == self._generation:
+                self.progress = "OSRunning"
+                self.chassis.boot()
+
+        self._later(self.profile.post_s, os_starts)
+        self._later(self.profile.post_s + self.profile.os_s, os_runs)
+
+    def draw_w(self) -> float:
+        """What a meter at the plug shows."""
+        if self.faults.no_power:
+            return 0.0
+        if self.power in {"Off", "PoweringOn"}:
+            return STANDBY_W
+        watts = self.chassis.draw_w()
+        return watts if self.cap_w is None else min(watts, self.cap_w)
+
+    # -- BIOS, firmware --------------------------------------------------------------------------
+
+    def set_bios(self, attributes: dict[str, object], *, scheduled: bool) -> None:
+        """Have attributes at the next boot."""
+        self.bios_pending.update(attributes)
+        self.bios_scheduled = scheduled or not self.profile.bios_wants_apply_time
+
+    def update(self, image: str, targets: list[str]) -> Task:
+        """Fetch an image and write it. Its name says which firmware and version it is: `ID_VERSION.bin`."""
+        task = Task(id=str(next(self._numbers)))
+        self.tasks[task.id] = task
+        name = image.rpartition("/")[2].removesuffix(".bin")
+        id_, _, version = name.rpartition("_")
+        ids = targets or [id_]
+        for step in range(1, 11):
+            self._later(self.profile.task_s * step / 10, self._stepper(task, step, ids, version))
+        return task
+
+    def _stepper(self, task: Task, step: int, ids: list[str], version: str) -> Callable[[], None]:
+        def act() -> None:
+            at = self.faults.task_stuck_at
+            if task.state != "Running" or (at is not None and step * 10 > at):
+                return
+            task.percent = step * 10
+            if step == 5 and (self.faults.task_fails or not set(ids) <= set(self.firmware)):  # noqa: PLR2004 — half-way
+                task.state, task.status = "Exception", "Critical"
+                task.messages.append("The image does not fit a component of this system.")
+            elif step == 10:  # noqa: PLR2004 — the last one
+                self._install(task, ids, version)
+
+        return act
+
+    def _install(self, task: Task, ids: list[str], version: str) -> None:
+        task.state = "Completed"
+        task.messages.append("The update completed.")
+        for id_ in ids:
+            if id_ == self.profile.bios_firmware and self.power != "Off":
+                self.staged[id_] = version
+                task.messages.append("It takes effect at the next boot.")
+            else:
+                self.firmware[id_] = version
+        if self.profile.bmc_firmware in ids:
+            self._restart_bmc()
+
+    def _restart_bmc(self) -> None:
+        """The host runs on; whoever is logged in is not any more."""
+        self.away_until_s = self._now_s + self.profile.bmc_reset_s
+        self.sessions.clear()
+        if not self.profile.tasks_survive:
+            self.tasks.clear()
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _note(self, severity: str, message: str) -> None:
+        self.log.append(Entry(str(next(self._numbers)), self.wall_s, severity, message))
+        del self.log[:-MAX_LOG]
+
+    def noise(self) -> bytes:
+        """What a broken web server says."""
+        return f"{mix(seed_of(self.chassis.serial), 7):.17f}".encode() * 9
