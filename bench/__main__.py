@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from bench import adopt as adopt_bench
+from bench import agent as agent_bench
 from bench import bootstrap as bootstrap_bench
 from bench import help as help_bench
 from bench import jobs as jobs_bench
@@ -32,6 +33,7 @@ BENCHES = {
     "kube": kube_bench.measure,
     "jobs": jobs_bench.measure,
     "adopt": adopt_bench.measure,
+    "agent": agent_bench.measure,
     "bootstrap": bootstrap_bench.measure,
     "lab": lab_bench.measure,
     "soak": soak_bench.measure,

@@ -23,6 +23,7 @@ from control_plane.inventory import errors
 from control_plane.views.explain import NEXT
 from tools.cli_page import cli_page
 from tools.drivers_page import drivers_page
+from tools.gpu_page import gpu_page
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS = "docs/reference/schema/v1alpha1"
@@ -61,6 +62,7 @@ def files() -> Iterator[tuple[str, str]]:
     yield "docs/reference/metrics.md", _metrics_page()
     yield "docs/reference/cli.md", cli_page(MADE)
     yield "docs/reference/drivers.md", drivers_page(MADE)
+    yield "docs/reference/gpu.md", gpu_page(MADE)
     yield "docs/reference/reasons.md", _reasons_page()
 
 

@@ -289,6 +289,22 @@ class PowerCapPart(Part, frozen=True, kw_only=True):
     ]
 
 
+class ClockRangePart(Part, frozen=True, kw_only=True):
+    """Between which two frequencies a clock is locked."""
+
+    min_mhz: Annotated[int, _said("The lower one.", ge=1, le=20_000)]
+    max_mhz: Annotated[int, _said("The higher one.", ge=1, le=20_000)]
+
+
+class GpuSettingsPart(Part, frozen=True, kw_only=True):
+    """What each GPU of a node is declared to be; what is left out is the driver's business."""
+
+    graphics_clock: Annotated[ClockRangePart | None, _said("Lock of the graphics clock.")] = None
+    memory_clock: Annotated[ClockRangePart | None, _said("Lock of the memory clock.")] = None
+    persistence: Annotated[bool | None, _said("Whether the driver stays with no client.")] = None
+    ecc: Annotated[bool | None, _said("Error correction, in force after a reboot.")] = None
+
+
 class GpuNodeSpec(Part, frozen=True, kw_only=True):
     """Where a GPU node stands, and what it is granted. Written by the controller."""
 
@@ -297,6 +313,51 @@ class GpuNodeSpec(Part, frozen=True, kw_only=True):
     node_name: Annotated[Annotated[str, Meta(max_length=253)] | None, _said("Its `Node`.")] = None
     bmc: Annotated[Address | None, _said("Address of its management controller.")] = None
     power_cap: Annotated[PowerCapPart | None, _said("What it is granted.")] = None
+    gpus: Annotated[Count | None, _said("How many GPUs it has, as declared.")] = None
+    ceiling_gpu_w: Annotated[
+        Watts | None, _said("The site's ceiling of each GPU, watts. It does not end.")
+    ] = None
+    workload_gpu_w: Annotated[
+        Watts | None, _said("What its workload asks each GPU to be kept to, watts.")
+    ] = None
+    settings: Annotated[
+        GpuSettingsPart | None, _said("What each GPU is set to, beside its limit.")
+    ] = None
+    held_by: Annotated[
+        Annotated[str, Meta(max_length=253)] | None,
+        _said("Who holds it: then the agent lowers limits to the cap, and writes nothing else."),
+    ] = None
+
+
+class GpuPart(Part, frozen=True, kw_only=True):
+    """One GPU, as the agent on its node sees it."""
+
+    index: Annotated[int, _said("As the driver numbers it.", ge=0, le=127)]
+    pci: Annotated[Printed | None, _said("Bus address.")] = None
+    uuid: Annotated[Printed | None, _said("Its own name.")] = None
+    serial: Annotated[Printed | None, _said("Of the board.")] = None
+    name: Annotated[Printed | None, _said("Model.")] = None
+    lost: Annotated[bool, _said("It is gone from its bus.")] = False
+    limit_w: Annotated[Watts | None, _said("The limit as asked for, watts.")] = None
+    enforced_w: Annotated[
+        Watts | None, _said("The limit in force, watts; lower where a BMC caps as well.")
+    ] = None
+    min_w: Annotated[Watts | None, _said("The lowest limit it takes, watts.")] = None
+    max_w: Annotated[Watts | None, _said("The highest limit it takes, watts.")] = None
+    cap: Annotated[Reason | None, _said("Why its limit is as it is.")] = None
+
+
+class AlertPart(Part, frozen=True, kw_only=True):
+    """One thing that is wrong with a node's GPUs."""
+
+    kind: Annotated[Reason, _said("What; docs/reference/gpu.md has them.")]
+    rung: Annotated[Reason, _said("The least that helps: `observe`, `drain`, `reset_gpu` ...")]
+    since: Annotated[Time, _said("When it was first seen.")]
+    gpu: Annotated[Printed | None, _said("Bus address; none where it is of the node.")] = None
+    xid: Annotated[Count | None, _said("Number of the Xid.")] = None
+    detail: Annotated[Message, _said("In words.")] = ""
+    asks: Annotated[bool, _said("A person decides.")] = False
+    final: Annotated[bool, _said("No lower rung can help.")] = False
 
 
 class GpuNodeStatus(Status, frozen=True, kw_only=True):
@@ -306,6 +367,17 @@ class GpuNodeStatus(Status, frozen=True, kw_only=True):
         Annotated[str, Meta(max_length=64)] | None, _said("Version of the GPU driver.")
     ] = None
     enforced_gpu_w: Annotated[Watts | None, _said("Limit that the GPUs enforce, watts.")] = None
+    gpus: Annotated[
+        tuple[GpuPart, ...],
+        _said("What the agent sees, by index.", max_length=128, x_kubernetes_list_type="atomic"),
+    ] = ()
+    alerts: Annotated[
+        tuple[AlertPart, ...],
+        _said("What the agent finds wrong.", max_length=64, x_kubernetes_list_type="atomic"),
+    ] = ()
+    reported_at: Annotated[
+        Time | None, _said("When the agent wrote last: on change, and every five minutes.")
+    ] = None
     exceptions: Annotated[
         tuple[ExceptionPart, ...],
         _said("What is left as it is.", max_length=16, x_kubernetes_list_type="atomic"),
@@ -781,7 +853,7 @@ KINDS: tuple[Kind, ...] = (
             Column("Enforced W", ".status.enforcedGpuW", "number"),
             _MESSAGE,
         ),
-        selectable=("rack",),
+        selectable=("rack", "nodeName"),
     ),
     Kind(
         name="Rollout", plural="rollouts", short=(), spec=RolloutSpec, status=RolloutStatus,

@@ -42,6 +42,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "control_plane.cli.controller",
         "Serve a site from its cluster.",
     ),
+    "node-agent": (
+        "control_plane.cli.node_agent",
+        "Keep the GPUs of this node at their cap and tell how they are.",
+    ),
     "firmware": (
         "control_plane.cli.firmware",
         "Put firmware images into the catalogue and hold the store against it.",

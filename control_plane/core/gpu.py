@@ -119,6 +119,8 @@ class Trouble(StrEnum):
     """Library and kernel part are of different versions: an upgrade is half done."""
     BROKEN = "broken"
     """The library answers with an error that says nothing more."""
+    HUNG = "hung"
+    """It does not answer at all."""
 
 
 class NodeSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from control_plane.core.catalogue import Facts, Image
     from control_plane.core.change import Capabilities, Change, Outcome
     from control_plane.core.fleet import StaticNetwork
+    from control_plane.core.gpu import NodeSeen
+    from control_plane.core.gpu_settings import GpuOutcome, GpuWrite
     from control_plane.core.observation import Depth, Identity, Observation
 
 
@@ -360,4 +362,39 @@ class Driver(Protocol):
 
         Raises: nothing of the error tree; each of its errors becomes an `Outcome`.
         """
+        ...
+
+
+class Nvml(Protocol):
+    """The GPUs of the host that this process runs on. One user at a time."""
+
+    async def look(self, at_s: float) -> NodeSeen:
+        """One look at all of them, and the Xids since the one before.
+
+        Whatever is missing, unsupported or broken is a named value: of the node in `trouble`, of a GPU `lost`
+        or `None`. Xids are told from the first look on, not from before.
+
+        Args:
+            at_s: seconds since the epoch, for what is seen.
+
+        Raises: nothing of the error tree, nor of the library.
+        """
+        ...
+
+    async def apply(self, write: GpuWrite) -> GpuOutcome:
+        """Write one setting of one GPU, once, and read it back where it can be read.
+
+        Raises: as `look`.
+        """
+        ...
+
+    async def reset(self, gpu: str) -> GpuOutcome:
+        """Reset one GPU, by its bus address; nothing may be using it. Most drivers only let the host do it.
+
+        Raises: as `look`.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let the driver go, so that it can be unloaded. A later look opens it again."""
         ...

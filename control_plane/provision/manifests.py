@@ -13,14 +13,19 @@ from control_plane.core.errors import DeclarationError
 from control_plane.inventory import errors
 from control_plane.inventory.problems import Problems
 from control_plane.inventory.text import read_yaml
-from control_plane.provision.rules import CONTROLLER
+from control_plane.provision.rules import CONTROLLER, NODE_AGENT
 from control_plane.provision.site import DeclaredSite
 
 Manifest = dict[str, Any]
 Files = Mapping[str, bytes]
 """Path from the top of the checkout → content."""
 
-FOLDERS: Final = ("crds", "controller", "monitoring")
+FOLDERS: Final = ("crds", "controller", "node-agent", "monitoring")
+_OF_THE_CLUSTER: Final = frozenset(
+    {
+        "Namespace", "PriorityClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
+    }
+)  # fmt: skip
 _EXAMPLE: Final = {"10.21.0.0/24": "management", "10.20.0.0/16": "miners"}
 """Blocks that the controller's network policy is written with → purpose of the networks that they are."""
 
@@ -61,10 +66,10 @@ def localized(
     image: str,
     networks: Mapping[str, tuple[str, ...]],
 ) -> Iterator[Manifest]:
-    """The objects in a namespace, about one site."""
+    """The objects in a namespace, about one site. Those that name one of their own stay there."""
     for one in objects:
-        if one["kind"] != "PriorityClass":
-            one["metadata"]["namespace"] = namespace
+        if one["kind"] not in _OF_THE_CLUSTER:
+            one["metadata"].setdefault("namespace", namespace)
         change = _CHANGES.get(one["kind"])
         if change is not None:
             change(one, _Local(namespace, site, image, networks))
@@ -80,7 +85,7 @@ class _Local(msgspec.Struct, frozen=True):
 
 def _bind(one: Manifest, local: _Local) -> None:
     for subject in one["subjects"]:
-        subject["namespace"] = local.namespace
+        subject.setdefault("namespace", local.namespace)
 
 
 def _deploy(one: Manifest, local: _Local) -> None:
@@ -89,8 +94,11 @@ def _deploy(one: Manifest, local: _Local) -> None:
         for variable in container["env"]:
             if variable["name"] == "GRIDPLANE_SITE":
                 variable["value"] = local.site
-    if one["metadata"]["name"] == CONTROLLER:
-        # It is ready once a Site is declared, which is the layer above: waiting for it here never ends.
+            elif variable["name"] == "GRIDPLANE_NAMESPACE":
+                variable["value"] = local.namespace
+    if one["metadata"]["name"] in {CONTROLLER, NODE_AGENT}:
+        # One is ready once a Site is declared, which is the layer above, the other once every GPU node is up:
+        # waiting for them here never ends.
         one["metadata"].setdefault("annotations", {})["pulumi.com/skipAwait"] = "true"
 
 
@@ -110,6 +118,7 @@ def _peers(peer: Manifest, networks: Mapping[str, tuple[str, ...]]) -> Iterator[
 
 _CHANGES: Final[Mapping[str, Callable[[Manifest, _Local], None]]] = {
     "RoleBinding": _bind,
+    "DaemonSet": _deploy,
     "Deployment": _deploy,
     "NetworkPolicy": _open,
 }

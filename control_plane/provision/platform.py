@@ -20,7 +20,8 @@ from control_plane.provision.settings import Settings
 from control_plane.provision.site import DeclaredSite
 
 _ENFORCED: Final = "pod-security.kubernetes.io/enforce"
-_WORKLOADS: Final = frozenset({"Deployment", "Service", "PodDisruptionBudget"})
+_WORKLOADS: Final = frozenset({"DaemonSet", "Deployment", "Service", "PodDisruptionBudget"})
+_POLICIES: Final = frozenset({"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"})
 
 
 class Thing(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,32 +109,34 @@ def platform(
             )
         )  # fmt: skip
 
-    controller = local("controller")
+    ours = [*local("controller"), *local("node-agent")]
+    apart = [one for one in ours if one["kind"] == "Namespace"]
+    checks = [one for one in ours if one["kind"] in _POLICIES]
+    rights = [one for one in ours if one["kind"] not in {"Namespace", *_POLICIES, *_WORKLOADS}]
     return Platform(
         site=declared.site.id,
         namespace=namespace,
         stages=(
-            Stage(name="namespaces", things=tuple(_namespaces(namespace, charts, privileged))),
+            Stage(
+                name="namespaces",
+                things=(*_namespaces(namespace, charts, privileged), *_things(apart)),
+            ),
             Stage(
                 name="definitions",
                 things=tuple(_things(read(files, "crds"), protect=True, retain=True)),
             ),
-            Stage(name="policies", things=tuple(_things(policies(table, namespace=namespace)))),
+            Stage(
+                name="policies",
+                things=tuple(_things([*policies(table, namespace=namespace), *checks])),
+            ),
             Stage(
                 name="rights",
-                things=tuple(
-                    _things(
-                        [
-                            *(one for one in controller if one["kind"] not in _WORKLOADS),
-                            _monitoring(files, namespace),
-                        ]
-                    )
-                ),
+                things=tuple(_things([*rights, _monitoring(files, namespace)])),
             ),
             Stage(name="charts", installs=tuple(map(_install, charts))),
             Stage(
                 name="controller",
-                things=tuple(_things(one for one in controller if one["kind"] in _WORKLOADS)),
+                things=tuple(_things(one for one in ours if one["kind"] in _WORKLOADS)),
             ),
             # Protected, and so is all that it depends on: Pulumi takes only what nothing protected needs.
             Stage(

@@ -222,6 +222,7 @@ GROUP: Final = "gridplane.dev"
 GATE: Final = "gridplane-platform"
 """The ConfigMap that goes first when the platform is taken away: where it may not, nothing goes."""
 CONTROLLER: Final = "gridplane-controller"
+NODE_AGENT: Final = "gridplane-node-agent"
 ALLOW_DELETE: Final = f"{GROUP}/allow-delete"
 """Annotation: an object that carries its own name there may be deleted."""
 

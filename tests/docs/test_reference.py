@@ -13,10 +13,14 @@ import pytest
 from control_plane.cli.exits import Exit
 from control_plane.cli.main import VERBS, root
 from control_plane.core.change import ChangeKind
+from control_plane.core.gpu import AlertKind
+from control_plane.core.gpu_cap import CapState
+from control_plane.core.xid import FACTS
 from control_plane.drivers.registry import FAMILIES
 from control_plane.inventory.load import load
 from tools.cli_page import cli_page
 from tools.drivers_page import drivers_page
+from tools.gpu_page import gpu_page
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -72,3 +76,14 @@ def test_examples_name_what_the_example_fleet_has() -> None:
     }
     assert len(named) > 5
     assert named <= known
+
+
+def test_every_alert_and_every_xid_is_on_the_page_of_gpu_nodes() -> None:
+    page = gpu_page("")
+    assert [kind for kind in AlertKind if f"| `{kind}` | " not in page] == []
+    assert [xid for xid in FACTS if f"\n| {xid} | " not in page] == []
+    assert [
+        state
+        for state in CapState
+        if state not in {"lowered", "raised"} and f"`{state}`" not in page
+    ] == []

@@ -43,7 +43,7 @@ def objects(plan: Platform) -> dict[str, dict[str, Any]]:
 def test_every_manifest_of_the_repository_is_installed_once(plan: Platform) -> None:
     written = [
         f"{one['kind'].lower()}-{one['metadata']['name']}"
-        for folder in ("crds", "controller")
+        for folder in ("crds", "controller", "node-agent")
         for one in read(FILES, folder)
     ]
     found = list(objects(plan))
@@ -58,10 +58,18 @@ def test_the_controller_has_the_site_and_the_image(plan: Platform) -> None:
     assert {"name": "GRIDPLANE_SITE", "value": "lab"} in container["env"]
 
 
-def test_namespaced_objects_are_in_one_namespace_and_roles_have_no_wildcard(plan: Platform) -> None:
+def test_only_the_agents_are_in_another_namespace_and_roles_have_no_wildcard(
+    plan: Platform,
+) -> None:
     found = objects(plan).values()
     namespaces = {one["metadata"]["namespace"] for one in found if "namespace" in one["metadata"]}
-    assert namespaces == {"gridplane"}
+    assert namespaces == {"gridplane", "gridplane-agents"}
+    apart = {
+        one["metadata"]["name"]
+        for one in found
+        if one["metadata"].get("namespace") == "gridplane-agents"
+    }
+    assert apart == {"gridplane-node-agent"}
     assert not [one for one in found if one["kind"] in {"ClusterRole", "ClusterRoleBinding"}]
     for role in (one for one in found if one["kind"] == "Role"):
         for rule in role["rules"]:
