@@ -33,7 +33,11 @@ def incident_above(open_at: Mapping[str, Incident], nodes: Iterable[str]) -> str
 
 
 def lowest_common(
-    failed: Iterable[str], paths: Mapping[str, Sequence[str]], population: Mapping[str, int]
+    failed: Iterable[str],
+    paths: Mapping[str, Sequence[str]],
+    population: Mapping[str, int],
+    *,
+    floor: int = limits.CORRELATED_FLOOR,
 ) -> tuple[str, int] | None:
     """The lowest node of which a large share failed, and how many of its devices did.
 
@@ -41,9 +45,10 @@ def lowest_common(
         failed: assets that failed within `CORRELATED_WINDOW_S`.
         paths: asset → node ids from the leaf (rack, switch, PDU) up to the site.
         population: node id → devices below it that were healthy before.
+        floor: fewer devices than that are single faults.
 
     A node explains a failure if at least `CORRELATED_SHARE` of its population failed and at least
-    `CORRELATED_FLOOR` devices. Among such nodes the one that explains the most devices wins, and of
+    `floor` devices. Among such nodes the one that explains the most devices wins, and of
     equals the one nearest to the leaves.
     """
     counts: dict[str, int] = {}
@@ -55,8 +60,7 @@ def lowest_common(
     suspects = [
         (-count, depth[node], node)
         for node, count in counts.items()
-        if count >= limits.CORRELATED_FLOOR
-        and count >= limits.CORRELATED_SHARE * population.get(node, 0)
+        if count >= floor and count >= limits.CORRELATED_SHARE * population.get(node, 0)
     ]
     if not suspects:
         return None

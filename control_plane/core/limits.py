@@ -501,3 +501,151 @@ GPU_STALE_LIBRARY_S: Final = _limit(
     "s",
     "ours: so long the agent waits for its library before it starts anew",
 )
+GPU_EVIDENCE_TTL_S: Final = _limit(
+    "GPU_EVIDENCE_TTL_S", 60.0, "s", "as TELEMETRY_TTL_S: four looks at 15 s each"
+)
+DOWN_SHARE_RACK: Final = _limit(
+    "DOWN_SHARE_RACK",
+    0.1,
+    "of the GPU nodes of a rack, feed node or NVLink clique",
+    "gpu-nodes §14.5; rounded down, 1 where there are two or more",
+)
+DOWN_SHARE_CLUSTER: Final = _limit(
+    "DOWN_SHARE_CLUSTER", 0.05, "of the GPU nodes of a cluster or site", "gpu-nodes §14.5"
+)
+REMEDY_SETTLE_S: Final = _limit(
+    "REMEDY_SETTLE_S",
+    10.0,
+    "s",
+    "issue 8: from an XID to a drained node in 30 s; a look comes every 15",
+)
+REMEDY_ATTEMPTS: Final = _limit(
+    "REMEDY_ATTEMPTS",
+    2,
+    "per rung, node and GPU in REMEDY_WINDOW_S",
+    "gpud: two reboots without effect are a case for hands; NVSentinel#1543",
+)
+REMEDY_WINDOW_S: Final = _limit("REMEDY_WINDOW_S", 86_400.0, "s", "gpu-nodes §14.1: a day")
+REMEDY_PER_DAY: Final = _limit(
+    "REMEDY_PER_DAY",
+    6,
+    "resets, reloads, reboots and power cycles of a node in a day",
+    "ours: two of three rungs; a node that took more is broken, whatever each of them did",
+)
+RETURNS_PER_DAY: Final = _limit(
+    "RETURNS_PER_DAY",
+    3,
+    "times that a node is let back by itself",
+    "ours: what is well without work and ill with it is for the bench",
+)
+DRAIN_LEFT_S: Final = _limit(
+    "DRAIN_LEFT_S", 60.0, "s", "a cordon is one write: seen in the API server by then, or it failed"
+)
+DRAIN_DEADLINE_S: Final = _limit(
+    "DRAIN_DEADLINE_S",
+    7_200.0,
+    "s",
+    "gpu-nodes §14.10: a checkpoint and the longest pod grace; then a person decides",
+)
+DRAINED_GRACE_S: Final = _limit(
+    "DRAINED_GRACE_S", 300.0, "s", "a fault that only work brings out shows itself gone by then"
+)
+RESET_GRACE_S: Final = _limit(
+    "RESET_GRACE_S", 120.0, "s", "a reset takes seconds; eight looks tell whether it helped"
+)
+RELOAD_GRACE_S: Final = _limit(
+    "RELOAD_GRACE_S", 300.0, "s", "driver, fabric manager and device plugin start one after another"
+)
+REBOOT_GRACE_S: Final = _limit(
+    "REBOOT_GRACE_S", 1_200.0, "s", "a server with eight GPUs and 2 TiB takes 10 min to its login"
+)
+POWER_CYCLE_GRACE_S: Final = _limit(
+    "POWER_CYCLE_GRACE_S", 1_800.0, "s", "as REBOOT_GRACE_S, memory training, and the cold off"
+)
+MAINTENANCE_GRACE_S: Final = _limit(
+    "MAINTENANCE_GRACE_S", 900.0, "s", "ours: nodes that people worked on boot and settle first"
+)
+GATE_DEADLINE_S: Final = _limit(
+    "GATE_DEADLINE_S",
+    14_400.0,
+    "s",
+    "ours: longer than the longest diagnosis; a node that is not let back by then waits for a person",
+)
+FOREIGN_STUCK_S: Final = _limit(
+    "FOREIGN_STUCK_S",
+    14_400.0,
+    "s",
+    "gpu-operator#2509: upgrades stuck for weeks; after that a person is named, and nothing is taken over",
+)
+BREAKER_NODES: Final = _limit(
+    "BREAKER_NODES", 3, "nodes of a domain", "two in an hour may be chance, three have a cause"
+)
+BREAKER_SHARE: Final = _limit(
+    "BREAKER_SHARE", 0.1, "of a domain's nodes", "twice DOWN_SHARE_CLUSTER; NVSentinel has half"
+)
+BREAKER_WINDOW_S: Final = _limit("BREAKER_WINDOW_S", 3_600.0, "s", "ours: two reboots in a row")
+BREAKER_COOLDOWN_S: Final = _limit(
+    "BREAKER_COOLDOWN_S", 1_800.0, "s", "gpu-nodes §14.6: a reset by a person takes effect after it"
+)
+GPU_CORRELATED_FLOOR: Final = _limit(
+    "GPU_CORRELATED_FLOOR", 3, "GPU nodes", "racks have four or eight, not the 20 of miners"
+)
+BREAK_GLASS_MAX_S: Final = _limit("BREAK_GLASS_MAX_S", 14_400.0, "s", "ours: half a shift")
+BREAK_GLASS_ONE_PERSON_W: Final = _limit(
+    "BREAK_GLASS_ONE_PERSON_W", 1_000_000.0, "W", "gpu-nodes §14.11; some hundred nodes"
+)
+EMERGENCY_MAX_S: Final = _limit(
+    "EMERGENCY_MAX_S", 3_600.0, "s", "ours: what lasts longer has people on site, who decide"
+)
+BOM_MEMORY_KEPT: Final = _limit(
+    "BOM_MEMORY_KEPT",
+    0.06,
+    "of a node's memory",
+    "firmware and kernel keep less; one of 16 modules that is missing is more",
+)
+LIFE_DECLARED_S: Final = _limit(
+    "LIFE_DECLARED_S",
+    90 * 86_400.0,
+    "s",
+    "ours: delivery and racking; then somebody asks where it is",
+)
+LIFE_DISCOVERED_S: Final = _limit(
+    "LIFE_DISCOVERED_S", 86_400.0, "s", "ours: an inspection is a boot and a look"
+)
+LIFE_INSPECTING_S: Final = _limit(
+    "LIFE_INSPECTING_S", 7_200.0, "s", "ours: two boots of a server that is slow to boot"
+)
+LIFE_BOM_MISMATCH_S: Final = _limit(
+    "LIFE_BOM_MISMATCH_S",
+    7 * 86_400.0,
+    "s",
+    "ours: a person orders a part, or declares what is there",
+)
+LIFE_PROVISIONING_S: Final = _limit(
+    "LIFE_PROVISIONING_S",
+    14_400.0,
+    "s",
+    "ours: an image, its packages and two reboots, with retries",
+)
+LIFE_JOINING_S: Final = _limit(
+    "LIFE_JOINING_S",
+    3_600.0,
+    "s",
+    "ours: a join takes minutes; a driver container that builds its module half an hour",
+)
+LIFE_VALIDATING_S: Final = _limit(
+    "LIFE_VALIDATING_S", 172_800.0, "s", "ours: a burn-in of a day, and one more"
+)
+LIFE_DEGRADED_S: Final = _limit(
+    "LIFE_DEGRADED_S", 86_400.0, "s", "ours: by then it is well, drained, or a person has it"
+)
+LIFE_DRAINING_S: Final = _limit(
+    "LIFE_DRAINING_S",
+    2 * 86_400.0,
+    "s",
+    "ours: DRAIN_DEADLINE_S, the whole ladder, and a night for a person",
+)
+LIFE_REPAIR_S: Final = _limit(
+    "LIFE_REPAIR_S", 14 * 86_400.0, "s", "ours: a spare on site, or it becomes an RMA"
+)
+LIFE_RMA_S: Final = _limit("LIFE_RMA_S", 60 * 86_400.0, "s", "ours: the maker's turn-around")

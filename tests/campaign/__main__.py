@@ -1,6 +1,7 @@
 """`make campaign`: many seeds, every crash point, every ablation, replays; written to the reference.
 
-One seed again, with all that happened in it: `python -m tests.campaign --seed 1234 --trace`.
+One seed again, with all that happened in it: `python -m tests.campaign --seed 1234 --trace`; a hall of GPU
+nodes: `--hall 1234`. The halls alone: `--only-halls`.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from tests.campaign import controllers, firmware
+from tests.campaign import controllers, firmware, hall
 from tests.campaign.work import crash, timed, try_nth
 from tests.scenarios.ablations import ABLATIONS, DEPTH_SEEDS, Caught
 from tests.scenarios.crashes import Outcome, Point, points, run
+from tests.scenarios.hall_play import play_hall
 from tests.scenarios.play import Report, play
 from tests.scenarios.replay import replay
 
@@ -46,6 +49,7 @@ class Result(NamedTuple):
     replays_differ: list[str]
     controllers: controllers.Controllers
     flashes: firmware.Flashes
+    halls: hall.Halls
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,11 +65,18 @@ def main(arguments: list[str] | None = None) -> int:
         "--relays", type=int, default=controllers.RELAYS, help="runs of failovers of controllers"
     )
     parser.add_argument("--reigns", type=int, default=REIGNS, help="how many seeds of controllers")
+    parser.add_argument("--halls", type=int, default=hall.HALLS, help="how many halls of GPU nodes")
+    parser.add_argument("--hall", type=int, help="play this hall alone, with its trace")
+    parser.add_argument("--only-halls", action="store_true", help="halls, and no page")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--no-page", action="store_true", help=f"leave {PAGE.name} as it is")
     asked = parser.parse_args(arguments)
     if asked.seed is not None:
         return _one(asked.seed, trace=asked.trace)
+    if asked.hall is not None:
+        return _one_hall(asked.hall)
+    if asked.only_halls:
+        return _halls(asked)
     result = _campaign(asked)
     page = _page(result)
     if not asked.no_page:
@@ -85,13 +96,36 @@ def _one(seed: int, *, trace: bool) -> int:
     return 1 if report.violations else 0
 
 
-def _campaign(asked: argparse.Namespace) -> Result:
-    first, count = asked.first, asked.seeds
-    with ProcessPoolExecutor(max_workers=asked.jobs, mp_context=get_context("spawn")) as pool:
+def _one_hall(seed: int) -> int:
+    report = play_hall(seed, keep=True)
+    print("\n".join(report.lines))
+    print("\n".join(report.violations) or "no violation", file=sys.stderr)
+    return 1 if report.violations else 0
+
+
+def _halls(asked: argparse.Namespace) -> int:
+    with _spreading(asked.jobs) as spread:
+        result = hall.campaign(spread, halls=asked.halls, ablations=asked.ablations)
+    print("\n".join(hall.lines(result)))
+    wrong = hall.wrong(result)
+    print("\n".join(wrong), file=sys.stderr)
+    return 1 if wrong else 0
+
+
+@contextmanager
+def _spreading(jobs: int) -> Iterator[hall.Spread]:
+    """A function that does work on items in several processes, and tells how far it is."""
+    with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
 
         def spread(what: str, work: Callable[[A], B], items: list[A]) -> list[B]:
             return list(_told(what, pool.map(work, items), len(items)))
 
+        yield spread
+
+
+def _campaign(asked: argparse.Namespace) -> Result:
+    first, count = asked.first, asked.seeds
+    with _spreading(asked.jobs) as spread:
         seeds = spread("seeds", timed, list(range(first, first + count)))
         reference = run(Point(0))
         where = points(reference)[:: asked.every]
@@ -105,6 +139,7 @@ def _campaign(asked: argparse.Namespace) -> Result:
             ablations=asked.ablations,
         )
         flashes = firmware.campaign(spread, every=asked.every)
+        halls = hall.campaign(spread, halls=asked.halls, ablations=asked.ablations)
     replayed = [report for report, _ in seeds[:REPLAYED]]
     differ = []
     for hash_seed in HASH_SEEDS:
@@ -125,6 +160,7 @@ def _campaign(asked: argparse.Namespace) -> Result:
         replays_differ=differ,
         controllers=clustered,
         flashes=flashes,
+        halls=halls,
     )
 
 
@@ -156,6 +192,7 @@ def _wrong(result: Result) -> list[str]:
         if (caught.seed is None) == bool(caught.ablation.rules)
     ]
     wrong += controllers.wrong(result.controllers) + firmware.wrong(result.flashes)
+    wrong += hall.wrong(result.halls)
     return wrong + [f"another trace: {text}" for text in result.replays_differ]
 
 
@@ -210,6 +247,16 @@ _FIRMWARE = (
 )
 
 
+_HALLS = (
+    "",
+    "## Halls of GPU nodes",
+    "",
+    "The remedies of `core.remedy` around nodes that fail, lose their power and fall silent, while people,",
+    "an operator and other writers are at work, and the controller dies between any two steps.",
+    "",
+)
+
+
 def _page(result: Result) -> str:
     seeds = result.seeds
     broken = sum(1 for report in seeds if report.violations)
@@ -256,6 +303,8 @@ def _page(result: Result) -> str:
     lines += controllers.lines(result.controllers)
     lines += _FIRMWARE
     lines += firmware.lines(result.flashes)
+    lines += _HALLS
+    lines += hall.lines(result.halls)
     return "\n".join([*lines, ""])
 
 
