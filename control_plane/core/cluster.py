@@ -32,6 +32,11 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
+POD = Kind(group="", version="v1", kind="Pod", plural="pods")
+NODE = Kind(group="", version="v1", kind="Node", plural="nodes", is_namespaced=False)
+PDB = Kind(group="policy", version="v1", kind="PodDisruptionBudget", plural="poddisruptionbudgets")
+
+
 class Owner(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A reference to the object that an object goes with."""
 
@@ -118,6 +123,10 @@ class Throttled(ClusterAway):
     """The server has too much to do (429)."""
 
 
+class DisruptionRefused(Throttled):
+    """Its PodDisruptionBudgets do not let a pod go now (429; 500 where it has two): later, or a person."""
+
+
 class Gone(ClusterError):
     """The resource version, or the page token, is too old (410): list anew."""
 
@@ -161,6 +170,7 @@ class Cluster(Protocol):
         *,
         namespace: str | None = None,
         selector: str = "",
+        fields: str = "",
         limit: int = 500,
         page: str = "",
     ) -> Page:
@@ -170,6 +180,7 @@ class Cluster(Protocol):
             kind: which.
             namespace: only there; `None` for every one.
             selector: of labels, as `kubectl -l` takes it.
+            fields: selector of fields that the server has for the kind, as `spec.nodeName=n1` of pods.
             limit: objects in the page, at most.
             page: `next` of the page before.
 
@@ -245,5 +256,22 @@ class Cluster(Protocol):
 
         Raises:
             Conflict: it is another one.
+        """
+        ...
+
+    async def evict(self, name: str, *, namespace: str, uid: str = "") -> None:
+        """Ask that a pod be ended with its own grace, where its disruption budget allows that.
+
+        It is there until it has ended: an eviction that was taken is no evidence that it has gone.
+
+        Args:
+            name: of the pod.
+            namespace: where it is.
+            uid: only if it is still the very same pod.
+
+        Raises:
+            DisruptionRefused: its budget does not allow it now.
+            NotFound: it has gone.
+            Conflict: another one has its name.
         """
         ...

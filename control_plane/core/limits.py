@@ -224,6 +224,36 @@ API_BACKOFF_MAX_S: Final = _limit(
 RETRY_AFTER_MAX_S: Final = _limit(
     "RETRY_AFTER_MAX_S", 120.0, "wire s", "no server is obeyed for longer than that at once"
 )
+EVICTION_RETRY_MIN_S: Final = _limit(
+    "EVICTION_RETRY_MIN_S", 5.0, "wire s", "kubectl drain asks a budget again after 5 s"
+)
+EVICTION_RETRY_MAX_S: Final = _limit(
+    "EVICTION_RETRY_MAX_S", 60.0, "wire s", "a budget that stays spent is not asked more often"
+)
+DRAIN_FORCED_S: Final = _limit(
+    "DRAIN_FORCED_S",
+    600.0,
+    "policy s past the deadline",
+    "pods that were ended past their budgets have their own grace; then a person looks",
+)
+DRAIN_EVIDENCE_S: Final = _limit(
+    "DRAIN_EVIDENCE_S",
+    30.0,
+    "policy s",
+    "gpu-nodes §14.7: stale evidence holds; an act on a drained node leans on a look as old as that",
+)
+MIG_LASTS_S: Final = _limit(
+    "MIG_LASTS_S",
+    1_800.0,
+    "policy s",
+    "gpu-operator's mig-manager with a reboot: a server of eight GPUs boots in 10 to 15 minutes",
+)
+NODE_CONDITION_BEAT_S: Final = _limit(
+    "NODE_CONDITION_BEAT_S",
+    3_600.0,
+    "wire s",
+    "ours: a status write costs an API server 7 to 10 ms, and an unchanged condition is no news",
+)
 RECONCILE_WORKERS: Final = _limit(
     "RECONCILE_WORKERS", 64, "keys at once", "kubernetes-controller §2: as in the measured skeleton"
 )

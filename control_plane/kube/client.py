@@ -28,22 +28,16 @@ from kubernetes.aio.config.kube_config import load_kube_config
 
 from control_plane import __version__
 from control_plane.core.cluster import (
+    POD,
     Body,
     ClusterAway,
-    ClusterError,
-    Conflict,
     Event,
-    Exists,
-    Gone,
-    Invalid,
     Kind,
-    NotFound,
     Object,
     Page,
-    Rejected,
-    Throttled,
     Unauthorized,
 )
+from control_plane.kube.refusals import refusal
 
 DEADLINE_S = 30.0
 """Wire seconds for a request with its answer, and for the beginning of a watch."""
@@ -59,10 +53,6 @@ MAX_BODY = 256 * 2**20
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MANAGER = "gridplane"
 """Who owns the fields of what is created or replaced."""
-
-_UNTYPED = "failed to create typed patch object"
-"""How a server-side apply begins its words where the patch does not fit the schema: a field that an older CRD
-does not have. It comes as a 500 without a reason (kubernetes/kubernetes#139253), as of release 1.36."""
 
 T = TypeVar("T")
 Credentials = Callable[[Configuration], Awaitable[None]]
@@ -80,19 +70,6 @@ class _List(msgspec.Struct):
     items: list[Object] | None = None
 
 
-class _Details(msgspec.Struct, rename="camel"):
-    retry_after_seconds: int = 0
-
-
-class _Status(msgspec.Struct):
-    """What a server says instead of an answer."""
-
-    message: str = ""
-    reason: str = ""
-    code: int = 0
-    details: _Details | None = None
-
-
 class _Told(msgspec.Struct):
     """One line of a watch."""
 
@@ -102,7 +79,6 @@ class _Told(msgspec.Struct):
 
 _list = msgspec.json.Decoder(_List)
 _object = msgspec.json.Decoder(Object)
-_status = msgspec.json.Decoder(_Status)
 _told = msgspec.json.Decoder(_Told)
 
 
@@ -210,11 +186,14 @@ class Client:
         *,
         namespace: str | None = None,
         selector: str = "",
+        fields: str = "",
         limit: int = 500,
         page: str = "",
     ) -> Page:
         """See `core.cluster.Cluster`."""
-        query = {"limit": limit, "continue": page, "labelSelector": selector}
+        query = {
+            "limit": limit, "continue": page, "labelSelector": selector, "fieldSelector": fields,
+        }  # fmt: skip
         said = _decoded(_list, await self._ask("GET", _path(kind, namespace), query))
         return Page(
             items=tuple(map(_own, said.items or ())),
@@ -245,7 +224,7 @@ class Client:
                 async for line in _lines(answer.content):
                     told = _decoded(_told, line)
                     if told.type == "ERROR":
-                        raise _refusal(0, bytes(told.object), {})
+                        raise refusal(0, bytes(told.object), {})
                     yield Event(type=told.type, object=_own(_decoded(_object, told.object)))
 
     async def get(self, kind: Kind, name: str, *, namespace: str | None = None) -> Object:
@@ -279,6 +258,18 @@ class Client:
             **({"preconditions": {"uid": uid}} if uid else {}),
         }  # fmt: skip
         await self._ask("DELETE", _path(kind, namespace, name), None, options)
+
+    async def evict(self, name: str, *, namespace: str, uid: str = "") -> None:
+        """See `core.cluster.Cluster`."""
+        options = {
+            "apiVersion": "v1", "kind": "DeleteOptions",
+            **({"preconditions": {"uid": uid}} if uid else {}),
+        }  # fmt: skip
+        eviction = {
+            "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace}, "deleteOptions": options,
+        }  # fmt: skip
+        await self._ask("POST", _path(POD, namespace, name, "eviction"), None, eviction)
 
     async def of_pod(self, namespace: str, pod: str, path: str) -> tuple[bytes, Mapping[str, str]]:
         """What the first port of a pod answers to a GET, with the headers: through the API server.
@@ -337,7 +328,7 @@ class Client:
             if response.status == HTTPStatus.UNAUTHORIZED:
                 self._loaded_s = -math.inf
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-                raise _refusal(response.status, await _whole(response.content), response.headers)
+                raise refusal(response.status, await _whole(response.content), response.headers)
             yield response
         finally:
             _drop(response)
@@ -449,40 +440,3 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
             raise ClusterAway(f"an event of more than {MAX_LINE} bytes")
     if rest:
         raise ClusterAway("the watch ended in the middle of an event")
-
-
-def _refusal(code: int, said: bytes, headers: Mapping[str, str]) -> ClusterError:
-    """What the server did instead; a code of 0 is in what it said."""
-    try:
-        status = _status.decode(said)
-    except msgspec.MsgspecError:
-        status = _Status(message=said[:200].decode(errors="replace"))
-    code = code or status.code
-    text = f"{code} {status.reason}: {status.message}"
-    after = headers.get("Retry-After", "")
-    asked_s = float(after) if after.isdecimal() else None
-    if asked_s is None and status.details and status.details.retry_after_seconds:
-        asked_s = float(status.details.retry_after_seconds)
-    match code:
-        case HTTPStatus.UNAUTHORIZED:
-            return Unauthorized(text)
-        case HTTPStatus.NOT_FOUND:
-            return NotFound(text)
-        case HTTPStatus.CONFLICT:
-            return Exists(text) if status.reason == "AlreadyExists" else Conflict(text)
-        case HTTPStatus.GONE:
-            return Gone(text)
-        case HTTPStatus.TOO_MANY_REQUESTS:
-            return Throttled(text, asked_s)
-        case (
-            HTTPStatus.BAD_REQUEST
-            | HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-            | HTTPStatus.UNPROCESSABLE_ENTITY
-        ):
-            return Invalid(text)
-        case _ if not status.reason and status.message.startswith(_UNTYPED):
-            return Invalid(text)
-        case _ if code >= HTTPStatus.INTERNAL_SERVER_ERROR or not code:
-            return ClusterAway(text, asked_s)
-        case _:
-            return Rejected(text)

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 
 from control_plane.core.cluster import (
+    POD,
     Body,
     Cluster,
     ClusterAway,
     ClusterError,
     Conflict,
+    DisruptionRefused,
     Event,
     Gone,
     Kind,
@@ -24,6 +26,7 @@ from control_plane.core.cluster import (
 )
 
 _WORDS: tuple[tuple[type[ClusterError], str], ...] = (
+    (DisruptionRefused, "budget"),
     (Throttled, "throttled"),
     (ClusterAway, "away"),
     (Conflict, "conflict"),
@@ -48,13 +51,14 @@ class Counted:
         *,
         namespace: str | None = None,
         selector: str = "",
+        fields: str = "",
         limit: int = 500,
         page: str = "",
     ) -> Page:
         """See `core.cluster.Cluster`."""
         with self._counts("list", kind):
             return await self._cluster.list_page(
-                kind, namespace=namespace, selector=selector, limit=limit, page=page
+                kind, namespace=namespace, selector=selector, fields=fields, limit=limit, page=page
             )
 
     async def watch(
@@ -109,6 +113,11 @@ class Counted:
         """See `core.cluster.Cluster`."""
         with self._counts("delete", kind):
             await self._cluster.delete(kind, name, namespace=namespace, uid=uid)
+
+    async def evict(self, name: str, *, namespace: str, uid: str = "") -> None:
+        """See `core.cluster.Cluster`."""
+        with self._counts("evict", POD):
+            await self._cluster.evict(name, namespace=namespace, uid=uid)
 
     @contextlib.contextmanager
     def _counts(self, verb: str, kind: Kind) -> Iterator[None]:

@@ -6,9 +6,9 @@ from control_plane.core.cluster import Cluster, Kind, NotFound, Object
 
 
 async def list_all(
-    cluster: Cluster, kind: Kind, *, namespace: str, selector: str = ""
+    cluster: Cluster, kind: Kind, *, namespace: str | None, selector: str = "", fields: str = ""
 ) -> list[Object]:
-    """Every object of a kind, or those that a selector of labels takes, consistent over the pages.
+    """Every object of a kind, or those that selectors of labels and fields take, consistent over the pages.
 
     Raises:
         ClusterError: the API server did not answer, or a page came too late: ask again.
@@ -16,7 +16,9 @@ async def list_all(
     objects: list[Object] = []
     page = ""
     while True:
-        part = await cluster.list_page(kind, namespace=namespace, selector=selector, page=page)
+        part = await cluster.list_page(
+            kind, namespace=namespace, selector=selector, fields=fields, page=page
+        )
         objects += part.items
         page = part.next
         if not page:

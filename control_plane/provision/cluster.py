@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from control_plane.core.fleet import Cluster, Device, DeviceKind, FeedKind, Host, Site
+from control_plane.core.fleet import Cluster, Device, DeviceKind, Host, Site
+from control_plane.core.node_labels import gpu_node_labels, node_labels, power_domain
 from control_plane.hosts.bundle import Supply
 from control_plane.hosts.connection import Target
 
@@ -162,7 +163,7 @@ def _host_node(
     role = MANAGEMENT if host.role == MANAGEMENT else "server"
     return Node(
         target=targets.of(host.name, host.address),
-        labels=_labels(site, feed=host.feed, zone=power_domain(site, host.feed), role=role),
+        labels=node_labels(site, feed=host.feed, zone=power_domain(site, host.feed), role=role),
         taints=taints,
         pods=cluster.pods_of.get(host.name) if cluster.cni == "routed" else None,
     )
@@ -180,26 +181,8 @@ def _racks(
 
 
 def _gpu_node(site: Site, cluster: Cluster, device: Device, target: Target) -> Node:
-    labels = _labels(site, feed=device.feed, zone=device.rack, role="gpu")
     return Node(
         target=target,
-        labels={**labels, "gridplane.dev/rack": device.rack},
+        labels=gpu_node_labels(site, device),
         pods=cluster.pods_of.get(device.asset) if cluster.cni == "routed" else None,
     )
-
-
-def _labels(site: Site, *, feed: str, zone: str, role: str) -> dict[str, str]:
-    return {
-        "topology.kubernetes.io/region": site.id,
-        "topology.kubernetes.io/zone": zone,
-        "gridplane.dev/site": site.id,
-        "gridplane.dev/feed": feed,
-        "gridplane.dev/power-domain": power_domain(site, feed),
-        "gridplane.dev/role": role,
-    }
-
-
-def power_domain(site: Site, feed: str) -> str:
-    """What is dark together: the nearest node above a machine that is more than a PDU."""
-    path = site.path(feed)
-    return next((node.id for node in path if node.kind is not FeedKind.PDU), path[-1].id)

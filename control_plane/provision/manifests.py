@@ -23,9 +23,11 @@ Files = Mapping[str, bytes]
 FOLDERS: Final = ("crds", "controller", "node-agent", "monitoring")
 _OF_THE_CLUSTER: Final = frozenset(
     {
-        "Namespace", "PriorityClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
+        "ClusterRole", "ClusterRoleBinding", "Namespace", "PriorityClass",
+        "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
     }
 )  # fmt: skip
+"""Kinds of no namespace."""
 _EXAMPLE: Final = {"10.21.0.0/24": "management", "10.20.0.0/16": "miners"}
 """Blocks that the controller's network policy is written with → purpose of the networks that they are."""
 
@@ -88,6 +90,12 @@ def _bind(one: Manifest, local: _Local) -> None:
         subject.setdefault("namespace", local.namespace)
 
 
+def _bind_everywhere(one: Manifest, local: _Local) -> None:
+    """Such a binding has to name a namespace as it is written: the one of the site holds."""
+    for subject in one["subjects"]:
+        subject["namespace"] = local.namespace
+
+
 def _deploy(one: Manifest, local: _Local) -> None:
     for container in one["spec"]["template"]["spec"]["containers"]:
         container["image"] = local.image
@@ -117,6 +125,7 @@ def _peers(peer: Manifest, networks: Mapping[str, tuple[str, ...]]) -> Iterator[
 
 
 _CHANGES: Final[Mapping[str, Callable[[Manifest, _Local], None]]] = {
+    "ClusterRoleBinding": _bind_everywhere,
     "RoleBinding": _bind,
     "DaemonSet": _deploy,
     "Deployment": _deploy,

@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from control_plane.core.cluster import (
+    POD,
     Body,
     ClusterAway,
     ClusterError,
@@ -26,8 +27,9 @@ from control_plane.core.cluster import (
     Throttled,
 )
 from control_plane.core.ports import Clock
+from control_plane.simulator.api_objects import place
 from control_plane.simulator.api_selectors import selected
-from control_plane.simulator.api_server import ApiServer, Snapshot, Watch, place
+from control_plane.simulator.api_server import ApiServer, Snapshot, Watch
 from control_plane.simulator.machine import mix
 
 DEADLINE_S = 30.0
@@ -41,7 +43,7 @@ T = TypeVar("T")
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One request, for who makes faults and who counts."""
 
-    verb: Literal["list", "watch", "get", "create", "replace", "apply", "delete"]
+    verb: Literal["list", "watch", "get", "create", "replace", "apply", "delete", "evict"]
     kind: Kind
     name: str = ""
     subresource: str = ""
@@ -49,7 +51,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def writes(self) -> bool:
         """Whether it would change something."""
-        return self.verb in {"create", "replace", "apply", "delete"}
+        return self.verb in {"create", "replace", "apply", "delete", "evict"}
 
 
 class ApiFaults(msgspec.Struct, kw_only=True):
@@ -100,6 +102,7 @@ class ApiClient:
         *,
         namespace: str | None = None,
         selector: str = "",
+        fields: str = "",
         limit: int = 500,
         page: str = "",
     ) -> Page:
@@ -107,8 +110,8 @@ class ApiClient:
         return await self._ask(
             Call(verb="list", kind=kind),
             lambda: self._server.list_page(
-                kind, selected(namespace, selector), limit=limit, page=page,
-                says_remaining=not selector, past=self.faults.stale,
+                kind, selected(namespace, selector, fields), limit=limit, page=page,
+                says_remaining=not (selector or fields), past=self.faults.stale,
             ),
         )  # fmt: skip
 
@@ -202,6 +205,13 @@ class ApiClient:
         await self._ask(
             Call(verb="delete", kind=kind, name=name),
             lambda: self._server.delete(kind, key, uid=uid),
+        )
+
+    async def evict(self, name: str, *, namespace: str, uid: str = "") -> None:
+        """See `core.cluster.Cluster`."""
+        await self._ask(
+            Call(verb="evict", kind=POD, name=name, subresource="eviction"),
+            lambda: self._server.evict(f"{namespace}/{name}", uid=uid),
         )
 
     async def _ask(self, call: Call, act: Callable[[], T]) -> T:

@@ -1,9 +1,11 @@
-"""Label selectors, as `kubectl -l` takes them."""
+"""Selectors: of labels as `kubectl -l` takes them, of fields as `--field-selector` does."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+
+import msgspec
 
 from control_plane.core.cluster import Invalid, Object
 
@@ -16,12 +18,30 @@ _TERM = re.compile(
 Matches = Callable[[Object], bool]
 
 
-def selected(namespace: str | None, selector: str) -> Matches:
-    """Whether an object is in a namespace and meets a label selector.
+class _Bound(msgspec.Struct, rename="camel"):
+    node_name: str = ""
+
+
+def _node_of(thing: Object) -> str:
+    spec = msgspec.json.decode(thing.spec, type=_Bound | None)
+    return spec.node_name if spec else ""
+
+
+_FIELDS: dict[str, Callable[[Object], str]] = {
+    "metadata.name": lambda thing: thing.metadata.name,
+    "metadata.namespace": lambda thing: thing.metadata.namespace,
+    "spec.nodeName": _node_of,
+}
+"""Those that are used; a real server has a few more for each kind."""
+
+
+def selected(namespace: str | None, selector: str, fields: str = "") -> Matches:
+    """Whether an object is in a namespace and meets a label selector, and one of fields.
 
     Raises:
-        Invalid: the selector cannot be read.
+        Invalid: a selector cannot be read, or names a field that is not selected by.
     """
+    wanted = [_field(term) for term in fields.split(",") if term]
     terms: list[Callable[[Mapping[str, str]], bool]] = []
     at = 0
     while at < len(selector):
@@ -33,9 +53,20 @@ def selected(namespace: str | None, selector: str) -> Matches:
 
     def matches(thing: Object) -> bool:
         meta = thing.metadata
-        return namespace in {None, meta.namespace} and all(term(meta.labels) for term in terms)
+        return (
+            namespace in {None, meta.namespace}
+            and all(term(meta.labels) for term in terms)
+            and (all(read(thing) == value for read, value in wanted))
+        )
 
     return matches
+
+
+def _field(term: str) -> tuple[Callable[[Object], str], str]:
+    name, equals, value = term.partition("=")
+    if name not in _FIELDS or not equals:
+        raise Invalid(f"field label not supported: {term!r}")
+    return _FIELDS[name], value
 
 
 def _term(

@@ -13,12 +13,14 @@ import datetime as dt
 import itertools
 import uuid
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
 
 from control_plane.core.cluster import (
+    PDB,
+    POD,
     Body,
     ClusterAway,
     Conflict,
@@ -33,14 +35,30 @@ from control_plane.core.cluster import (
 )
 from control_plane.core.ports import Clock
 from control_plane.simulator.api_fields import (
-    Items,
     Owner,
     Owners,
     Tree,
     apply,
-    plain,
-    tree,
     update,
+)
+from control_plane.simulator.api_objects import (
+    PLAIN_KINDS,
+    UNCOUNTED,
+    Stored,
+    finalizers_of,
+    object_of,
+    place,
+    require,
+    sent,
+    spec_of,
+    within,
+)
+from control_plane.simulator.api_pods import (
+    budget_over,
+    budget_status_body,
+    grace_of,
+    needs_no_budget,
+    spent,
 )
 from control_plane.simulator.api_selectors import Matches
 
@@ -50,23 +68,8 @@ PAGE_LIFE_S = 300.0
 """How long the rest of a list is kept: etcd is compacted every five minutes."""
 COLLECT_S = 1.0
 """When the garbage collector looks, after something was deleted or has an owner."""
-PLAIN_KINDS = frozenset({"ConfigMap", "Event", "Lease", "Secret", "ServiceAccount"})
-"""Kinds without a status apart and without a generation."""
 UPSERTED = frozenset({"Lease"})
 """Kinds of which a replacement makes one that is not there."""
-_SENT = ("labels", "annotations", "finalizers", "ownerReferences")
-"""What a writer has a say in of an object's metadata."""
-
-
-class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of an object."""
-
-    object: Object
-    system: dict[str, Any]
-    """Metadata that the server alone writes."""
-    tree: Tree
-    """All that its writers had a say in."""
-    owners: Owners
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +132,8 @@ class ApiServer:
         self.undeclared = undeclared
         self.version = 1_000
         self.watches: dict[Watch, None] = {}
+        self.hears: list[Callable[[Change], None]] = []
+        """Who is told of each change at once: what else there is in a cluster."""
         self._clock = clock
         self._collects = collects
         self._numbers = itertools.count(1)
@@ -209,7 +214,7 @@ class ApiServer:
             raise ClusterAway("500: resourceVersion should not be set on objects to be created")
         if key in self._objects.get(kind, {}):
             raise Exists(f"{kind.plural} {key!r} already exists")
-        wanted = _sent(kind, body, "")
+        wanted = sent(kind, body, "")
         return self._add(kind, meta, wanted, update({}, {}, wanted, Owner(manager, "Update")))
 
     def replace(self, kind: Kind, body: Body, *, manager: str, subresource: str) -> Object:
@@ -223,8 +228,8 @@ class ApiServer:
             bare = {key: value for key, value in meta.items() if key != "resourceVersion"}
             return self.create(kind, {**body, "metadata": bare}, manager=manager)
         stored = self._stored(kind, key)
-        _precondition(stored, meta)
-        wanted = _within(stored.tree, _sent(kind, body, subresource), subresource)
+        require(stored, meta)
+        wanted = within(stored.tree, sent(kind, body, subresource), subresource)
         who = Owner(manager, "Update", subresource)
         return self._put(kind, key, stored, wanted, update(stored.tree, stored.owners, wanted, who))
 
@@ -234,7 +239,7 @@ class ApiServer:
         """See `core.cluster.Cluster`."""
         key, meta = place(kind, body)
         self._require_declared(kind, key, body)
-        wanted, who = _sent(kind, body, subresource), Owner(manager, "Apply", subresource)
+        wanted, who = sent(kind, body, subresource), Owner(manager, "Apply", subresource)
         stored = self._objects.get(kind, {}).get(key)
         if stored is None:
             if subresource:
@@ -244,21 +249,35 @@ class ApiServer:
             return self._add(kind, meta, *apply({}, {}, wanted, who, force=force))
         if not subresource and meta.get("uid", stored.system["uid"]) != stored.system["uid"]:
             raise Invalid(f"metadata.uid: {meta['uid']} is not that of {key!r}: field is immutable")
-        _precondition(stored, {**meta, "uid": ""})
+        require(stored, {**meta, "uid": ""})
         made, owners = apply(stored.tree, stored.owners, wanted, who, force=force)
         return self._put(kind, key, stored, made, owners)
 
-    def delete(self, kind: Kind, key: str, *, uid: str = "") -> None:
-        """See `core.cluster.Cluster`."""
+    def delete(self, kind: Kind, key: str, *, uid: str = "", grace_s: int | None = None) -> None:
+        """See `core.cluster.Cluster`; a kubelet says that a pod has ended by a grace of 0."""
         stored = self._stored(kind, key)
-        _precondition(stored, {"uid": uid})
-        if not _finalizers(stored.tree):
+        require(stored, {"uid": uid})
+        left_s = grace_of(kind, stored.tree, grace_s)
+        if not left_s and not finalizers_of(stored.tree):
             self._remove(kind, key, stored)
         elif "deletionTimestamp" not in stored.system:
-            system = stored.system | {"deletionTimestamp": self._now()}
+            system = stored.system | {
+                "deletionTimestamp": self._now(left_s), "deletionGracePeriodSeconds": left_s,
+            }  # fmt: skip
             if "generation" in system:
                 system["generation"] += 1
             self._commit(kind, stored, system, stored.tree, stored.owners)
+
+    def evict(self, key: str, *, uid: str = "") -> None:
+        """See `core.cluster.Cluster`."""
+        pod = self.get(POD, key)
+        if not needs_no_budget(pod):
+            budget = budget_over(pod, [one.object for one in self._objects.get(PDB, {}).values()])
+            left = None if budget is None else spent(budget, pod, self._now())
+            if budget is not None and left is not None:
+                body = budget_status_body(budget, left)
+                self.replace(PDB, body, manager="kube-apiserver", subresource="status")
+        self.delete(POD, key, uid=uid)
 
     # --- what happens to a server ----------------------------------------------------------------
 
@@ -295,15 +314,15 @@ class ApiServer:
                     f"Kind={kind.kind}): {path}: field not declared in schema"
                 )
 
-    def _now(self) -> str:
-        moment = dt.datetime.fromtimestamp(int(self._clock.wall_s()), tz=dt.UTC)
+    def _now(self, ahead_s: int = 0) -> str:
+        moment = dt.datetime.fromtimestamp(int(self._clock.wall_s()) + ahead_s, tz=dt.UTC)
         return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _add(self, kind: Kind, meta: Mapping[str, Any], wanted: Tree, owners: Owners) -> Object:
         system = {key: meta[key] for key in ("name", "namespace") if meta.get(key)}
         system["uid"] = str(uuid.UUID(int=next(self._numbers), version=4))
         system["creationTimestamp"] = self._now()
-        if kind.kind not in PLAIN_KINDS:
+        if kind.kind not in PLAIN_KINDS | UNCOUNTED:
             system["generation"] = 1
         return self._commit(kind, None, system, wanted, owners)
 
@@ -312,11 +331,11 @@ class ApiServer:
             return stored.object
         system = stored.system
         if "deletionTimestamp" in system:
-            if added := sorted(_finalizers(wanted) - _finalizers(stored.tree)):
+            if added := sorted(finalizers_of(wanted) - finalizers_of(stored.tree)):
                 raise Invalid(f"no new finalizers can be added to what is being deleted: {added}")
-            if not _finalizers(wanted):
+            if not finalizers_of(wanted):
                 return self._remove(kind, key, stored)
-        if "generation" in system and _spec(wanted) != _spec(stored.tree):
+        if "generation" in system and spec_of(wanted) != spec_of(stored.tree):
             system = system | {"generation": system["generation"] + 1}
         return self._commit(kind, stored, system, wanted, owners)
 
@@ -329,7 +348,7 @@ class ApiServer:
         owners: Owners,
     ) -> Object:
         self.version += 1
-        made = _object(kind, system, wanted, self.version)
+        made = object_of(kind, system, wanted, self.version)
         fresh = Stored(object=made, system=system, tree=wanted, owners=owners)
         self._objects.setdefault(kind, {})[made.key] = fresh
         self._tell(kind, None if stored is None else stored.object, made, made)
@@ -341,7 +360,7 @@ class ApiServer:
     def _remove(self, kind: Kind, key: str, stored: Stored) -> Object:
         self.version += 1
         del self._objects[kind][key]
-        last = _object(kind, stored.system, stored.tree, self.version)
+        last = object_of(kind, stored.system, stored.tree, self.version)
         self._tell(kind, stored.object, None, last)
         self._collect_soon()
         return last
@@ -353,6 +372,8 @@ class ApiServer:
         self._history.append(change)
         for watch in self.watches:
             watch.see(change)
+        for hear in self.hears:
+            hear(change)
 
     def _collect_soon(self) -> None:
         if self._collects and not self._collecting:
@@ -375,65 +396,3 @@ class ApiServer:
                     (uid, place) in present for uid in uids for place in {meta.namespace, ""}
                 ):
                     self.delete(kind, key)
-
-
-def place(kind: Kind, body: Body) -> tuple[str, Mapping[str, Any]]:
-    """The key of what is sent, and its metadata.
-
-    Raises:
-        Invalid: it has no name, or says that it is of another kind.
-        NotFound: it has no namespace and its kind is in one, or the other way round.
-    """
-    meta: Mapping[str, Any] = body["metadata"]
-    if not meta.get("name"):
-        raise Invalid("name is required")
-    if (body.get("apiVersion"), body.get("kind")) != (kind.api_version, kind.kind):
-        raise Invalid(f"the object provided is unrecognized (must be of type {kind.kind})")
-    if bool(meta.get("namespace")) != kind.is_namespaced:
-        raise NotFound("the server could not find the requested resource")
-    return _key(meta), meta
-
-
-def _key(meta: Mapping[str, Any]) -> str:
-    return f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else str(meta["name"])
-
-
-def _sent(kind: Kind, body: Body, subresource: str) -> Tree:
-    """What of a body a writer has a say in."""
-    if subresource:
-        return {subresource: tree(body.get(subresource, {}))}
-    apart = () if kind.kind in PLAIN_KINDS else ("status",)
-    rest = {key: body[key] for key in body if key not in {"apiVersion", "kind", "metadata", *apart}}
-    meta = {key: body["metadata"][key] for key in _SENT if body["metadata"].get(key)}
-    made: Tree = tree(({"metadata": meta} if meta else {}) | rest)
-    return made
-
-
-def _within(live: Tree, wanted: Tree, subresource: str) -> Tree:
-    """The whole object after a replacement of a part of it."""
-    if subresource:
-        return live | wanted
-    return wanted | {key: live[key] for key in ("status",) if key in live and key not in wanted}
-
-
-def _precondition(stored: Stored, meta: Mapping[str, Any]) -> None:
-    held = stored.object.metadata
-    if meta.get("uid", held.uid) not in {"", held.uid}:
-        raise Conflict(f"{stored.object.key!r} is another one: {held.uid}, not {meta['uid']}")
-    if meta.get("resourceVersion", held.resource_version) not in {"", held.resource_version}:
-        raise Conflict(f"{stored.object.key!r} has been modified: it is at {held.resource_version}")
-
-
-def _finalizers(wanted: Tree) -> frozenset[str]:
-    return frozenset(wanted.get("metadata", {}).get("finalizers", Items()))
-
-
-def _spec(wanted: Tree) -> Tree:
-    return {key: value for key, value in wanted.items() if key not in {"metadata", "status"}}
-
-
-def _object(kind: Kind, system: Mapping[str, Any], wanted: Tree, version: int) -> Object:
-    body = plain(wanted)
-    body["metadata"] = {**body.get("metadata", {}), **system, "resourceVersion": str(version)}
-    body |= {"apiVersion": kind.api_version, "kind": kind.kind}
-    return msgspec.json.decode(msgspec.json.encode(body), type=Object)

@@ -93,6 +93,9 @@ class OwnLine:
     async def delete(self, kind: Kind, name: str, **more: Any) -> None:
         await self._then(self.client.delete(kind, name, **more))
 
+    async def evict(self, name: str, **more: Any) -> None:
+        await self._then(self.client.evict(name, **more))
+
 
 class Process:
     """One replica."""

@@ -13,6 +13,7 @@ from control_plane.api.objects import GROUP, KINDS, VERSION
 from control_plane.core.cluster import Cluster, Gone, Kind, Throttled
 from control_plane.kube.client import connect, kubeconfig
 from control_plane.simulator.api_client import ApiClient
+from control_plane.simulator.api_controllers import Controllers
 from control_plane.simulator.api_server import ApiServer
 from control_plane.simulator.virtual import VirtualClock, VirtualLoop, run_virtual
 from tests.lab.cluster import Cluster as Kubectl
@@ -39,6 +40,7 @@ def on_twin(case: Case) -> None:
     async def main(loop: VirtualLoop) -> None:
         clock = VirtualClock(loop)
         server = ApiServer(clock, undeclared={".spec.nosuch", ".status.nosuch"})
+        Controllers(server)
         await case(ApiClient(server, clock), "one")
 
     run_virtual(main, horizon_s=HORIZON_S)

@@ -24,9 +24,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from kubernetes.aio.client.configuration import Configuration
 
 from control_plane.core.cluster import (
+    POD,
     ClusterAway,
     ClusterError,
     Conflict,
+    DisruptionRefused,
     Exists,
     Gone,
     Invalid,
@@ -132,6 +134,15 @@ UNDECLARED = {
 }  # fmt: skip
 """A patch that does not fit the schema, as release 1.36 has it: no reason, and a 500."""
 
+OF_A_BUDGET = status(
+    429, "TooManyRequests", details={"causes": [{"reason": "DisruptionBudget", "message": "b1"}]}
+)
+OF_TWO_BUDGETS = {
+    "kind": "Status", "status": "Failure", "code": 500,
+    "message": "This pod has more than one PodDisruptionBudget, because",
+}  # fmt: skip
+"""An eviction that a server does not decide about: no reason either."""
+
 
 @pytest.mark.parametrize(
     ("code", "said", "error"),
@@ -147,6 +158,8 @@ UNDECLARED = {
         (413, status(413, "RequestEntityTooLarge"), Invalid),
         (422, status(422, "Invalid"), Invalid),
         (429, status(429, "TooManyRequests"), Throttled),
+        (429, OF_A_BUDGET, DisruptionRefused),
+        (500, OF_TWO_BUDGETS, DisruptionRefused),
         (500, status(500, "InternalError"), ClusterAway),
         (500, UNDECLARED, Invalid),
         (500, UNDECLARED | {"reason": "InternalError"}, ClusterAway),
@@ -163,6 +176,15 @@ def test_every_refusal_has_its_error(code: int, said: object, error: type[Cluste
     assert len(server.requests) == 1, "no call retries"
     if isinstance(said, dict):
         assert "because" in str(refused.value)
+
+
+def test_a_pod_is_evicted_and_pods_of_a_node_are_asked_for() -> None:
+    server = Server(answer(201, status(201, "")))
+    run(server, lambda client: client.evict("p1", namespace="one", uid="u1"))
+    assert server.requests[0].startswith("POST /api/v1/namespaces/one/pods/p1/eviction HTTP/1.1")
+    server = Server(answer(200, {"metadata": {"resourceVersion": "7"}, "items": []}))
+    run(server, lambda client: client.list_page(POD, fields="spec.nodeName=n1"))
+    assert "/api/v1/pods?limit=500&fieldSelector=spec.nodeName%3Dn1 " in server.requests[0]
 
 
 @pytest.mark.parametrize(

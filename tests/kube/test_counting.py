@@ -8,6 +8,7 @@ from control_plane.core.cluster import (
     ClusterAway,
     ClusterError,
     Conflict,
+    DisruptionRefused,
     Exists,
     NotFound,
     Rejected,
@@ -33,6 +34,9 @@ def test_every_verb_is_passed_on_and_counted() -> None:
         assert (await anext(watch)).type == "MODIFIED"
         await watch.aclose()
         await counted.delete(MINERS, "m-1", namespace=PLACE)
+        with pytest.raises(NotFound):
+            await counted.evict("p-1", namespace=PLACE)
+        assert counted.results.pop(("evict", "pods", "not_found")) == 1
         verbs = ("create", "list", "get", "apply", "replace", "watch", "delete")
         assert dict(counted.results) == {(verb, "miners", "ok"): 1 for verb in verbs}
 
@@ -42,6 +46,7 @@ def test_every_verb_is_passed_on_and_counted() -> None:
 @pytest.mark.parametrize(
     ("error", "word"),
     [
+        (DisruptionRefused("x"), "budget"),
         (Throttled("x"), "throttled"),
         (ClusterAway("x"), "away"),
         (Conflict("x"), "conflict"),

@@ -72,7 +72,7 @@ def test_the_pod_names_a_class_and_an_account_that_are_there() -> None:
 
 def test_roles_have_no_wildcard_and_name_what_there_is() -> None:
     plurals = {kind.plural for kind in KINDS}
-    for role in documents("Role"):
+    for role in (*documents("Role"), *documents("ClusterRole")):
         for rule in role["rules"]:
             assert "*" not in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])
             if rule["apiGroups"] == ["gridplane.dev"]:

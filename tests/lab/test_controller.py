@@ -36,6 +36,9 @@ def controller(folder: Path, image: str) -> Iterator[dict[str, Any]]:
                 container["image"] = image
                 [about] = [v for v in container["env"] if v["name"] == "GRIDPLANE_SITE"]
                 about["value"] = SITE
+            if document["kind"] == "ClusterRoleBinding":
+                [subject] = document["subjects"]
+                subject["namespace"] = "power"
             yield document
 
 

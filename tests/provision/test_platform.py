@@ -70,10 +70,22 @@ def test_only_the_agents_are_in_another_namespace_and_roles_have_no_wildcard(
         if one["metadata"].get("namespace") == "gridplane-agents"
     }
     assert apart == {"gridplane-node-agent"}
-    assert not [one for one in found if one["kind"] in {"ClusterRole", "ClusterRoleBinding"}]
-    for role in (one for one in found if one["kind"] == "Role"):
+    for role in (one for one in found if one["kind"] in {"Role", "ClusterRole"}):
         for rule in role["rules"]:
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+
+
+def test_what_has_no_namespace_is_for_nodes_alone(plan: Platform) -> None:
+    found = objects(plan)
+    everywhere = {name for name, one in found.items() if one["kind"].startswith("ClusterRole")}
+    assert everywhere == {
+        "clusterrole-gridplane-controller-nodes",
+        "clusterrolebinding-gridplane-controller-nodes",
+        "clusterrole-gridplane-controller-forced-drain",
+    }
+    assert not [name for name in everywhere if "namespace" in found[name]["metadata"]]
+    (subject,) = found["clusterrolebinding-gridplane-controller-nodes"]["subjects"]
+    assert (subject["name"], subject["namespace"]) == ("gridplane-controller", "gridplane")
 
 
 def test_prometheus_gets_the_files_as_they_are(plan: Platform) -> None:

@@ -191,12 +191,13 @@ class _PodCluster:
         *,
         namespace: str | None = None,
         selector: str = "",
+        fields: str = "",
         limit: int = 500,
         page: str = "",
     ) -> Page:
         self._pod.check()
         return await self._line.list_page(
-            kind, namespace=namespace, selector=selector, limit=limit, page=page
+            kind, namespace=namespace, selector=selector, fields=fields, limit=limit, page=page
         )
 
     def watch(
@@ -246,6 +247,11 @@ class _PodCluster:
         await self._pod.does(
             f"delete {kind.kind}",
             lambda: self._line.delete(kind, name, namespace=namespace, uid=uid),
+        )
+
+    async def evict(self, name: str, *, namespace: str, uid: str = "") -> None:
+        await self._pod.does(
+            "evict Pod", lambda: self._line.evict(name, namespace=namespace, uid=uid)
         )
 
 
