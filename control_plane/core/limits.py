@@ -445,92 +445,6 @@ INVENTORY_MAX_BYTES: Final = _limit(
 FINDINGS_MAX: Final = _limit(
     "FINDINGS_MAX", 500, "findings shown", "nobody reads more before fixing the first"
 )
-BMC_REPLY_MAX_BYTES: Final = _limit(
-    "BMC_REPLY_MAX_BYTES",
-    2 * 1024 * 1024,
-    "bytes",
-    "gpu-nodes §11: a BIOS or an event log with all of its entries is a few hundred KiB",
-)
-BMC_REPLY_DEADLINE_S: Final = _limit(
-    "BMC_REPLY_DEADLINE_S", 30.0, "wire s", "gpu-nodes §11: BMCs are slow; sushy waits 60 s"
-)
-BMC_CONNECT_DEADLINE_S: Final = _limit(
-    "BMC_CONNECT_DEADLINE_S",
-    10.0,
-    "wire s",
-    "a TLS handshake takes a BMC's core up to some seconds",
-)
-BMC_SESSION_IDLE_S: Final = _limit(
-    "BMC_SESSION_IDLE_S",
-    240.0,
-    "wire s",
-    "shortest idle time-out of a session in DSP8010 is 30 s, of makers' defaults 300 s",
-)
-BMC_TASK_EVERY_S: Final = _limit(
-    "BMC_TASK_EVERY_S", 10.0, "policy s", "gpu-nodes §11: bursts hang BMCs; a flash takes minutes"
-)
-BMC_MEMBERS_MAX: Final = _limit(
-    "BMC_MEMBERS_MAX",
-    200,
-    "members of a collection",
-    "a GPU host lists some 60 firmwares and 150 sensors; what comes behind is not read",
-)
-BMC_LOG_MAX: Final = _limit("BMC_LOG_MAX", 50, "entries", "the newest; logs hold thousands")
-# --- GPU nodes ------------------------------------------------------------------------------------------
-GPU_LOOK_S: Final = _limit(
-    "GPU_LOOK_S", 5.0, "s", "issue 8: from an Xid to a drained node within 30 s"
-)
-GPU_ANSWER_S: Final = _limit(
-    "GPU_ANSWER_S",
-    60.0,
-    "wire s",
-    "ours: opening eight GPUs without persistence takes tens of seconds; longer is hung",
-)
-GPU_REPORT_S: Final = _limit(
-    "GPU_REPORT_S", 300.0, "s", "as often as a kubelet reports a node that did not change"
-)
-GPU_RAISES_BY_OTHERS: Final = _limit(
-    "GPU_RAISES_BY_OTHERS", 3, "times", "ours: once is a person, three times is a program"
-)
-GPU_RAISES_WITHIN_S: Final = _limit("GPU_RAISES_WITHIN_S", 3_600.0, "s", "ours: of those three")
-GPU_CAP_GRACE_S: Final = _limit(
-    "GPU_CAP_GRACE_S",
-    30.0,
-    "s",
-    "ours: a lowered grant is written at the next look, read at the one after",
-)
-GPU_FABRIC_GRACE_S: Final = _limit(
-    "GPU_FABRIC_GRACE_S", 300.0, "s", "ours: the fabric manager registers GPUs after a boot"
-)
-GPU_THROTTLED_AFTER_S: Final = _limit(
-    "GPU_THROTTLED_AFTER_S", 60.0, "s", "ours: a moment of heat is ordinary"
-)
-GPU_THROTTLED_FOR_S: Final = _limit(
-    "GPU_THROTTLED_FOR_S", 300.0, "s", "ours: what comes and goes is one alert"
-)
-GPU_UNREADABLE_GRACE_S: Final = _limit(
-    "GPU_UNREADABLE_GRACE_S", 900.0, "s", "ours: longer than the operator's upgrade of a driver"
-)
-XIDS_COUNTED_MAX: Final = _limit(
-    "XIDS_COUNTED_MAX",
-    10,
-    "of one kind on one GPU",
-    "ours: and at most half as many on a neighbour",
-)
-XIDS_COUNTED_WITHIN_S: Final = _limit("XIDS_COUNTED_WITHIN_S", 86_400.0, "s", "ours: of those")
-XIDS_REMEMBERED: Final = _limit("XIDS_REMEMBERED", 512, "events of a node", "ours: 40 KB")
-XIDS_PER_LOOK: Final = _limit(
-    "XIDS_PER_LOOK", 256, "events", "ours: a storm of them must not keep a look from ending"
-)
-GPU_ALERTS_SHOWN: Final = _limit(
-    "GPU_ALERTS_SHOWN", 64, "alerts of a node", "the schema of GpuNode"
-)
-GPU_STALE_LIBRARY_S: Final = _limit(
-    "GPU_STALE_LIBRARY_S",
-    300.0,
-    "s",
-    "ours: so long the agent waits for its library before it starts anew",
-)
 GPU_EVIDENCE_TTL_S: Final = _limit(
     "GPU_EVIDENCE_TTL_S", 60.0, "s", "as TELEMETRY_TTL_S: four looks at 15 s each"
 )
@@ -679,3 +593,98 @@ LIFE_REPAIR_S: Final = _limit(
     "LIFE_REPAIR_S", 14 * 86_400.0, "s", "ours: a spare on site, or it becomes an RMA"
 )
 LIFE_RMA_S: Final = _limit("LIFE_RMA_S", 60 * 86_400.0, "s", "ours: the maker's turn-around")
+# --- GPU nodes ------------------------------------------------------------------------------------------
+GPU_LOOK_S: Final = _limit(
+    "GPU_LOOK_S", 5.0, "s", "issue 8: from an Xid to a drained node within 30 s"
+)
+GPU_ANSWER_S: Final = _limit(
+    "GPU_ANSWER_S",
+    60.0,
+    "wire s",
+    "ours: opening eight GPUs without persistence takes tens of seconds; longer is hung",
+)
+GPU_GRANT_S: Final = _limit(
+    "GPU_GRANT_S",
+    3_600.0,
+    "s",
+    "ours: a controller that is away for half an hour ends no grant; after it nothing is raised",
+)
+GPU_SILENT_S: Final = _limit(
+    "GPU_SILENT_S", 900.0, "s", "three reports (GPU_REPORT_S) that did not come"
+)
+GPU_REPORT_S: Final = _limit(
+    "GPU_REPORT_S", 300.0, "s", "as often as a kubelet reports a node that did not change"
+)
+GPU_RAISES_BY_OTHERS: Final = _limit(
+    "GPU_RAISES_BY_OTHERS", 3, "times", "ours: once is a person, three times is a program"
+)
+GPU_RAISES_WITHIN_S: Final = _limit("GPU_RAISES_WITHIN_S", 3_600.0, "s", "ours: of those three")
+GPU_CAP_GRACE_S: Final = _limit(
+    "GPU_CAP_GRACE_S",
+    30.0,
+    "s",
+    "ours: a lowered grant is written at the next look, read at the one after",
+)
+GPU_FABRIC_GRACE_S: Final = _limit(
+    "GPU_FABRIC_GRACE_S", 300.0, "s", "ours: the fabric manager registers GPUs after a boot"
+)
+GPU_THROTTLED_AFTER_S: Final = _limit(
+    "GPU_THROTTLED_AFTER_S", 60.0, "s", "ours: a moment of heat is ordinary"
+)
+GPU_THROTTLED_FOR_S: Final = _limit(
+    "GPU_THROTTLED_FOR_S", 300.0, "s", "ours: what comes and goes is one alert"
+)
+GPU_UNREADABLE_GRACE_S: Final = _limit(
+    "GPU_UNREADABLE_GRACE_S", 900.0, "s", "ours: longer than the operator's upgrade of a driver"
+)
+XIDS_COUNTED_MAX: Final = _limit(
+    "XIDS_COUNTED_MAX",
+    10,
+    "of one kind on one GPU",
+    "ours: and at most half as many on a neighbour",
+)
+XIDS_COUNTED_WITHIN_S: Final = _limit("XIDS_COUNTED_WITHIN_S", 86_400.0, "s", "ours: of those")
+XIDS_REMEMBERED: Final = _limit("XIDS_REMEMBERED", 512, "events of a node", "ours: 40 KB")
+XIDS_PER_LOOK: Final = _limit(
+    "XIDS_PER_LOOK", 256, "events", "ours: a storm of them must not keep a look from ending"
+)
+GPU_ALERTS_SHOWN: Final = _limit(
+    "GPU_ALERTS_SHOWN", 64, "alerts of a node", "the schema of GpuNode"
+)
+GPU_STALE_LIBRARY_S: Final = _limit(
+    "GPU_STALE_LIBRARY_S",
+    300.0,
+    "s",
+    "ours: so long the agent waits for its library before it starts anew",
+)
+BMC_REPLY_MAX_BYTES: Final = _limit(
+    "BMC_REPLY_MAX_BYTES",
+    2 * 1024 * 1024,
+    "bytes",
+    "gpu-nodes §11: a BIOS or an event log with all of its entries is a few hundred KiB",
+)
+BMC_REPLY_DEADLINE_S: Final = _limit(
+    "BMC_REPLY_DEADLINE_S", 30.0, "wire s", "gpu-nodes §11: BMCs are slow; sushy waits 60 s"
+)
+BMC_CONNECT_DEADLINE_S: Final = _limit(
+    "BMC_CONNECT_DEADLINE_S",
+    10.0,
+    "wire s",
+    "a TLS handshake takes a BMC's core up to some seconds",
+)
+BMC_SESSION_IDLE_S: Final = _limit(
+    "BMC_SESSION_IDLE_S",
+    240.0,
+    "wire s",
+    "shortest idle time-out of a session in DSP8010 is 30 s, of makers' defaults 300 s",
+)
+BMC_TASK_EVERY_S: Final = _limit(
+    "BMC_TASK_EVERY_S", 10.0, "policy s", "gpu-nodes §11: bursts hang BMCs; a flash takes minutes"
+)
+BMC_MEMBERS_MAX: Final = _limit(
+    "BMC_MEMBERS_MAX",
+    200,
+    "members of a collection",
+    "a GPU host lists some 60 firmwares and 150 sensors; what comes behind is not read",
+)
+BMC_LOG_MAX: Final = _limit("BMC_LOG_MAX", 50, "entries", "the newest; logs hold thousands")

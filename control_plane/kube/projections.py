@@ -15,8 +15,6 @@ from control_plane.api.objects import (
     Counts,
     ExceptionPart,
     Exceptions,
-    GpuNodeSpec,
-    GpuNodeStatus,
     MinerSpec,
     MinerStatus,
     PinPart,
@@ -212,16 +210,3 @@ def _miner_told(snapshot: Snapshot, device: Device, left: Sequence[Held]) -> lis
     if snapshot.is_converged(device):
         return [*told, ready("True", "AsDeclared")]
     return [*told, ready("False", "Reconciling")]
-
-
-# --- GpuNode -------------------------------------------------------------------------------------
-
-
-def gpu_nodes(snapshot: Snapshot) -> Iterator[tuple[str, GpuNodeSpec, GpuNodeStatus, list[Told]]]:
-    """Each GPU node: name, spec, status without conditions, and the conditions."""
-    silent = ready("Unknown", "NoAgent", "no agent on it has reported yet")
-    for device in snapshot.site.devices:
-        if device.type.kind is DeviceKind.GPU_NODE:
-            # Its `Node` is called as the asset is: the lab and the site's cluster join it so.
-            spec = GpuNodeSpec(site=device.site, rack=device.rack, node_name=device.asset)
-            yield device.asset, spec, GpuNodeStatus(), [silent]

@@ -7,12 +7,13 @@ declaration has no more is deleted. Pins would go with an owner that is deleted 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 
 import msgspec
 
-from control_plane.api.objects import Part, SiteStatus, Status
+from control_plane.api.objects import GpuNodeStatus, Part, SiteStatus, Status
 from control_plane.core import limits
 from control_plane.core.cluster import (
     Cluster,
@@ -29,8 +30,9 @@ from control_plane.engine.queue import Priority
 from control_plane.kube.cache import Cache
 from control_plane.kube.conditions import Told, conditions
 from control_plane.kube.firmware_shown import firmware_objects
+from control_plane.kube.gpu_projection import gpu_nodes
 from control_plane.kube.kinds import GPU_NODE, MINER, RACK, ROLLOUT, SITE
-from control_plane.kube.projections import gpu_nodes, miners, racks, site_status, site_told
+from control_plane.kube.projections import miners, racks, site_status, site_told
 from control_plane.kube.rollouts import objects_of
 from control_plane.kube.snapshot import Snapshot
 from control_plane.kube.waiting import Bucket
@@ -103,7 +105,7 @@ class Projector:
         """
         kinds: list[tuple[Kind, Iterable[_Made]]] = [
             (RACK, racks(snapshot)),
-            (GPU_NODE, gpu_nodes(snapshot)),
+            (GPU_NODE, gpu_nodes(snapshot, self._reported())),
             (MINER, miners(snapshot)),
         ]
         if snapshot.rollouts is not None:
@@ -123,6 +125,16 @@ class Projector:
         never = [words for _, words in self._never.values()]
         self.trouble = next(iter([*never, *self._refused]), "")
         return stood
+
+    def _reported(self) -> dict[str, GpuNodeStatus]:
+        """What agents told of their nodes, by asset; what is not understood was told by a newer release."""
+        found: dict[str, GpuNodeStatus] = {}
+        for each in self._caches[GPU_NODE.plural]:
+            with contextlib.suppress(msgspec.DecodeError):
+                status = msgspec.json.decode(each.status, type=GpuNodeStatus | None)
+                if status is not None:
+                    found[each.metadata.name] = status
+        return found
 
     def tell_site_of(
         self,

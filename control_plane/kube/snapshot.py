@@ -33,6 +33,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """All that are kept; `None` where they say nothing, because nothing is written."""
     firmware: tuple[FirmwareRollout, ...] | None = None
     """Likewise."""
+    fence: int | None = None
+    """Under which GPU nodes are granted their power; `None` where nothing is written."""
     grants: tuple[Grant, ...] = ()
     """Of firmware, with how far each machine has come."""
 

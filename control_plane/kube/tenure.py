@@ -282,7 +282,7 @@ class Tenure:
             record.digest,
             now_s=clock.wall_s(),
             time_scale=1.0 / clock.wire_of(1.0),
-            is_enforced=self.mode() == "enforce",
+            fence=self.fence if self.mode() == "enforce" else None,
         )
 
 
@@ -293,11 +293,11 @@ def _snapshot(
     *,
     now_s: float,
     time_scale: float,
-    is_enforced: bool,
+    fence: int | None,
 ) -> Snapshot:
     """Over a connection of its own: one belongs to one thread."""
     with contextlib.closing(Store(path)) as store:
-        revisions = revisions.over(store)
+        revisions, is_enforced = revisions.over(store), fence is not None
         site = revisions.site(digest)
         world = read_world(
             store,
@@ -317,6 +317,7 @@ def _snapshot(
             rollouts=tuple(store.rollouts()) if is_enforced else None,
             firmware=tuple(store.firmware()) if is_enforced else None,
             grants=tuple(store.grants()),
+            fence=fence,
         )
 
 

@@ -264,7 +264,15 @@ def _covers(has: Any, wants: Any) -> bool:
     """Whether all that is wanted is there."""
     if isinstance(has, dict) and isinstance(wants, dict):
         return all(key in has and _covers(has[key], value) for key, value in wants.items())
+    if _are_conditions(has) and _are_conditions(wants):
+        by_type = {one["type"]: one for one in has}
+        return all(one["type"] in by_type and by_type[one["type"]] == one for one in wants)
     return bool(has == wants)
+
+
+def _are_conditions(value: Any) -> bool:
+    """A list that several managers share, each of them its own types."""
+    return isinstance(value, list) and all(isinstance(v, dict) and "type" in v for v in value)
 
 
 def _refuse_ahead(about: Object, status: bytes) -> None:

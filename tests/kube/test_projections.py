@@ -12,7 +12,7 @@ from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import GateResult, Rollout, RolloutState
 from control_plane.core.world import World
 from control_plane.kube import projections
-from control_plane.kube.conditions import Told, ready
+from control_plane.kube.conditions import Told
 from control_plane.kube.snapshot import counts, exceptions
 from tests.kube.snapshots import (
     REVISION,
@@ -236,12 +236,3 @@ def test_counts_say_the_same_as_the_plan() -> None:
     made = snapshot(LAB, changed(WORLD, MINER, mining=False))
     counted = counts(made, LAB.devices)
     assert (counted.actionable, counted.converged) == (made.plan.actionable, made.plan.converged)
-
-
-def test_a_gpu_node_is_named_as_its_node_and_unknown_until_an_agent_reports() -> None:
-    made = list(projections.gpu_nodes(snapshot(LAB, WORLD)))
-    assert [(name, spec.rack, spec.node_name) for name, spec, _, _ in made] == [
-        ("lab-g1-n1", "lab-g1", "lab-g1-n1"),
-        ("lab-g1-n2", "lab-g1", "lab-g1-n2"),
-    ]
-    assert all(told == [ready("Unknown", "NoAgent", told[0].message)] for *_, told in made)

@@ -1,0 +1,133 @@
+"""GPU nodes as objects: what each is granted in its spec, and how it stands. Pure.
+
+The controller grants, the agent on the node obeys and tells. The agent owns its conditions (`GpusReadable`,
+`GpusHealthy`, `GpusAsDeclared`); `Ready` is made of them here.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import zlib
+from collections.abc import Iterator, Mapping
+
+from control_plane.api.objects import (
+    ClockRangePart,
+    GpuNodeSpec,
+    GpuNodeStatus,
+    GpuSettingsPart,
+    PowerCapPart,
+)
+from control_plane.core import limits
+from control_plane.core.fleet import Device, DeviceKind, GpuIntent
+from control_plane.core.gpu import ClockRange
+from control_plane.core.overlay import covering, freeze_on, hold_on, nodes_above
+from control_plane.kube.conditions import Told, moment, ready, shortened
+from control_plane.kube.snapshot import Snapshot
+
+READABLE, HEALTHY, AS_DECLARED = "GpusReadable", "GpusHealthy", "GpusAsDeclared"
+"""The agent's conditions, worst first."""
+_HELD_CHARS = 253
+"""Of the schema."""
+
+
+def gpu_nodes(
+    snapshot: Snapshot, reported: Mapping[str, GpuNodeStatus]
+) -> Iterator[tuple[str, GpuNodeSpec, GpuNodeStatus, list[Told]]]:
+    """Each GPU node: name, spec, our part of its status without conditions, and our conditions.
+
+    Args:
+        snapshot: of the site.
+        reported: by asset: the status that stands there, with what the agent told.
+    """
+    for device in snapshot.site.devices:
+        if device.type.kind is DeviceKind.GPU_NODE:
+            told = _told(device, reported.get(device.asset), snapshot.world.now_s)
+            yield device.asset, _spec(snapshot, device), GpuNodeStatus(), told
+
+
+def _spec(snapshot: Snapshot, device: Device) -> GpuNodeSpec:
+    """Where nothing is written (the site is only observed, the slot is out of service) nothing is granted.
+
+    The agent keeps what was granted before; nobody resets it.
+    """
+    # Its `Node` is called as the asset is: the lab and the site's cluster join it so.
+    place = GpuNodeSpec(
+        site=device.site,
+        rack=device.rack,
+        node_name=device.asset,
+        bmc=device.bmc,
+        gpus=device.type.gpus or None,
+    )
+    if snapshot.fence is None or not device.is_managed:
+        return place
+    intent = device.intent.gpu or GpuIntent()
+    return GpuNodeSpec(
+        site=place.site,
+        rack=place.rack,
+        node_name=place.node_name,
+        bmc=place.bmc,
+        gpus=place.gpus,
+        power_cap=_grant(snapshot, device, snapshot.fence),
+        settings=_settings(intent),
+        held_by=_held_by(snapshot, device),
+    )
+
+
+def _grant(snapshot: Snapshot, device: Device, fence: int) -> PowerCapPart | None:
+    """The declared limit, for a while; of a site that declares none, none.
+
+    Headroom counts a GPU node at its nameplate, so a raise up to what is declared always fits.
+    """
+    limit_w = device.intent.gpu.settings.power_limit_w if device.intent.gpu else None
+    if limit_w is None:
+        return None
+    return PowerCapPart(
+        gpu_w=limit_w, fence=fence, granted_until=_until(device.asset, snapshot.world.now_s)
+    )
+
+
+def _until(asset: str, now_s: float) -> dt.datetime:
+    """Between one and two halves of a grant from now; it moves on once in each, not for all at once."""
+    half_s = limits.GPU_GRANT_S / 2
+    offset_s = zlib.crc32(asset.encode()) % int(half_s)
+    return moment(((now_s - offset_s) // half_s + 2) * half_s + offset_s)
+
+
+def _settings(intent: GpuIntent) -> GpuSettingsPart | None:
+    wanted = GpuSettingsPart(
+        graphics_clock=_clock(intent.settings.graphics_clock),
+        memory_clock=_clock(intent.settings.memory_clock),
+        persistence=intent.settings.persistence,
+        ecc=intent.settings.ecc,
+    )
+    return None if wanted == GpuSettingsPart() else wanted
+
+
+def _clock(given: ClockRange | None) -> ClockRangePart | None:
+    return None if given is None else ClockRangePart(min_mhz=given.min_mhz, max_mhz=given.max_mhz)
+
+
+def _held_by(snapshot: Snapshot, device: Device) -> str | None:
+    """Who forbids whatever does not lower."""
+    over = covering(snapshot.world.overlays, nodes_above(snapshot.site, device))
+    one = hold_on(over) or freeze_on(over, snapshot.world.now_s)
+    return None if one is None else f"{one.owner} ({one.id})"[:_HELD_CHARS]
+
+
+def _told(device: Device, status: GpuNodeStatus | None, now_s: float) -> list[Told]:
+    if not device.is_managed:
+        return [ready("False", "OutOfService", device.state_reason)]
+    if status is None or status.reported_at is None:
+        return [ready("Unknown", "NoAgent", "no agent on it has reported yet")]
+    silent_s = now_s - status.reported_at.timestamp()
+    if silent_s > limits.GPU_SILENT_S:
+        minutes = f"its agent has said nothing for {silent_s / 60:,.0f} minutes"
+        return [ready("Unknown", "AgentSilent", f"{minutes}; it keeps the last grant")]
+    said = {condition.type: condition for condition in status.conditions}
+    for kind in (READABLE, HEALTHY, AS_DECLARED):
+        one = said.get(kind)
+        if one is None:
+            return [ready("Unknown", "NotTold", f"its agent does not tell {kind}")]
+        if one.status != "True":
+            return [ready(one.status, one.reason, shortened(one.message))]
+    return [ready("True", "AsDeclared")]

@@ -1,0 +1,133 @@
+"""GPU nodes as objects: what the controller grants, and what it makes of what agents tell."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import msgspec
+import pytest
+
+from control_plane.api.objects import Condition, GpuNodeSpec, GpuNodeStatus, GpuSettingsPart
+from control_plane.core import limits
+from control_plane.core.fleet import SlotState
+from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.kube.conditions import Told, moment
+from control_plane.kube.gpu_projection import AS_DECLARED, HEALTHY, READABLE, gpu_nodes
+from control_plane.kube.snapshot import Snapshot
+from tests.kube.snapshots import converged, lab, snapshot
+
+LAB = lab()
+WORLD = converged(LAB)
+NODE = "lab-g1-n1"
+NOW_S = 1_800_000_000.0
+
+
+def at(now_s: float = NOW_S, fence: int | None = 7, **world: Any) -> Snapshot:
+    made = snapshot(LAB, msgspec.structs.replace(WORLD, now_s=now_s, **world))
+    return msgspec.structs.replace(made, fence=fence)
+
+
+def spec(of: Snapshot, node: str = NODE) -> GpuNodeSpec:
+    return next(spec for name, spec, _, _ in gpu_nodes(of, {}) if name == node)
+
+
+def told(status: GpuNodeStatus | None, of: Snapshot | None = None) -> tuple[str, str, str]:
+    reported = {} if status is None else {NODE: status}
+    found: list[Told] = next(t for n, _, _, t in gpu_nodes(of or at(), reported) if n == NODE)
+    (one,) = found
+    return one.type, one.status, one.reason
+
+
+def test_a_node_is_granted_what_is_declared_under_the_fence_for_a_while() -> None:
+    found = spec(at())
+    assert (found.bmc, found.gpus, found.node_name) == ("10.90.3.21", 8, NODE)
+    assert found.settings == GpuSettingsPart(persistence=True, ecc=True)
+    assert found.power_cap is not None
+    assert (found.power_cap.gpu_w, found.power_cap.fence) == (650.0, 7)
+    left_s = found.power_cap.granted_until.timestamp() - NOW_S
+    assert limits.GPU_GRANT_S / 2 < left_s <= limits.GPU_GRANT_S
+
+
+def test_a_grant_is_renewed_once_in_half_its_time_and_never_ends_in_between() -> None:
+    ends: list[float] = []
+    step_s = limits.GPU_GRANT_S / 60
+    for turn in range(240):
+        now_s = NOW_S + turn * step_s
+        cap = spec(at(now_s)).power_cap
+        assert cap is not None
+        ends.append(cap.granted_until.timestamp())
+        assert limits.GPU_GRANT_S / 2 - step_s <= ends[-1] - now_s <= limits.GPU_GRANT_S
+    assert 8 <= len(set(ends)) <= 9
+    assert ends == sorted(ends)
+
+
+def test_grants_of_many_nodes_are_not_renewed_at_once() -> None:
+    untils = {spec(at(), name).power_cap for name in ("lab-g1-n1", "lab-g1-n2")}
+    assert len(untils) == 2
+
+
+def test_a_site_that_is_only_observed_grants_nothing() -> None:
+    found = spec(at(fence=None))
+    assert (found.power_cap, found.settings, found.gpus) == (None, None, 8)
+
+
+def test_a_slot_that_is_not_in_service_is_granted_nothing() -> None:
+    devices = tuple(
+        msgspec.structs.replace(d, state=SlotState.IN_REPAIR, state_reason="board")
+        if d.asset == NODE
+        else d
+        for d in LAB.devices
+    )
+    out = msgspec.structs.replace(at(), site=msgspec.structs.replace(LAB, devices=devices))
+    assert spec(out).power_cap is None
+    assert spec(out, "lab-g1-n2").power_cap is not None
+    assert told(None, out)[1:] == ("False", "OutOfService")
+
+
+@pytest.mark.parametrize(
+    "kind", [OverlayKind.MAINTENANCE_HOLD, OverlayKind.SAFETY_HOLD, OverlayKind.FREEZE]
+)
+@pytest.mark.parametrize("place", [NODE, "lab-g1", "lab"])
+def test_who_holds_a_node_is_told_to_its_agent(kind: OverlayKind, place: str) -> None:
+    hold = Overlay(id="h1", kind=kind, owner="ann", reason="bench", node=place, since_s=0.0)
+    assert spec(at(overlays=(hold,))).held_by == "ann (h1)"
+    assert spec(at()).held_by is None
+
+
+def said(at_s: float = NOW_S, **truths: str) -> GpuNodeStatus:
+    """What an agent told: each of its conditions true, but for those that are named."""
+    now = dt.datetime.fromtimestamp(at_s, dt.UTC)
+    status = {READABLE: "True", HEALTHY: "True", AS_DECLARED: "True", **truths}
+    return GpuNodeStatus(
+        reported_at=moment(at_s),
+        conditions=tuple(
+            Condition(
+                type=kind, status=truth, reason=f"{kind}Said",  # type: ignore[arg-type]
+                message="", observed_generation=1, last_transition_time=now,
+            )
+            for kind, truth in status.items()
+        ),
+    )  # fmt: skip
+
+
+def test_ready_is_made_of_what_the_agent_tells() -> None:
+    assert told(None) == ("Ready", "Unknown", "NoAgent")
+    assert told(said()) == ("Ready", "True", "AsDeclared")
+    assert told(said(GpusHealthy="False"))[1:] == ("False", "GpusHealthySaid")
+    assert told(said(GpusAsDeclared="False", GpusHealthy="Unknown"))[1:] == (
+        "Unknown",
+        "GpusHealthySaid",
+    )
+    assert told(said(GpusReadable="False", GpusHealthy="False"))[2] == "GpusReadableSaid"
+
+
+def test_an_agent_that_fell_silent_is_not_believed() -> None:
+    assert told(said(NOW_S - limits.GPU_SILENT_S))[2] == "AsDeclared"
+    assert told(said(NOW_S - limits.GPU_SILENT_S - 1))[1:] == ("Unknown", "AgentSilent")
+
+
+def test_an_agent_that_leaves_a_condition_out_is_unknown() -> None:
+    whole = said()
+    partly = msgspec.structs.replace(whole, conditions=whole.conditions[:1])
+    assert told(partly)[1:] == ("Unknown", "NotTold")
