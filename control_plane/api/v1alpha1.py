@@ -381,6 +381,29 @@ class NetworkDoc(Document, frozen=True, kw_only=True):
     ] = ()
 
 
+CertificatesPem = Annotated[
+    str,
+    Meta(
+        pattern=r"^-----BEGIN CERTIFICATE-----\n[\sA-Za-z0-9+/=-]+-----END CERTIFICATE-----\n?$",
+        max_length=65_536,
+        description="Certificates, PEM. Nothing of them is secret.",
+    ),
+]
+
+
+class BmcAccessDoc(Document, frozen=True, kw_only=True):
+    """How the site's BMCs are reached: Redfish over HTTPS, by a certificate that is known before."""
+
+    credentials: CredentialsDoc
+    port: Port = 443
+    authority: Annotated[
+        CertificatesPem | None,
+        Meta(
+            description="Who signs the certificates of BMCs; that of one that signs its own stands beside it."
+        ),
+    ] = None
+
+
 StoreUrl = Annotated[
     str,
     Meta(
@@ -409,6 +432,7 @@ class SiteDoc(Document, frozen=True, kw_only=True):
             "server in a network that management hosts reach. Images are held against their digests."
         ),
     ] = None
+    bmc: BmcAccessDoc | None = None
     budgets: BudgetsDoc | None = None
 
 
@@ -455,6 +479,9 @@ class HostDoc(Document, frozen=True, kw_only=True):
     feed: Name
     power_w: Watts = 500
     bmc: Address | None = None
+    bmc_certificate: Annotated[
+        Sha256 | None, Meta(description="Of the certificate in DER that its BMC shows.")
+    ] = None
     host_key: HostKey | None = None
     pods: Annotated[
         Cidr | None, Meta(description="Network of its pods, where the site routes them.")
@@ -617,6 +644,12 @@ class GpuRackDoc(Document, frozen=True, kw_only=True):
     profile: Name
     first_address: Address
     first_bmc: Address
+    bmc_certificates: Annotated[
+        tuple[Sha256, ...],
+        Meta(
+            description="Of the certificate in DER that each node's BMC shows, in order of nodes."
+        ),
+    ] = ()
     first_pods: Annotated[
         Cidr | None,
         Meta(

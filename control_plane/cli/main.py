@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "control_plane.cli.workorder",
         "Print what a person does where machines change their firmware family.",
     ),
+    "bmc": ("control_plane.cli.bmc", "Look at the BMCs of GPU nodes and hosts, by Redfish."),
     "freeze": ("control_plane.cli.freeze", "Suspend configuration writes below a node."),
     "simulate": ("control_plane.cli.simulate", "Serve a site's devices on loopback."),
     "render": ("control_plane.cli.render", "Print a site's objects for a cluster."),

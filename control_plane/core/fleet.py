@@ -258,6 +258,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """CIDR in which a DHCP device is looked for."""
     bmc: str | None = None
     """Address of its management controller; of GPU nodes alone."""
+    bmc_sha256: str | None = None
+    """Of the certificate in DER that it shows, hex; `None`: the site's authority signs it, or nobody."""
     renumbering: Renumbering | None = None
     """`None` where its rack names no addressing before."""
     mac: str | None = None
@@ -328,6 +330,15 @@ class Rack(msgspec.Struct, frozen=True, kw_only=True):
     where: SourceRef
 
 
+class BmcAccess(msgspec.Struct, frozen=True, kw_only=True):
+    """How a site's BMCs are reached."""
+
+    credentials: Credentials
+    port: int
+    authority_pem: str | None = None
+    """Who signs their certificates; `None`: each is known by its own digest, or not at all."""
+
+
 class Host(msgspec.Struct, frozen=True, kw_only=True):
     """A machine that runs gridplane or the cluster: never sheddable."""
 
@@ -337,6 +348,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     feed: str
     power_w: float
     bmc: str | None
+    bmc_sha256: str | None = None
+    """Of its BMC's certificate in DER, hex."""
     host_key: str | None
     where: SourceRef
 
@@ -412,6 +425,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     """The host through which the others are reached from outside."""
     firmware_store: str | None = None
     """Where firmware Jobs find images: `http://ADDRESS[:PORT][/FOLDER]`."""
+    bmc: BmcAccess | None = None
+    """`None`: no BMC of the site is asked anything."""
     releases: Releases = {}
     """What the site's profiles ask for, of the catalogue."""
 

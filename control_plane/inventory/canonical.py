@@ -41,11 +41,13 @@ def digest_of_site(site: Site) -> str:
                 d.asset, d.rack, d.slot, d.type.id, forms[id(d.intent)], d.address, d.subnet, d.mac,
                 d.serial, d.bin_ths, d.state, d.state_reason, d.missing_boards, d.since, d.ticket,
                 *((d.renumbering,) if d.renumbering else ()), *((d.bmc,) if d.bmc else ()),
+                *((d.bmc_sha256,) if d.bmc_sha256 else ()),
             )
             for d in site.devices
         ],
         # Last and only where there is one: a declaration without is what it was.
         *([sorted((key, _release(one)) for key, one in site.releases.items())] if site.releases else ()),
+        *((site.bmc,) if site.bmc else ()),
     )  # fmt: skip
 
 
@@ -61,7 +63,7 @@ def _owners(site: Site) -> set[str]:
     return {device.intent.owner for device in site.devices}
 
 
-_LATER: Final = frozenset({"gpu"})
+_LATER: Final = frozenset({"gpu", "bmc_sha256"})
 """Fields that the form got later: a declaration without them is what it was."""
 
 

@@ -19,6 +19,7 @@ from control_plane.inventory.addresses import (
     read_network,
     read_searched,
 )
+from control_plane.inventory.check_bmc import check_bmcs
 from control_plane.inventory.check_renumbering import check_gateways, check_renumbering
 from control_plane.inventory.choices import RackSource
 from control_plane.inventory.expand import gpu_sources, rack_sources
@@ -54,6 +55,7 @@ def check_site(tree: SiteTree, problems: Problems) -> None:
         _tenure(tree.site, problems)
         networks = _networks(tree.site, problems)
         _jump_host(tree.site, tree, problems)
+    check_bmcs(tree, problems)
     _host_names(tree, problems)
     _rack_names(tree, problems)
     ranges = sorted(_ranges(tree, problems))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from control_plane.api.v1alpha1 import (
+    BmcAccessDoc,
     BudgetsDoc,
     CredentialsDoc,
     DeviceTypeDoc,
@@ -24,6 +25,7 @@ from control_plane.api.v1alpha1 import (
 from control_plane.core.catalogue import Image, Release, Releases
 from control_plane.core.findings import SourceRef
 from control_plane.core.fleet import (
+    BmcAccess,
     Budgets,
     Cluster,
     Credentials,
@@ -247,6 +249,7 @@ def expand(tree: SiteTree, shared: Shared) -> Site | None:
         clusters=doc.clusters,
         cluster=_cluster(tree),
         jump_host=doc.jump_host,
+        bmc=_bmc_access(doc.bmc),
         firmware_store=doc.firmware_store,
         releases=_asked_for(devices, shared.releases),
     )
@@ -406,6 +409,7 @@ def _gpu_nodes(site: str, source: RackSource[GpuRackDoc], shared: Shared) -> Ite
             intent=intent,
             address=_dotted(base + number - 1),
             bmc=_dotted(first_bmc + number - 1),
+            bmc_sha256=rack.bmc_certificates[number - 1] if rack.bmc_certificates else None,
             where=where,
         )
 
@@ -458,6 +462,14 @@ def _credentials(given: CredentialsDoc | None) -> Credentials | None:
     return Credentials(user=given.user, secret_ref=given.secret_ref, previous=given.previous)
 
 
+def _bmc_access(given: BmcAccessDoc | None) -> BmcAccess | None:
+    if given is None:
+        return None
+    credentials = _credentials(given.credentials)
+    assert credentials is not None  # noqa: S101 - a BMC's are required
+    return BmcAccess(credentials=credentials, port=given.port, authority_pem=given.authority)
+
+
 def _hosts(tree: SiteTree) -> Iterator[Host]:
     for file in tree.hosts:
         for index, host in enumerate(file.data.hosts):
@@ -468,6 +480,7 @@ def _hosts(tree: SiteTree) -> Iterator[Host]:
                 feed=host.feed,
                 power_w=host.power_w,
                 bmc=host.bmc,
+                bmc_sha256=host.bmc_certificate,
                 host_key=host.host_key,
                 where=file.doc.ref(file.doc.spot("hosts", index)),
             )

@@ -99,6 +99,11 @@ EDITS: tuple[tuple[str, str, str, str], ...] = (
     ("GPU limit that the type does not take", GPU_PROFILE, "power_limit_w: 600", "power_limit_w: 150"),
     ("clocks the wrong way round", GPU_PROFILE, "power_limit_w: 600",
      "power_limit_w: 600, graphics_clock: {min_mhz: 1980, max_mhz: 210}"),
+    ("certificates of other BMCs than there are", GPU, "first_bmc: 10.11.0.21",
+     f"first_bmc: 10.11.0.21, bmc_certificates: [{'a' * 64}]"),
+    ("certificate of no BMC", HOSTS, "bmc: 10.11.0.10", f"bmc_certificate: {'a' * 64}"),
+    ("BMCs of an authority that is none", SITE, "networks:",
+     "bmc: {credentials: {user: ops, secret_ref: env:BMC}, authority: x}\nnetworks:"),
     ("driver version with a letter", GPU_PROFILE, "power_limit_w: 600", "driver: 595.91b"),
     # -- addresses
     ("octet above 255", RACKS, "10.8.0.11", "10.8.0.311"),
