@@ -461,7 +461,7 @@ REMEDY_SETTLE_S: Final = _limit(
     "REMEDY_SETTLE_S",
     10.0,
     "s",
-    "issue 8: from an XID to a drained node in 30 s; a look comes every 15",
+    "target: from an Xid to a drained node in 30 s; a look comes every 15",
 )
 REMEDY_ATTEMPTS: Final = _limit(
     "REMEDY_ATTEMPTS",
@@ -595,7 +595,7 @@ LIFE_REPAIR_S: Final = _limit(
 LIFE_RMA_S: Final = _limit("LIFE_RMA_S", 60 * 86_400.0, "s", "ours: the maker's turn-around")
 # --- GPU nodes ------------------------------------------------------------------------------------------
 GPU_LOOK_S: Final = _limit(
-    "GPU_LOOK_S", 5.0, "s", "issue 8: from an Xid to a drained node within 30 s"
+    "GPU_LOOK_S", 5.0, "s", "target: from an Xid to a drained node within 30 s"
 )
 GPU_ANSWER_S: Final = _limit(
     "GPU_ANSWER_S",
