@@ -13,7 +13,7 @@ from control_plane.inventory.load import load
 from control_plane.provision.chart import known_facts, read_charts
 from control_plane.provision.check import Declared, broken, over_budget, unprotected
 from control_plane.provision.rules import GATE, KEPT, Rule, pools_of, rules
-from control_plane.provision.settings import NAMESPACE
+from control_plane.provision.settings import NAMESPACE, StackFile
 
 NAME = "gridplane"
 Report = Callable[..., None]
@@ -28,14 +28,16 @@ def serve(top: Path) -> None:
     pack.PolicyPack(
         name=NAME,
         enforcement_level=pack.EnforcementLevel.MANDATORY,
-        policies=[*object_policies(lambda site: table_of(top, site)), *stack_policies()],
+        policies=[*object_policies(lambda stack: table_of(top, stack)), *stack_policies()],
     )
 
 
 @cache
-def table_of(top: Path, site: str) -> tuple[Rule, ...]:
-    """The rules for a site's stacks; of a site that does not load, with no pool allowed."""
-    loaded = load(top / "inventory", sites={site})
+def table_of(top: Path, stack: str) -> tuple[Rule, ...]:
+    """The rules for a stack, by the inventory that it is told; of a site that does not load no pool is."""
+    site = stack.rpartition(".")[0]
+    inventory = StackFile.of(top, stack).said("inventory") or "inventory"
+    loaded = load(top / inventory, sites={site})
     found = loaded.fleet.sites.get(site) if loaded.fleet is not None else None
     return rules(
         privileged=_privileged(top), pools=pools_of(found) if found is not None else frozenset()
@@ -63,7 +65,7 @@ def object_policies(table: Callable[[str], tuple[Rule, ...]]) -> list[pack.Polic
 def _about(rule: str, table: Callable[[str], tuple[Rule, ...]]) -> Callable[..., None]:
     def validate(args: pack.ResourceValidationArgs, report: Report) -> None:
         if args.resource_type.startswith("kubernetes:"):
-            for found in broken(table(site_of(args.urn)), args.props):
+            for found in broken(table(stack_in(args.urn)), args.props):
                 if found.id == rule:
                     report(f"{args.name}: {found.message}")
 
@@ -114,6 +116,6 @@ def declared(resources: Iterable[pack.PolicyResource]) -> Iterable[Declared]:
             )  # fmt: skip
 
 
-def site_of(urn: str) -> str:
-    """`urn:pulumi:<site>.<layer>::...` → the site."""
-    return urn.split("::", maxsplit=1)[0].removeprefix("urn:pulumi:").rpartition(".")[0]
+def stack_in(urn: str) -> str:
+    """`urn:pulumi:<site>.<layer>::...` → the stack."""
+    return urn.split("::", maxsplit=1)[0].removeprefix("urn:pulumi:")

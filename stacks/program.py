@@ -17,7 +17,6 @@ from control_plane.provision.site import DeclaredSite, read_site
 from control_plane.views.findings import render_findings
 from stacks.outputs import LayerOutput, MissingLayer
 
-CONFIG = "stacks/config"
 FROM_ENVIRONMENT = {"kubeconfig": "GRIDPLANE_KUBECONFIG", "image": "GRIDPLANE_IMAGE"}
 
 
@@ -47,8 +46,7 @@ def declare(top: Path) -> None:
         pulumi.RunError: with every finding; nothing was registered.
     """
     stack = pulumi.get_stack()
-    path = top / CONFIG / f"Pulumi.{stack}.yaml"
-    file = StackFile(f"{CONFIG}/{path.name}", path.read_bytes() if path.is_file() else None)
+    file = StackFile.of(top, stack)
     try:
         settings = read_settings(stack, _given(), file)
         if settings.offline and not pulumi.runtime.is_dry_run():

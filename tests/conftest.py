@@ -28,7 +28,7 @@ PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else
 settings.load_profile(PROFILE)
 
 # Wall seconds per area, an area being a folder of tests/, on two cores with two workers, which share them:
-# their sum is some twice what the run takes. Together at most 52 min, and so 27 of the clock; 15 are aimed at.
+# their sum is some twice what the run takes. Together at most 52 min, so 27 of the clock; 15 are aimed at.
 # A run fails when an area takes twice its budget: less than that may be the machine's mood.
 BUDGET_S: Mapping[str, float] = {
     "agent": 10,

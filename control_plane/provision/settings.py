@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Final, Literal, get_args
 
 import msgspec
@@ -18,6 +19,8 @@ from control_plane.inventory.source import WHOLE_FILE, Spot, quoted
 from control_plane.inventory.text import Document, read_yaml
 
 PROJECT: Final = "gridplane"
+CONFIG: Final = "stacks/config"
+"""Where the configuration of stacks lies in a checkout."""
 NAMESPACE: Final = "gridplane"
 """Where the controller and the declaration live, unless a stack is told otherwise."""
 Mode = Literal["observe", "enforce"]
@@ -99,6 +102,19 @@ class StackFile:
         self._doc: Document | None = None
         if data is not None:
             self._doc = read_yaml(path, data, self.problems)
+
+    @classmethod
+    def of(cls, top: Path, stack: str) -> StackFile:
+        """The one of a stack in a checkout, which may have none."""
+        path = top / CONFIG / f"Pulumi.{stack}.yaml"
+        return cls(f"{CONFIG}/{path.name}", path.read_bytes() if path.is_file() else None)
+
+    def said(self, key: str) -> str | None:
+        """The value of a key, where it stands there as text; what else it is, `read_settings` finds."""
+        doc = self._doc.value if self._doc is not None else None
+        config = doc.get("config") if isinstance(doc, dict) else None
+        value = config.get(f"{PROJECT}:{key}") if isinstance(config, dict) else None
+        return value if isinstance(value, str) else None
 
     def spot(self, key: str) -> Spot:
         """Where the value of a key stands, or the whole file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pulumi_policy as pack
 import pytest
 
 from control_plane.provision.rules import RESOURCES_MAX
-from policy.pack import object_policies, site_of, stack_policies, table_of
+from policy.pack import object_policies, stack_in, stack_policies, table_of
 from tests.provision.cases import CASES, TABLE, Case
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,9 +105,27 @@ def test_the_platform_as_it_is_passes_and_without_protection_does_not() -> None:
 
 
 def test_a_site_s_stacks_know_its_owners_pools() -> None:
-    table = {rule.id: rule for rule in table_of(ROOT, site_of(URN))}
+    table = {rule.id: rule for rule in table_of(ROOT, stack_in(URN))}
     listed = "stratum+tcp://stratum.pool-one.example.com:3333"
     check = table["pool-not-listed"].check
     assert check.holds({"data": {"shard": listed}})
     assert not check.holds({"data": {"shard": listed.replace("pool-one", "pool-1")}})
     assert "gpu-operator" in table["privileged-pod"].exempt
+
+
+def test_the_pools_are_those_of_the_inventory_that_the_stack_is_told(tmp_path: Path) -> None:
+    for name in ("stacks", "inventory"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.move(tmp_path / "inventory", tmp_path / "proposed")
+    owner = tmp_path / "proposed" / "owners" / "house.yaml"
+    owner.write_text(owner.read_text().replace("stratum.pool-one.example.com", "new.example.com"))
+    config = tmp_path / "stacks" / "config" / "Pulumi.ga-macon.fleet.yaml"
+    config.write_text(f"{config.read_text()}  gridplane:inventory: proposed\n")
+    table = {rule.id: rule for rule in table_of(tmp_path, stack_in(URN))}
+    assert table["pool-not-listed"].check.holds(
+        {"data": {"shard": "stratum+tcp://new.example.com:3333"}}
+    )
+    nothing = {rule.id: rule for rule in table_of(tmp_path, "ga-macon.platform")}
+    assert not nothing["pool-not-listed"].check.holds(
+        {"data": {"shard": "stratum+tcp://new.example.com:3333"}}
+    )
