@@ -129,7 +129,7 @@ def _snapshot(inventory: str) -> Snapshot:
 
 async def _fill(snapshot: Snapshot, client: Client) -> Took:
     """Every object as the controller leaves it: spec, then status, by their managers."""
-    from control_plane.kube.conditions import conditions
+    from control_plane.api.conditions import conditions
     from control_plane.kube.kinds import MINER, RACK, SITE
     from control_plane.kube.projections import miners, racks
     from control_plane.kube.projector import MANAGER

@@ -15,7 +15,7 @@ import msgspec
 
 from control_plane.agent.following import Contact, Own
 from control_plane.agent.kept import Kept, KeptFile
-from control_plane.agent.report import Turn, moment, status_of
+from control_plane.agent.report import Turn, status_of
 from control_plane.agent.spec import caps_of, settings_of
 from control_plane.api.objects import Condition
 from control_plane.core import limits
@@ -49,6 +49,7 @@ from control_plane.core.gpu_settings import (
     settings_writes,
     with_locked,
 )
+from control_plane.core.moments import moment_text
 from control_plane.core.ports import Clock, Nvml
 
 _STALE_LIBRARY: Final = frozenset({Trouble.NO_LIBRARY, Trouble.MISMATCH})
@@ -332,7 +333,7 @@ class Agent:
             now_s = self._clock.wall_s()
             try:
                 self.requests += 1
-                body = {**wanted, "reportedAt": _rfc3339(now_s)}
+                body = {**wanted, "reportedAt": moment_text(now_s)}
                 await self._teller.write_status(own.name, own.uid, body)
             except ClusterError as error:
                 text = f"the status was not taken: {type(error).__name__}: {error}"
@@ -374,7 +375,3 @@ def _read_back(seen: NodeSeen, outcomes: list[tuple[GpuWrite, GpuOutcome]]) -> N
         return msgspec.structs.replace(gpu, settings=settings, enforced_limit_w=one.enforced_w)
 
     return msgspec.structs.replace(seen, gpus=tuple(map(now, seen.gpus)))
-
-
-def _rfc3339(at_s: float) -> str:
-    return f"{moment(at_s):%Y-%m-%dT%H:%M:%SZ}"

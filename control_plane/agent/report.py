@@ -6,12 +6,12 @@ knows the rest of the node. No telemetry: a status changes when somebody has som
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
+from control_plane.api.conditions import MESSAGE_MAX, Told, Truth, camel, conditions, moment
 from control_plane.api.objects import AlertPart, Condition, GpuPart
 from control_plane.core import limits
 from control_plane.core.gpu import Alert, AlertKind, GpuSeen, NodeSeen, Rung
@@ -19,9 +19,7 @@ from control_plane.core.gpu_cap import CapDecision, CapState
 from control_plane.core.gpu_settings import GpuOutcome, needs_reboot
 
 READABLE, HEALTHY, AS_DECLARED = "GpusReadable", "GpusHealthy", "GpusAsDeclared"
-_MESSAGE_CHARS: Final = 1_024
 _NAMED: Final = 5
-Truth = Literal["True", "False", "Unknown"]
 Said = tuple[Truth, str, str]
 """Status, reason, message."""
 
@@ -57,23 +55,12 @@ def status_of(
         now_s: seconds since the epoch.
     """
     said = {READABLE: _readable(turn), HEALTHY: _healthy(turn), AS_DECLARED: _as_declared(turn)}
-    conditions = [
-        Condition(
-            type=kind,
-            status=status,
-            reason=reason,
-            message=message[:_MESSAGE_CHARS],
-            observed_generation=generation,
-            last_transition_time=before[kind].last_transition_time
-            if kind in before and before[kind].status == status
-            else moment(now_s),
-        )
-        for kind, (status, reason, message) in said.items()
-    ]
+    told = (Told(type=kind, status=s, reason=r, message=m) for kind, (s, r, m) in said.items())
+    now = conditions(told, before.values(), generation=generation, now_s=now_s)
     seen = turn.seen
     enforced = [gpu.enforced_limit_w for gpu in seen.gpus if not gpu.lost]
     known = [w for w in enforced if w is not None]
-    fields: dict[str, Any] = {"conditions": conditions, "driver": seen.driver}
+    fields: dict[str, Any] = {"conditions": now, "driver": seen.driver}
     # The highest: headroom is counted with it. Of one that cannot be read nothing is known.
     fields["enforcedGpuW"] = max(known) if known and len(known) == len(enforced) else None
     fields["gpus"] = [_gpu(gpu, turn) for gpu in seen.gpus]
@@ -162,7 +149,7 @@ def _gpu(gpu: GpuSeen, turn: Turn) -> GpuPart:
 def _alert(alert: Alert) -> AlertPart:
     return AlertPart(
         kind=alert.kind.value, rung=alert.rung.name.lower(), since=moment(alert.since_s),
-        gpu=alert.gpu, xid=alert.xid, detail=alert.detail[:_MESSAGE_CHARS], asks=alert.asks,
+        gpu=alert.gpu, xid=alert.xid, detail=alert.detail[:MESSAGE_MAX], asks=alert.asks,
         final=alert.final,
     )  # fmt: skip
 
@@ -182,13 +169,3 @@ def _words(alert: Alert) -> str:
 
 def _listed(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
-
-
-def moment(at_s: float) -> dt.datetime:
-    """A time as Kubernetes keeps it: to the second."""
-    return dt.datetime.fromtimestamp(int(at_s), dt.UTC)
-
-
-def camel(word: str) -> str:
-    """`not_loaded` → `NotLoaded`."""
-    return "".join(part.capitalize() for part in word.split("_"))

@@ -147,8 +147,8 @@ class ClusterSaying(Saying):
         self._order([(o.kind.value, o.target, o.by, o.pin, o.through) for o in orders])
 
     def _order(self, words: Iterable[tuple[str, str, str, Any, int | None]]) -> None:
+        from control_plane.api.conditions import moment
         from control_plane.api.objects import OrderSpec, PinPart
-        from control_plane.kube.conditions import moment
         from control_plane.kube.kinds import ORDER
         from control_plane.kube.saying import order_body
 

@@ -9,13 +9,13 @@ deletes the request. `status.conditions` is one value: it is written whole.
 
 from __future__ import annotations
 
-import datetime as dt
 from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
 
 from control_plane.core.cluster import Kind, Object
+from control_plane.core.moments import moment_text
 
 REQUEST: Final = Kind(
     group="nvsentinel.dgxc.nvidia.com", version="v1", kind="ExternalRemediationRequest",
@@ -118,7 +118,7 @@ def answer_body(
     request: Request, answer: Answer, *, reason: str, message: str, now_s: float
 ) -> dict[str, Any]:
     """The status with our condition, onto the request as it was read; all else in it stays as it is."""
-    now = dt.datetime.fromtimestamp(int(now_s), dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = moment_text(now_s)
     conditions = list(request.status.get("conditions") or ())
     before: dict[str, Any] = next(
         (one for one in conditions if one and one.get("type") == COMPLETE), {}

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from control_plane.core.cluster import Kind, Object
-from control_plane.core.node_hold import moment
+from control_plane.core.moments import moment_text
 
 CLUSTER_QUEUE: Final = Kind(
     group="kueue.x-k8s.io", version="v1beta2", kind="ClusterQueue", plural="clusterqueues",
@@ -209,7 +209,7 @@ def stop_body(
     words = {
         BY: by,
         WHY: why,
-        **({} if until_s is None else {UNTIL: moment(until_s)}),
+        **({} if until_s is None else {UNTIL: moment_text(until_s)}),
         **({FOUND: found.wire} if found else {}),
     }
     return _body(queue, {"annotations": words}, {"stopPolicy": policy.wire})

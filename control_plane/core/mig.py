@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from control_plane.core.cluster import NODE
+from control_plane.core.moments import seconds_in
 from control_plane.core.node_hold import Node
 
 MANAGER: Final = "gridplane-mig"
@@ -73,7 +74,7 @@ def mig_of(node: Node, profile: str, *, now_s: float, lasts_s: float) -> MigChan
         # Somebody else asked for the same: it is waited for, and nothing of theirs restored.
         state = MigState.GAVE_UP if told == FAILED else MigState.WORKING
         return MigChange(state=state, told=told, before=before)
-    since_s = _seconds(said.get(SINCE, ""))
+    since_s = seconds_in(said.get(SINCE, ""))
     is_late = since_s is None or now_s - since_s >= lasts_s
     state = MigState.OVERDUE if told == FAILED or is_late else MigState.WORKING
     return MigChange(state=state, told=told, before=before)
@@ -109,10 +110,3 @@ def _body(node: Node, labels: Mapping[str, str], words: Mapping[str, str]) -> di
             "annotations": dict(words),
         },
     }
-
-
-def _seconds(text: str) -> float | None:
-    try:
-        return dt.datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from control_plane.core.cluster import NODE
+from control_plane.core.moments import seconds_in
 from control_plane.core.node_hold import Node
 from control_plane.core.node_pods import DrainPolicy, Stays
 
@@ -95,10 +96,7 @@ def deadline_in(node: Node, by: str) -> float | None:
     """The deadline that the same one began with; `None` where it has not begun."""
     if node.annotations.get(BY) != by:
         return None
-    try:
-        return dt.datetime.fromisoformat(node.annotations.get(DEADLINE, "")).timestamp()
-    except ValueError:
-        return None
+    return seconds_in(node.annotations.get(DEADLINE, ""))
 
 
 def words(by: str, draining: Draining) -> dict[str, str]:

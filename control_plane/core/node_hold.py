@@ -9,13 +9,13 @@ node-healthcheck-operator (2026).
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from control_plane.core.cluster import NODE, Object
+from control_plane.core.moments import moment_text, seconds_in
 
 MANAGER: Final = "gridplane-hold"
 """Who owns the marks; what somebody else set as well stays when they are given up."""
@@ -106,8 +106,8 @@ def hold_in(node: Node) -> NodeHold | None:
     return NodeHold(
         by=words.get(BY, ""),
         why=words.get(WHY, ""),
-        since_s=_seconds(words.get(SINCE, "")) or 0.0,
-        until_s=_seconds(words.get(UNTIL, "")),
+        since_s=seconds_in(words.get(SINCE, "")) or 0.0,
+        until_s=seconds_in(words.get(UNTIL, "")),
     )
 
 
@@ -130,8 +130,8 @@ def held_body(node: Node, hold: NodeHold) -> dict[str, Any]:
     words = {
         BY: hold.by,
         WHY: hold.why,
-        SINCE: moment(hold.since_s),
-        **({} if hold.until_s is None else {UNTIL: moment(hold.until_s)}),
+        SINCE: moment_text(hold.since_s),
+        **({} if hold.until_s is None else {UNTIL: moment_text(hold.until_s)}),
         **({FOUND: CORDONED} if found else {}),
     }
     ours = Taint(key=TAINT, effect="NoSchedule")
@@ -172,15 +172,3 @@ def _others(node: Node) -> list[Taint]:
 
 def _is_ours(taint: Taint) -> bool:
     return taint.key == TAINT and taint.effect == "NoSchedule"
-
-
-def moment(at_s: float) -> str:
-    """A time as an annotation has it, to the second."""
-    return dt.datetime.fromtimestamp(int(at_s), dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _seconds(text: str) -> float | None:
-    try:
-        return dt.datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
+from control_plane.api.conditions import READY, STALLED
 from control_plane.api.objects import Status
 from control_plane.core.cluster import Body, Cluster, ClusterAway, Exists, Kind, Object
 from control_plane.core.ports import Clock
-from control_plane.kube.conditions import READY, STALLED
 from control_plane.kube.listing import list_all
 
 WAIT_S = 30.0

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 import msgspec
 
+from control_plane.api.conditions import Told, conditions, ready, shortened, stalled
 from control_plane.api.objects import (
     ApprovalPart,
     Condition,
@@ -28,7 +29,6 @@ from control_plane.engine.records import Approval
 from control_plane.inventory import errors
 from control_plane.inventory.bundle import DamagedBundle, unpack
 from control_plane.inventory.load import load_files
-from control_plane.kube.conditions import Told, conditions, ready, shortened, stalled
 
 FINDINGS_MAX = 50
 """Of the schema; more than a person reads before mending the first."""

@@ -12,6 +12,7 @@ from collections import deque
 
 import msgspec
 
+from control_plane.api.conditions import shortened
 from control_plane.core import limits
 from control_plane.core.cluster import (
     Body,
@@ -25,7 +26,6 @@ from control_plane.core.cluster import (
 from control_plane.core.ports import Clock, Rng
 from control_plane.engine.bugs import in_words
 from control_plane.kube.cache import Bug
-from control_plane.kube.conditions import shortened
 from control_plane.kube.lease import micro_time
 from control_plane.kube.waiting import Bucket, api_backoff
 

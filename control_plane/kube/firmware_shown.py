@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from control_plane.api.objects import MachinePart, RolloutSpec, RolloutStatus
-from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
-from control_plane.core.flashing import COMMITTED, FlashEntry, FlashStep, Grant
-from control_plane.kube.conditions import (
+from control_plane.api.conditions import (
     Told,
     camel,
     moment,
@@ -20,6 +17,9 @@ from control_plane.kube.conditions import (
     shortened,
     stalled,
 )
+from control_plane.api.objects import MachinePart, RolloutSpec, RolloutStatus
+from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
+from control_plane.core.flashing import COMMITTED, FlashEntry, FlashStep, Grant
 from control_plane.kube.rollouts import gate_part
 
 MACHINES_MAX = 200

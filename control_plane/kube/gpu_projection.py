@@ -10,6 +10,7 @@ import datetime as dt
 import zlib
 from collections.abc import Iterator, Mapping
 
+from control_plane.api.conditions import Told, moment, ready, shortened
 from control_plane.api.objects import (
     ClockRangePart,
     GpuNodeSpec,
@@ -21,7 +22,6 @@ from control_plane.core import limits
 from control_plane.core.fleet import Device, DeviceKind, GpuIntent
 from control_plane.core.gpu import ClockRange
 from control_plane.core.overlay import covering, freeze_on, hold_on, nodes_above
-from control_plane.kube.conditions import Told, moment, ready, shortened
 from control_plane.kube.snapshot import Snapshot
 
 READABLE, HEALTHY, AS_DECLARED = "GpusReadable", "GpusHealthy", "GpusAsDeclared"

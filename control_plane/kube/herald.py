@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from control_plane.api.conditions import READY, STALLED, Told
 from control_plane.api.objects import RolloutSpec, SiteStatus, Status
 from control_plane.core import limits
 from control_plane.core.cluster import Kind, Object
@@ -20,7 +21,6 @@ from control_plane.core.rollout import RolloutState
 from control_plane.engine.log import Level, Say
 from control_plane.engine.store import Store
 from control_plane.kube.cache import Cache
-from control_plane.kube.conditions import READY, STALLED, Told
 from control_plane.kube.events import EventWriter
 from control_plane.kube.kinds import MINER, RACK, ROLLOUT, SITE
 

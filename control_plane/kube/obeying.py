@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from control_plane.api.conditions import Told, ready, stalled
 from control_plane.api.objects import OrderSpec
 from control_plane.core.cluster import ClusterError, Conflict, NotFound, Object
 from control_plane.core.errors import StoreBusy
@@ -17,7 +18,6 @@ from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import RolloutState
 from control_plane.engine.queue import Priority
 from control_plane.engine.records import Order, OrderKind
-from control_plane.kube.conditions import Told, ready, stalled
 from control_plane.kube.kinds import ORDER
 from control_plane.kube.saying import (
     Malformed,

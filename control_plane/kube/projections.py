@@ -11,6 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from control_plane.api.conditions import (
+    Told,
+    camel,
+    ready,
+    reconciling,
+    shortened,
+    stalled,
+)
 from control_plane.api.objects import (
     Counts,
     ExceptionPart,
@@ -29,14 +37,6 @@ from control_plane.core.observation import Observation
 from control_plane.core.overlay import assets_below
 from control_plane.core.rollout import RolloutState
 from control_plane.core.world import pinned
-from control_plane.kube.conditions import (
-    Told,
-    camel,
-    ready,
-    reconciling,
-    shortened,
-    stalled,
-)
 from control_plane.kube.rollouts import wave_of
 from control_plane.kube.snapshot import Snapshot, counts, exceptions
 

@@ -13,6 +13,7 @@ from itertools import chain
 
 import msgspec
 
+from control_plane.api.conditions import Told, conditions
 from control_plane.api.objects import GpuNodeStatus, Part, SiteStatus, Status
 from control_plane.core import limits
 from control_plane.core.cluster import (
@@ -28,7 +29,6 @@ from control_plane.core.cluster import (
 from control_plane.core.ports import Clock
 from control_plane.engine.queue import Priority
 from control_plane.kube.cache import Cache
-from control_plane.kube.conditions import Told, conditions
 from control_plane.kube.firmware_shown import firmware_objects
 from control_plane.kube.gpu_projection import gpu_nodes
 from control_plane.kube.kinds import GPU_NODE, MINER, RACK, ROLLOUT, SITE

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from control_plane.api.objects import BehindPart, GatePart, RolloutSpec, RolloutStatus
-from control_plane.core.rollout import GateResult, Rollout, RolloutState
-from control_plane.kube.conditions import (
+from control_plane.api.conditions import (
     Told,
     camel,
     moment,
@@ -19,6 +17,8 @@ from control_plane.kube.conditions import (
     shortened,
     stalled,
 )
+from control_plane.api.objects import BehindPart, GatePart, RolloutSpec, RolloutStatus
+from control_plane.core.rollout import GateResult, Rollout, RolloutState
 
 
 def wave_of(rollout: Rollout) -> str:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from control_plane.api.conditions import READY, STALLED, Told, conditions, moment
 from control_plane.api.objects import (
     OrderSpec,
     OrderStatus,
@@ -19,7 +20,6 @@ from control_plane.api.objects import (
 from control_plane.core.cluster import Body, Object
 from control_plane.core.memory import Pin
 from control_plane.core.overlay import HOLDS, Overlay, OverlayKind
-from control_plane.kube.conditions import READY, STALLED, Told, conditions, moment
 from control_plane.kube.kinds import ORDER, OVERLAY
 
 SAYABLE = HOLDS | {OverlayKind.FREEZE}

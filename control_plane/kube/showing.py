@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import msgspec
 
+from control_plane.api.conditions import Told, ready, reconciling, stalled
 from control_plane.api.objects import SiteSpec, SiteStatus
 from control_plane.core.cluster import Object
 from control_plane.core.errors import StoreError
 from control_plane.core.ports import Clock
 from control_plane.engine.log import Say
-from control_plane.kube.conditions import Told, ready, reconciling, stalled
 from control_plane.kube.projector import Projector
 from control_plane.kube.snapshot import Snapshot
 from control_plane.kube.tenure import READING, Tenure

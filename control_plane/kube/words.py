@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from control_plane.api.conditions import Told, moment, ready, stalled
 from control_plane.core.cluster import Cluster, ClusterError, Conflict, Exists, NotFound, Object
 from control_plane.core.errors import StoreBusy
 from control_plane.core.fleet import Site
@@ -21,7 +22,6 @@ from control_plane.engine.log import Say
 from control_plane.engine.queue import Priority
 from control_plane.engine.store import Store
 from control_plane.kube.cache import Cache
-from control_plane.kube.conditions import Told, moment, ready, stalled
 from control_plane.kube.kinds import MINER, OVERLAY, RACK, SITE
 from control_plane.kube.listing import get_or_none, list_all
 from control_plane.kube.saying import (

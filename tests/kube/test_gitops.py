@@ -10,6 +10,7 @@ import pytest
 import yaml
 from lupa.lua51 import LuaRuntime  # type: ignore[import-untyped]
 
+from control_plane.api.conditions import Told, conditions, ready, reconciling, stalled
 from control_plane.api.objects import KINDS, FleetRevisionSpec
 from control_plane.core.correlate import Incident
 from control_plane.core.observation import PoolSetting
@@ -17,7 +18,6 @@ from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import Rollout, RolloutState
 from control_plane.core.world import World
 from control_plane.kube import projections
-from control_plane.kube.conditions import Told, conditions, ready, reconciling, stalled
 from control_plane.kube.declaration import read_revision, revision_status
 from control_plane.kube.rollouts import object_of
 from tests.kube.kstatus import Verdict, judge

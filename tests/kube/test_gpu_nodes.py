@@ -12,11 +12,11 @@ import msgspec
 from control_plane.agent.following import Follower
 from control_plane.agent.kept import KeptFile
 from control_plane.agent.loop import Agent
+from control_plane.api.conditions import moment
 from control_plane.core import limits
 from control_plane.core.cluster import Event, Kind, Object
 from control_plane.drivers.nvml import NvmlLibrary
 from control_plane.drivers.nvml_host import HostNvml
-from control_plane.kube.conditions import moment
 from control_plane.kube.kinds import GPU_NODE, ORDER, OVERLAY
 from control_plane.simulator.api_client import ApiClient
 from control_plane.simulator.gpus import GpuHost

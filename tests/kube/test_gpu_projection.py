@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from control_plane.api.conditions import Told, moment
 from control_plane.api.objects import Condition, GpuNodeSpec, GpuNodeStatus, GpuSettingsPart
 from control_plane.core import limits
 from control_plane.core.fleet import SlotState
 from control_plane.core.overlay import Overlay, OverlayKind
-from control_plane.kube.conditions import Told, moment
 from control_plane.kube.gpu_projection import AS_DECLARED, HEALTHY, READABLE, gpu_nodes
 from control_plane.kube.snapshot import Snapshot
 from tests.kube.snapshots import converged, lab, snapshot

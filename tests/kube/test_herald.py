@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
+from control_plane.api.conditions import Told, conditions, moment, ready, stalled
 from control_plane.api.objects import RolloutSpec, SiteStatus, Status
 from control_plane.core.cluster import Kind, Metadata, Object
 from control_plane.engine.records import Event
 from control_plane.engine.store import Store
 from control_plane.kube.cache import Cache
-from control_plane.kube.conditions import Told, conditions, moment, ready, stalled
 from control_plane.kube.herald import Herald
 from control_plane.kube.kinds import MINER, RACK, ROLLOUT, SITE
 from control_plane.simulator.clock import ManualSimClock

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from control_plane.api.conditions import Told, conditions, moment, ready
 from control_plane.api.objects import (
     GROUP,
     VERSION,
@@ -23,7 +24,6 @@ from control_plane.core.rollout import Rollout, RolloutState
 from control_plane.inventory.bundle import render
 from control_plane.inventory.load import load
 from control_plane.kube import projections, rollouts
-from control_plane.kube.conditions import Told, conditions, moment, ready
 from control_plane.kube.declaration import read_revision, revision_status
 from control_plane.kube.saying import (
     is_same_word,

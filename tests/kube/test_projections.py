@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from control_plane.api.conditions import Told
 from control_plane.api.objects import Counts, Exceptions, SiteStatus
 from control_plane.core.correlate import Incident
 from control_plane.core.observation import Field, Observation, PoolSetting
@@ -12,7 +13,6 @@ from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import GateResult, Rollout, RolloutState
 from control_plane.core.world import World
 from control_plane.kube import projections
-from control_plane.kube.conditions import Told
 from control_plane.kube.snapshot import counts, exceptions
 from tests.kube.snapshots import (
     REVISION,

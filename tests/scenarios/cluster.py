@@ -15,6 +15,7 @@ from unittest import mock
 
 import msgspec
 
+from control_plane.api.conditions import moment
 from control_plane.api.objects import (
     AcknowledgementsPart,
     FleetRevisionSpec,
@@ -33,7 +34,6 @@ from control_plane.engine.loop import Engine
 from control_plane.engine.records import Event, OrderKind, RevisionRecord
 from control_plane.engine.store import Store
 from control_plane.kube import tenure
-from control_plane.kube.conditions import moment
 from control_plane.kube.declaration import Declared, read_revision
 from control_plane.kube.kinds import FLEET_REVISION, ORDER, OVERLAY, SITE, STATE_SHARD
 from control_plane.kube.saying import is_ended, order_body, overlay_body

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from control_plane.kube.conditions import camel, conditions, moment, ready, reconciling, stalled
+from control_plane.api.conditions import camel, conditions, moment, ready, reconciling, stalled
 
 
 def test_a_time_changes_only_with_the_status() -> None:
