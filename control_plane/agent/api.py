@@ -13,6 +13,7 @@ import ipaddress
 import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -21,19 +22,8 @@ import h11
 import msgspec
 
 from control_plane.api.v1alpha1 import API_VERSION
-from control_plane.core.cluster import (
-    ClusterAway,
-    ClusterError,
-    Conflict,
-    Event,
-    Gone,
-    Invalid,
-    NotFound,
-    Object,
-    Rejected,
-    Throttled,
-    Unauthorized,
-)
+from control_plane.core.cluster import ClusterAway, ClusterError, Event, Object
+from control_plane.core.refusals import refusal
 
 ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MANAGER: Final = "gridplane-node-agent"
@@ -42,10 +32,6 @@ DEADLINE_S: Final = 30.0
 """Wire seconds for a request; a watch may be silent for as long as it was asked to last, and this."""
 WATCH_S: Final = 300.0
 _MAX_BYTES: Final = 4 * 1024 * 1024
-_ERRORS: Final[dict[int, type[ClusterError]]] = {
-    400: Invalid, 401: Unauthorized, 403: Rejected, 404: NotFound, 409: Conflict, 410: Gone, 413: Invalid,
-    422: Invalid, 429: Throttled,
-}  # fmt: skip
 _PATCHED: Final = "application/apply-patch+yaml"
 
 
@@ -57,11 +43,6 @@ class _Listed(msgspec.Struct, frozen=True, rename="camel"):
 class _Told(msgspec.Struct, frozen=True):
     type: str
     object: msgspec.Raw
-
-
-class _Status(msgspec.Struct, frozen=True):
-    message: str = ""
-    code: int = 0
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,13 +118,12 @@ class Api:
         )  # fmt: skip
         async with self._sent("GET", f"{self._path}?{query}", b"", {}) as reply:
             status, pieces = reply
-            if status >= 300:  # noqa: PLR2004 - HTTP's
-                raise _refusal(status, b"".join([piece async for piece in pieces]))
+            if status >= HTTPStatus.MULTIPLE_CHOICES:
+                raise _refused(status, b"".join([piece async for piece in pieces]))
             async for line in _lines(pieces):
                 told = _decoded(line, _Told)
                 if told.type == "ERROR":
-                    said = _decoded(bytes(told.object), _Status)
-                    raise _refusal(said.code, bytes(told.object))
+                    raise refusal(0, bytes(told.object), {})
                 if told.type in {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"}:
                     yield Event(type=told.type, object=_decoded(bytes(told.object), Object))
 
@@ -183,8 +163,8 @@ class Api:
                         raise ClusterAway(f"{method}: the answer has no end")
         except TimeoutError:
             raise ClusterAway(f"{method}: no answer in {DEADLINE_S:.0f} s") from None
-        if status >= 300:  # noqa: PLR2004 - HTTP's
-            raise _refusal(status, bytes(said))
+        if status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise _refused(status, bytes(said))
         return bytes(said)
 
     @contextlib.asynccontextmanager
@@ -285,11 +265,10 @@ def _decoded(data: bytes, kind: type[msgspec.Struct]) -> Any:
         raise ClusterAway(f"the answer is not an API server's: {error}") from error
 
 
-def _refusal(status: int, said: bytes) -> ClusterError:
-    text = f"HTTP {status}"
-    with contextlib.suppress(ClusterAway):
-        text = _decoded(said, _Status).message or text
-    return _ERRORS.get(status, ClusterAway)(text[:500])
+def _refused(status: int, said: bytes) -> ClusterError:
+    error = refusal(status, said, {})
+    # A redirect is no word of an API server: something stands in between.
+    return error if status >= HTTPStatus.BAD_REQUEST else ClusterAway(str(error))
 
 
 def _named(error: BaseException) -> str:

@@ -37,7 +37,7 @@ from control_plane.core.cluster import (
     Page,
     Unauthorized,
 )
-from control_plane.kube.refusals import refusal
+from control_plane.core.refusals import refusal
 
 DEADLINE_S = 30.0
 """Wire seconds for a request with its answer, and for the beginning of a watch."""
