@@ -1,9 +1,9 @@
 """One budget for each failure and power domain, shared by everybody who takes GPU nodes down.
 
 Counted is every node that is down or being taken down, whatever took it: remediation, a driver upgrade,
-firmware, curtailment, a person's cordon, a fault of its own. A node is counted once. Taking down another
-one needs room in *every* domain that it is in. A node that is counted already costs nothing more; bringing
-one back needs room for its watts alone (`no_power_for`).
+firmware, curtailment, a person's cordon, a fault of its own; and one of which nobody knows whether it
+serves. A node is counted once. Taking down another one needs room in *every* domain that it is in. A node that
+is known to be down costs nothing more; bringing one back needs room for its watts alone (`no_power_for`).
 
 Sources: gpu-nodes §14.4-5. Two numbers that are alike are only ever given by name: a scheduler that took
 `(all, unhealthy)` for `(unhealthy, all)` let nothing through in percent mode.
@@ -49,6 +49,8 @@ class Cause(StrEnum):
 
     FAULT = "fault"
     """It is down by itself: it serves nobody. One on which a GPU of eight fails serves still, and is not."""
+    UNKNOWN = "unknown"
+    """Nobody fresh says that it serves. It counts against others, and is not free to be taken for that."""
     REMEDIATION = "remediation"
     DRIVER_UPGRADE = "driver_upgrade"
     FIRMWARE = "firmware"
@@ -59,7 +61,7 @@ class Cause(StrEnum):
 
 PLANNED: Final = frozenset({Cause.DRIVER_UPGRADE, Cause.FIRMWARE, Cause.CURTAILMENT})
 """Work that can be done another day: the last node of a domain's budget is not for it."""
-UNASKED: Final = frozenset({Cause.FAULT, Cause.PERSON, Cause.EMERGENCY})
+UNASKED: Final = frozenset({Cause.FAULT, Cause.UNKNOWN, Cause.PERSON, Cause.EMERGENCY})
 """Counted, and never refused: nobody asks."""
 
 
@@ -104,9 +106,9 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     waiting: frozenset[str] = frozenset()
     """Nodes that remediation wants to take: planned work does not get in before them."""
 
-    def down_in(self, domain: str) -> int:
-        """How many of a domain's nodes are counted."""
-        return len(self.domains[domain].members & self.down.keys())
+    def down_in(self, domain: str, *, but: str = "") -> int:
+        """How many of a domain's nodes are counted, one of them left out."""
+        return len((self.domains[domain].members & self.down.keys()) - {but})
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +136,7 @@ def refusal(*, books: Books, node: str, cause: Cause) -> Refusal | None:
 
     A node of no domain is refused: nobody knows what else would be down with it.
     """
-    if cause in UNASKED or node in books.down:
+    if cause in UNASKED or books.down.get(node, frozenset()) - {Cause.UNKNOWN}:
         return None
     if not books.of.get(node):
         return Refusal(domain="", down=0, allowed=0, detail=f"{node} is in no failure domain")
@@ -147,7 +149,7 @@ def refusal(*, books: Books, node: str, cause: Cause) -> Refusal | None:
 
 
 def _room(*, books: Books, domain: Domain, node: str, cause: Cause) -> Refusal:
-    down, most = books.down_in(domain.id), domain.allowance
+    down, most = books.down_in(domain.id, but=node), domain.allowance
     allowed = most
     if cause in PLANNED and (most > 1 or (books.waiting - {node}) & domain.members):
         allowed = max(most - 1, 0)

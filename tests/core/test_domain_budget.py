@@ -106,6 +106,15 @@ def test_a_node_is_counted_once_and_until_its_last_cause_is_gone() -> None:
     assert given_back(books=books, node="n000", cause=Cause.REMEDIATION).down == {}
 
 
+def test_a_node_that_nobody_vouches_for_counts_for_others_and_is_not_free_itself() -> None:
+    books = taken(books=hall(), node="n000", cause=Cause.UNKNOWN)
+    assert refusal(books=books, node="n001", cause=Cause.REMEDIATION) is not None
+    # By itself it fits, and not beside another one.
+    assert refusal(books=books, node="n000", cause=Cause.REMEDIATION) is None
+    books = taken(books=books, node="n001", cause=Cause.PERSON)
+    assert refusal(books=books, node="n000", cause=Cause.REMEDIATION) is not None
+
+
 def test_a_node_that_is_down_already_costs_nothing_more() -> None:
     books = taken(books=hall(), node="n000", cause=Cause.FAULT)
     assert refusal(books=books, node="n000", cause=Cause.REMEDIATION) is None

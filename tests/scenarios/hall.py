@@ -23,6 +23,7 @@ from control_plane.core.remedy_case import (
     GateResult,
     RepairTicket,
     Source,
+    is_fresh,
 )
 
 LOOK_S = 20.0
@@ -196,8 +197,11 @@ class Hall:
     def causes(self, node: Node) -> frozenset[Cause]:
         """What takes it down now, by what the API server, the journal and people know."""
         found: set[Cause] = set()
+        cluster = node.said.get(Source.CLUSTER)
         if not node.is_ready:
             found.add(Cause.FAULT)
+        if cluster is not None and not is_fresh(cluster.at_s, self.now_s):
+            found.add(Cause.UNKNOWN)
         if node.cordon(CordonedBy.OURS) is not None or node.ticket is not None:
             found.add(Cause.REMEDIATION)
         if node.cordon(CordonedBy.PERSON) is not None:

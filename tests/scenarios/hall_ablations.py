@@ -11,7 +11,7 @@ from control_plane.core import domain_budget, limits, remedy_case, remedy_ladder
 from control_plane.core import remedy as deciding
 from control_plane.core.breaker import Breaker
 from control_plane.core.remedy_case import NodeCase
-from tests.scenarios import hall_controller
+from tests.scenarios import hall, hall_controller
 from tests.scenarios.ablations import DEPTH_SEEDS, Cut, nothing
 from tests.scenarios.hall_controller import Faults
 from tests.scenarios.hall_play import play_hall
@@ -27,6 +27,8 @@ class HallAblation(NamedTuple):
     rules: frozenset[str]
     """The rules of the oracle of which one has to break; empty: nobody can notice while others stand."""
     faults: Faults = Faults()
+    first: int = 0
+    """The seed that it begins with: what is rare is looked for where it is known to be."""
 
 
 class HallNoticed(NamedTuple):
@@ -61,10 +63,14 @@ def _one_source_is_enough(case: NodeCase, want: Any) -> Any:
 
 
 def cut(
-    name: str, cuts: Callable[[], Iterable[Cut]], *rules: str, faults: Faults | None = None
+    name: str,
+    cuts: Callable[[], Iterable[Cut]],
+    *rules: str,
+    faults: Faults | None = None,
+    first: int = 0,
 ) -> HallAblation:
     """An entry of the table."""
-    return HallAblation(name, cuts, frozenset(rules), faults or Faults())
+    return HallAblation(name, cuts, frozenset(rules), faults or Faults(), first)
 
 
 ABLATIONS: tuple[HallAblation, ...] = (
@@ -102,6 +108,8 @@ ABLATIONS: tuple[HallAblation, ...] = (
     ),
     cut("budget: counted within a round", list, "budget",
         faults=Faults(counts_within_a_round=False)),
+    cut("budget: counted unless somebody vouches", lambda: [(hall, "is_fresh", _always)],
+        "budget", "reserve", first=750),
     cut("breakers", lambda: [(Breaker, "is_open", lambda *_: False)], "breaker"),
     cut("incidents", lambda: [(hall_controller, "incidents_after", lambda *_, **__: ())], "mass"),
     cut("return gate", lambda: [(deciding, "_shut", nothing)], "return"),
@@ -115,7 +123,7 @@ def try_hall(number: int, seeds: Iterable[int] | None = None) -> HallNoticed:
     """Play seeds without a safeguard until one of its rules breaks."""
     one = ABLATIONS[number]
     if seeds is None:
-        seeds = range(SEEDS if one.rules else DEPTH_SEEDS)
+        seeds = range(one.first, one.first + (SEEDS if one.rules else DEPTH_SEEDS))
     with contextlib.ExitStack() as stack:
         for target, name, instead in one.cuts():
             stack.enter_context(mock.patch.object(target, name, instead))

@@ -143,7 +143,7 @@ class Controller:
     def _explained(self, node: Node) -> bool:
         """Whether somebody's work on it is why it may be unwell. That it is cordoned is no reason."""
         return (
-            bool(self._hall.causes(node) - {Cause.FAULT, Cause.REMEDIATION})
+            bool(self._hall.causes(node) - {Cause.FAULT, Cause.UNKNOWN, Cause.REMEDIATION})
             or node.ticket is not None
             or any(a.action is Action.POWER_OFF for a in node.journal)
             or any(a.action in CURES and self._hall.now_s < grace_end(a) for a in node.journal)
