@@ -2,8 +2,9 @@
 
 Counted is every node that is down or being taken down, whatever took it: remediation, a driver upgrade,
 firmware, curtailment, a person's cordon, a fault of its own; and one of which nobody knows whether it
-serves. A node is counted once. Taking down another one needs room in *every* domain that it is in. A node that
-is known to be down costs nothing more; bringing one back needs room for its watts alone (`no_power_for`).
+serves. A node is counted once. Taking down another one needs room in *every* domain that it is in. A node
+that is known to be down costs nothing more; bringing one back needs room for its watts alone
+(`no_power_for`).
 
 Sources: gpu-nodes §14.4-5. Two numbers that are alike are only ever given by name: a scheduler that took
 `(all, unhealthy)` for `(unhealthy, all)` let nothing through in percent mode.

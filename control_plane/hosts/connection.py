@@ -68,7 +68,8 @@ class Connection(Protocol):
             deadline_s: wire seconds for all of them together.
 
         Raises:
-            DeadlinePassed: they did not end in time, or the connection broke.
+            DeadlinePassed: they did not end in time.
+            LineBroke: the connection broke under them.
         """
         ...
 

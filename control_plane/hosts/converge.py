@@ -1,13 +1,13 @@
 """Items → a machine that is as they say: read first, write what differs, tell what was changed.
 
-What is written is whole or not there: content goes beside its place and is renamed. An interrupted run is
-taken up by the next one.
+What is written is whole or not there: content goes beside its place and is renamed once all of it has
+arrived. An interrupted run is taken up by the next one.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -15,6 +15,7 @@ import msgspec
 
 from control_plane.core.errors import UnexpectedReply
 from control_plane.hosts.connection import Command, Connection, check, heads
+from control_plane.hosts.errors import LineBroke
 from control_plane.hosts.items import File, Item, Payload, Sysctl, Unit
 
 WRITE_S = 120.0
@@ -108,13 +109,8 @@ def write(connection: Connection, file: File) -> None:
         CommandFailed: the disk is full or read-only, most likely.
         DeadlinePassed: the host does not answer in time.
     """
-    check(
-        connection,
-        *_place(file.path, file.mode),
-        stdin=file.content.encode(),
-        deadline_s=WRITE_S,
-        secrets=(file.content,),
-    )
+    content = file.content.encode()
+    _place(connection, file.path, file.mode, content, secrets=(file.content,))
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -239,29 +235,61 @@ def _bring(connection: Connection, item: Item) -> None:
             assert_never(item)
 
 
-def _place(path: str, mode: int) -> Iterator[Command]:
-    """The commands that put their standard input at a path."""
-    fresh = f"{path}.gridplane-new"
-    yield ("install", "-d", posixpath.dirname(path))
-    # Private until it is whole, whatever its mode is to be.
-    yield ("install", "-m", "0600", "/dev/null", fresh)
-    yield ("dd", f"of={fresh}", "conv=notrunc,fsync", "status=none", "bs=64K")
-    yield ("chmod", f"{mode:04o}", fresh)
-    yield ("mv", "-fT", fresh, path)
+def _place(
+    connection: Connection,
+    path: str,
+    mode: int,
+    content: bytes | Path,
+    *,
+    deadline_s: float = WRITE_S,
+    secrets: Collection[str] = (),
+) -> None:
+    """Put content at a path; once more where the line breaks."""
+    first, again = f"{path}.gridplane-new", f"{path}.gridplane-again"
+    fresh: str = first
+    leftover: tuple[Command, ...] = ()
+    try:
+        _bring_beside(connection, first, content, deadline_s, secrets)
+    except LineBroke:
+        # By another name: what was begun over there may still write to the first.
+        fresh, leftover = again, (("rm", "-f", first),)
+        _bring_beside(connection, again, content, deadline_s, secrets)
+    # Only now: to a program a broken line is the end of the file, and a part would be named as the whole.
+    named = ("chmod", f"{mode:04o}", fresh), ("mv", "-fT", fresh, path)
+    check(connection, *named, *leftover, deadline_s=deadline_s)
+
+
+def _bring_beside(
+    connection: Connection,
+    fresh: str,
+    content: bytes | Path,
+    deadline_s: float,
+    secrets: Collection[str],
+) -> None:
+    check(
+        connection,
+        ("install", "-d", posixpath.dirname(fresh)),
+        # Private until it is whole, whatever its mode is to be.
+        ("install", "-m", "0600", "/dev/null", fresh),
+        ("dd", f"of={fresh}", "conv=notrunc,fsync", "status=none", "bs=64K"),
+        stdin=content,
+        deadline_s=deadline_s,
+        secrets=secrets,
+    )
 
 
 def _stamp(connection: Connection, path: str, digest: str) -> None:
-    check(connection, *_place(path, 0o644), stdin=digest.encode(), deadline_s=WRITE_S)
+    _place(connection, path, 0o644, digest.encode())
 
 
 def _carry(connection: Connection, payload: Payload) -> None:
     source = Path(payload.source)
     limit_s = WRITE_S + source.stat().st_size / _BYTES_PER_S
     if payload.kind == "file":
-        check(connection, *_place(payload.target, payload.mode), stdin=source, deadline_s=limit_s)
+        _place(connection, payload.target, payload.mode, source, deadline_s=limit_s)
         return
     inbox = f"{_INBOX}/{payload.name}"
-    check(connection, *_place(inbox, 0o600), stdin=source, deadline_s=limit_s)
+    _place(connection, inbox, 0o600, source, deadline_s=limit_s)
     arrived = check(connection, ("sha256sum", "--", inbox), deadline_s=limit_s).split()
     if arrived[:1] != [payload.sha256]:
         raise UnexpectedReply(

@@ -27,3 +27,7 @@ class HostUnfit(DeviceError):
 
 class DeadlinePassed(Indeterminate):
     """A command did not end in time, or the connection broke under it: it may go on over there."""
+
+
+class LineBroke(DeadlinePassed):
+    """The connection broke under a command. It takes that for the end of its input, and goes on."""

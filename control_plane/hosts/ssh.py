@@ -20,7 +20,7 @@ import paramiko
 
 from control_plane.core.errors import Unreachable
 from control_plane.hosts.connection import READ_S, Command, Reply, Target, redacted, shell
-from control_plane.hosts.errors import DeadlinePassed, LoginRefused
+from control_plane.hosts.errors import DeadlinePassed, LineBroke, LoginRefused
 from control_plane.hosts.keys import HostKey, Pins
 
 CONNECT_S = 20.0
@@ -28,6 +28,11 @@ CONNECT_S = 20.0
 _KEEPALIVE_S = 15
 # What paramiko has to say comes back as our errors; without a handler it would go to standard error.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
+_REKEY_BYTES = 16 * 2**32
+"""What goes over one connection before new keys are asked for: 2^32 blocks of AES, as RFC 4344 (§3.2) allows
+and OpenSSH does. Paramiko's own 512 MiB come by with a hall's programs, and then it may stand still: where
+the other side closes a channel while keys are exchanged, the thread that waits for the keys is the one that
+answers the close. Behind a jump host all lines break together."""
 _PIECE_BYTES = 128 * 1024
 _OUT_MAX_BYTES = 8 * 1024**2
 """Of what a command prints; more is dropped, read to its end."""
@@ -85,6 +90,7 @@ class Ssh:
         via = target.via
         sock = self._through(target, via, until) if via else self._direct(target)
         transport = paramiko.Transport(sock, disabled_algorithms=self._unpinned(target))
+        transport.packetizer.REKEY_BYTES = _REKEY_BYTES
         try:
             self._log_in(transport, target, until)
         except BaseException:
@@ -251,7 +257,8 @@ class SshConnection:
         """As `Connection.run`.
 
         Raises:
-            DeadlinePassed: they did not end in time, or the connection broke.
+            DeadlinePassed: they did not end in time.
+            LineBroke: the connection broke under them.
         """
         until = time.monotonic() + deadline_s
         line = shell(commands, is_root=self._target.user == "root")
@@ -259,12 +266,16 @@ class SshConnection:
             return self._exec(line, stdin, until)
         except (Unreachable, TimeoutError, paramiko.SSHException, OSError, EOFError) as error:
             shown = redacted(line if len(line) <= 120 else f"{line[:117]}...")  # noqa: PLR2004 - a line
+            is_late = time.monotonic() >= until
+            if not is_late:
+                # It may seem to stand for a moment more, and the next command would go into it.
+                self.close()
             how = (
                 f"did not end in {deadline_s:.0f} s"
-                if time.monotonic() >= until
+                if is_late
                 else f"was cut off: {str(error) or type(error).__name__}"
             )
-            raise DeadlinePassed(
+            raise (DeadlinePassed if is_late else LineBroke)(
                 f"host {self.name}: `{shown}` {how}. Look at the host, then run the same again: what is done "
                 "stays done"
             ) from error

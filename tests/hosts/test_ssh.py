@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paramiko
@@ -13,7 +14,9 @@ import pytest
 
 from control_plane.core.errors import Unreachable
 from control_plane.hosts.connection import Target, check
-from control_plane.hosts.errors import CommandFailed, DeadlinePassed, LoginRefused
+from control_plane.hosts.converge import converge
+from control_plane.hosts.errors import CommandFailed, DeadlinePassed, LineBroke, LoginRefused
+from control_plane.hosts.items import Payload
 from control_plane.hosts.keys import HostKey, Pins
 from control_plane.hosts.ssh import Ssh, login_key
 from control_plane.simulator.hosts.sshd import Hall
@@ -38,6 +41,13 @@ def ssh(hall: Hall, login: paramiko.PKey | None = LOGIN, *, connect_s: float = 2
         for name, key in hall.host_keys.items()
     }
     return Ssh(login, Pins(keys), connect_s=connect_s)
+
+
+def soon(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_a_command_gets_its_input_and_gives_its_output(hall: Hall) -> None:
@@ -208,6 +218,55 @@ def test_a_host_that_goes_dark_under_a_command(hall: Hall) -> None:
         pytest.raises(DeadlinePassed, match="host a: `kubeadm init` was cut off"),
     ):
         connection.run(("kubeadm", "init"), deadline_s=5)
+
+
+def test_what_many_have_sent_over_a_jump_host_never_stops_it_for_new_keys(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paramiko asks for new keys after 512 MiB, and may stand still where a channel is closed then."""
+    monkeypatch.setattr(paramiko.packet.Packetizer, "REKEY_BYTES", 100_000)
+    exchanged: list[int] = []
+    exchange = paramiko.Transport._send_kex_init  # type: ignore[attr-defined]  # its stubs leave it out
+
+    def counted(transport: paramiko.Transport) -> None:
+        exchanged.append(id(transport))
+        exchange(transport)
+
+    monkeypatch.setattr(paramiko.Transport, "_send_kex_init", counted)
+    with (
+        contextlib.closing(ssh(hall)) as way,
+        way.connect(target(hall, "b", via=target(hall, "a"))) as connection,
+    ):
+        for _ in range(5):
+            assert connection.run(("dd", "of=/x"), stdin=b"x" * 200_000).code == 0
+    assert len(exchanged) == len(set(exchanged)) == 4, (
+        "once by each end, of each of two connections"
+    )
+
+
+@pytest.mark.parametrize("cuts", [1, 2])
+def test_a_line_that_breaks_under_a_file_leaves_the_old_one_and_is_tried_once_more(
+    hall: Hall, tmp_path: Path, cuts: int
+) -> None:
+    """A host takes the end of the line for the end of the file, and its commands go on."""
+    machine = hall.machines["a"]
+    machine.put("/opt/program", "old")
+    machine.faults.cuts_inputs = cuts
+    source = tmp_path / "program"
+    source.write_bytes(b"new" * 100_000)
+    program = Payload(
+        name="program", kind="file", source=str(source), target="/opt/program",
+        sha256=hashlib.sha256(source.read_bytes()).hexdigest(),
+    )  # fmt: skip
+    with ssh(hall).connect(target(hall, "a")) as connection:
+        if cuts == 1:
+            assert converge(connection, [program]) == ("/opt/program: replaced",)
+        else:
+            with pytest.raises(LineBroke, match=r"host a: .* was cut off"):
+                converge(connection, [program])
+    soon(lambda: sum("dd of=/opt/" in line for line in machine.log) == 2)
+    whole = machine.files["/opt/program"].content
+    assert whole == (source.read_bytes() if cuts == 1 else b"old")
 
 
 def test_an_error_shows_no_secret(hall: Hall) -> None:

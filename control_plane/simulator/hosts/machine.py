@@ -42,6 +42,8 @@ class Faults(msgspec.Struct, kw_only=True):
     """The first words of a command that ends with an error."""
     lag_s: float = 0.0
     """Before each command, in wire seconds."""
+    cuts_inputs: int = 0
+    """So many times the line breaks while a command's input comes."""
     cuts_logins: int = 0
     """Logins, from now on, in whose middle the line breaks."""
     stalls_logins: bool = False

@@ -24,6 +24,7 @@ from control_plane.simulator.hosts.programs import SYSTEM
 _BACKLOG = 256
 _ACCEPT_S = 5
 _PIECE_BYTES = 64 * 1024
+REKEY_BYTES = 16 * 2**32
 PROGRAMS: Mapping[str, Program] = {**SYSTEM, **INSTALLERS}
 
 
@@ -110,6 +111,8 @@ class Hall:
 
     def _greet(self, machine: Machine, sock: socket.socket) -> None:
         transport = paramiko.Transport(sock)
+        # OpenSSH asks for new keys as late (RFC 4344 §3.2).
+        transport.packetizer.REKEY_BYTES = REKEY_BYTES
         transport.add_server_key(self.host_keys[machine.name])
         with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
             with self._lock:
@@ -159,7 +162,7 @@ class _Session(paramiko.ServerInterface):
 
     def _run(self, channel: paramiko.Channel, line: str) -> None:
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            stdin = b"".join(iter(lambda: channel.recv(_PIECE_BYTES), b""))
+            stdin = self._input(channel)
             try:
                 with self._hall.one_more():
                     ended = self._machine.execute(line, stdin)
@@ -171,6 +174,17 @@ class _Session(paramiko.ServerInterface):
             channel.send_exit_status(ended.code)
             channel.shutdown_write()
             channel.close()
+
+    def _input(self, channel: paramiko.Channel) -> bytes:
+        """All that comes; a line that breaks is the end of it, as a program over there would see it."""
+        got = bytearray()
+        for piece in _pieces(channel):
+            got += piece
+            if self._machine.faults.cuts_inputs:
+                self._machine.faults.cuts_inputs -= 1
+                self._transport.close()
+                break
+        return bytes(got)
 
     def _forward(self) -> None:
         """Connect channels, as they are opened, with where they lead; those of commands come by, too."""
@@ -188,8 +202,10 @@ def _pump(
     with contextlib.suppress(OSError, EOFError):
         for piece in _pieces(source):
             target.sendall(piece)
-    source.close()
-    target.close()
+    for end in (source, target):
+        # A channel says goodbye, which a line that broke does not take.
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            end.close()
 
 
 def _pieces(source: socket.socket | paramiko.Channel) -> Iterator[bytes]:
