@@ -1,0 +1,30 @@
+"""What outlives the process that remedies GPU nodes: kept before anything leaves, read by whoever goes on."""
+
+from __future__ import annotations
+
+import msgspec
+
+from control_plane.core.breaker import Breaker
+from control_plane.core.correlate import Incident
+from control_plane.core.remedy_case import Attempt, RepairTicket
+
+
+class NodeKept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Of one node."""
+
+    asset: str
+    attempts: tuple[Attempt, ...] = ()
+    """Its journal, in order of `at_s`."""
+    ticket: RepairTicket | None = None
+    """Open until a person closes it."""
+    calm_since_s: float | None = None
+    """When an incident above it ended: people had it, as in a maintenance."""
+
+
+class SiteKept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Of all nodes of a site together."""
+
+    breakers: dict[str, Breaker] = {}
+    """By domain."""
+    incidents: tuple[Incident, ...] = ()
+    """Those that are open."""
