@@ -103,6 +103,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """When it was about to leave."""
     gpu: str | None = None
     """Bus address; `None`: the whole node."""
+    boot: str = ""
+    """Id of the boot that it left in, where it was known."""
     ended_s: float | None = None
     outcome: Outcome = Outcome.OPEN
 

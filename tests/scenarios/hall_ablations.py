@@ -9,9 +9,10 @@ from unittest import mock
 
 from control_plane.core import domain_budget, limits, remedy_case, remedy_ladder, remedy_urgent
 from control_plane.core import remedy as deciding
+from control_plane.core import remedy_round as rounds
 from control_plane.core.breaker import Breaker
 from control_plane.core.remedy_case import NodeCase
-from tests.scenarios import hall, hall_controller
+from tests.scenarios import hall
 from tests.scenarios.ablations import DEPTH_SEEDS, Cut, nothing
 from tests.scenarios.hall_controller import Faults
 from tests.scenarios.hall_play import play_hall
@@ -108,10 +109,11 @@ ABLATIONS: tuple[HallAblation, ...] = (
     ),
     cut("budget: counted within a round", list, "budget",
         faults=Faults(counts_within_a_round=False)),
-    cut("budget: counted unless somebody vouches", lambda: [(hall, "is_fresh", _always)],
+    cut("budget: counted unless somebody vouches",
+        lambda: [(rounds, "is_fresh", _always), (hall, "is_fresh", _always)],
         "budget", "reserve", first=750),
     cut("breakers", lambda: [(Breaker, "is_open", lambda *_: False)], "breaker"),
-    cut("incidents", lambda: [(hall_controller, "incidents_after", lambda *_, **__: ())], "mass"),
+    cut("incidents", lambda: [(rounds, "incidents_after", lambda *_, **__: ())], "mass"),
     cut("return gate", lambda: [(deciding, "_shut", nothing)], "return"),
     cut("emergencies name domains", lambda: [(remedy_urgent, "_covers", _always)], "emergency"),
     cut("attempts are kept before they leave", list, "caps", "grace", "overlap", "liveness",

@@ -113,7 +113,7 @@ class _Play:
             self._controller = None
             self._starts_s = hall.now_s + self._rng.uniform(LOOK_S, 400.0)
             return
-        self._incidents |= {one.id for one in self._kept.incidents}
+        self._incidents |= {one.id for one in self._kept.site.incidents}
         for verdict in self._controller.verdicts.values():
             if isinstance(verdict, Remedy):
                 self._counts[verdict.action] += 1
