@@ -13,9 +13,11 @@ import msgspec
 
 from control_plane.core.errors import StoreError
 from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.core.remedy_kept import SiteKept
 from control_plane.core.rotation import Subject
 from control_plane.engine.kept import NUMBER, ROWS_VERSION, Files, brought_forward, fill
 from control_plane.engine.store import Store
+from control_plane.engine.store_work import REMEDY_SITE
 from control_plane.inventory.bundle import DamagedBundle, pack, unpack
 
 MAGIC = b"gridplane-backup 1\n"
@@ -56,6 +58,7 @@ def rows_of(store: Store) -> tuple[dict[str, dict[str, bytes]], dict[str, bytes]
     records = store.revisions()
     judged_by = store.operations_since(store.judged_since_s())
     operations = {o.id: o for o in (*store.open_operations(), *judged_by)}
+    together = store.remedy_site()
     rows = {
         "revision": {record.digest: _encode(record) for record in records},
         "rollout": {rollout.id: _encode(rollout) for rollout in store.rollouts()},
@@ -63,6 +66,8 @@ def rows_of(store: Store) -> tuple[dict[str, dict[str, bytes]], dict[str, bytes]
         "rotation": {rotation.id: _encode(rotation) for rotation in store.rotations()},
         "login": {e.asset: _encode(e) for e in store.rotating(Subject.PASSWORD)},
         "address": {e.asset: _encode(e) for e in store.rotating(Subject.ADDRESS)},
+        "remedy": {asset: _encode(kept) for asset, kept in store.remedies().items()},
+        "remedy_site": {REMEDY_SITE: _encode(together)} if together != SiteKept() else {},
         "incident": {incident.id: _encode(incident) for incident in store.incidents()},
         "overlay": {overlay.id: _encode(overlay) for overlay in store.overlays()},
         "released": {device.asset: _encode(device) for device in store.released()},

@@ -12,7 +12,7 @@ import msgspec
 
 from control_plane.core.errors import StoreBusy, StoreError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -45,7 +45,12 @@ CREATE TABLE login (asset TEXT PRIMARY KEY, open INTEGER NOT NULL, doc BLOB NOT 
 CREATE TABLE address (asset TEXT PRIMARY KEY, open INTEGER NOT NULL, doc BLOB NOT NULL) WITHOUT ROWID;
 """
 
-_MIGRATIONS: Mapping[int, str] = {1: _FIRMWARE, 2: _ROTATION}
+_REMEDY = """
+CREATE TABLE remedy (asset TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE remedy_site (id TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+_MIGRATIONS: Mapping[int, str] = {1: _FIRMWARE, 2: _ROTATION, 3: _REMEDY}
 """From version → script to the next one; forward only."""
 
 T = TypeVar("T")
@@ -62,6 +67,7 @@ _COLUMNS: Mapping[str, tuple[str, str]] = {
     "event": ("seq", "doc"),
     "login": ("asset", "doc"),
     "address": ("asset", "doc"),
+    "remedy": ("asset", "doc"),
 }
 """Where a table's key and record stand; elsewhere in `id` and `doc`."""
 
@@ -137,7 +143,7 @@ class Database:
                     "use the release that wrote it, or a newer one."
                 )
             script = (
-                _SCHEMA + _FIRMWARE + _ROTATION
+                _SCHEMA + _FIRMWARE + _ROTATION + _REMEDY
                 if version == 0
                 else "".join(_MIGRATIONS[v] for v in range(version, SCHEMA_VERSION))
             )

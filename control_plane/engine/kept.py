@@ -17,6 +17,7 @@ from control_plane.core.errors import StoreError
 from control_plane.core.firmware_rollout import FirmwareRollout
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay
+from control_plane.core.remedy_kept import NodeKept, SiteKept
 from control_plane.core.rollout import Rollout
 from control_plane.core.rotation import RotationEntry
 from control_plane.core.rotation_rollout import Rotation
@@ -36,6 +37,8 @@ _KEYS: Mapping[str, str] = {
     "rotation": "id",
     "login": "asset",
     "address": "asset",
+    "remedy": "asset",
+    "remedy_site": "id",
     "meta": "key",
 }
 TABLES = frozenset(_KEYS)
@@ -46,11 +49,12 @@ Rows = Mapping[str, Mapping[str, bytes]]
 Files = Mapping[str, Mapping[str, bytes]]
 """Digest of a revision → its files, as written."""
 
-ROWS_VERSION = 3
+ROWS_VERSION = 4
 """Of the form of the rows; older ones are read for ever."""
 MIGRATIONS: Mapping[int, Callable[[Rows], Rows]] = {
     1: lambda rows: rows,  # before there were firmware rollouts
     2: lambda rows: rows,  # before there were rotations
+    3: lambda rows: rows,  # before there were remedies
 }
 """From version → to the next; forward only."""
 T = TypeVar("T")
@@ -179,6 +183,9 @@ def fill(store: Store, rows: Rows, files: Files) -> None:
             store.put_rotation(rotation)
         store.put_rotating(all_of("login", RotationEntry))
         store.put_rotating(all_of("address", RotationEntry))
+        store.put_remedies(all_of("remedy", NodeKept))
+        for kept in all_of("remedy_site", SiteKept):
+            store.put_remedy_site(kept)
         for incident in all_of("incident", Incident):
             store.put_incident(incident)
         for overlay in all_of("overlay", Overlay):

@@ -16,16 +16,11 @@ import msgspec
 from control_plane.core import limits
 from control_plane.core.correlate import Incident
 from control_plane.core.errors import FenceLost, StoreError
-from control_plane.core.firmware_rollout import FirmwareRollout
-from control_plane.core.flashing import Grant
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Observation, Unseen
 from control_plane.core.overlay import Overlay
 from control_plane.core.rollout import Rollout
-from control_plane.core.rotation import RotationEntry, Subject
-from control_plane.core.rotation_rollout import Rotation
 from control_plane.core.verify import OPEN_STAGES, Operation
-from control_plane.engine.database import Database
 from control_plane.engine.records import (
     AuditMark,
     EngineStatus,
@@ -35,6 +30,7 @@ from control_plane.engine.records import (
     RevisionRecord,
     ShownPlan,
 )
+from control_plane.engine.store_work import WorkStore
 from control_plane.inventory.bundle import DamagedBundle, pack, unpack
 
 _EVENTS_KEPT = 200_000
@@ -44,7 +40,6 @@ _ROLLOUTS_KEPT = 50
 # A type form; to mypy only a class is a type.
 _SIGHTING: Any = Observation | Unseen
 
-_ENTRIES: Mapping[Subject, str] = {Subject.PASSWORD: "login", Subject.ADDRESS: "address"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -53,7 +48,7 @@ def operation_id(epoch: int, sequence: int) -> str:
     return f"{epoch:06d}-{sequence:09d}"
 
 
-class Store(Database):
+class Store(WorkStore):
     """The state of one site. Not for use from several threads."""
 
     # --- fence ---------------------------------------------------------------------------------
@@ -320,64 +315,6 @@ class Store(Database):
     def rollout_to(self, digest: str) -> Rollout | None:
         """The last rollout to a revision."""
         return next((r for r in reversed(self.rollouts()) if r.to == digest), None)
-
-    # --- firmware -----------------------------------------------------------------------------------
-
-    def put_firmware(self, rollout: FirmwareRollout) -> None:
-        """Keep a firmware rollout."""
-        with self.transaction() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO firmware VALUES (?, ?)", (rollout.id, _encode(rollout))
-            )
-
-    def firmware(self) -> list[FirmwareRollout]:
-        """Firmware rollouts, the newest last."""
-        return self._docs(FirmwareRollout, "firmware", "ORDER BY id")
-
-    def put_grant(self, grant: Grant) -> None:
-        """Keep a grant with how far each of its devices has come; durable before this returns."""
-        is_open = int(any(not entry.is_final for entry in grant.entries.values()))
-        with self.transaction() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO flash VALUES (?, ?, ?)",
-                (grant.operation, is_open, _encode(grant)),
-            )
-
-    def grants(self, *, open_only: bool = False) -> list[Grant]:
-        """Grants, by the name of their operation; those alone that have a device that has not ended."""
-        where = "WHERE open = 1 " if open_only else ""
-        return self._docs(Grant, "flash", f"{where}ORDER BY id")
-
-    def drop_grant(self, operation: str) -> None:
-        """Forget a grant."""
-        with self.transaction() as db:
-            db.execute("DELETE FROM flash WHERE id = ?", (operation,))
-
-    # --- passwords and addresses ------------------------------------------------------------------------
-
-    def put_rotation(self, rotation: Rotation) -> None:
-        """Keep a rotation."""
-        with self.transaction() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO rotation VALUES (?, ?)", (rotation.id, _encode(rotation))
-            )
-
-    def rotations(self) -> list[Rotation]:
-        """Rotations, the newest last."""
-        return self._docs(Rotation, "rotation", "ORDER BY id")
-
-    def put_rotating(self, entries: Iterable[RotationEntry]) -> None:
-        """Keep how far devices have come with another password or address; durable before this returns."""
-        with self.transaction() as db:
-            for entry in entries:
-                db.execute(
-                    f"INSERT OR REPLACE INTO {_ENTRIES[entry.subject]} VALUES (?, ?, ?)",  # noqa: S608 - ours
-                    (entry.asset, int(not entry.is_final), _encode(entry)),
-                )
-
-    def rotating(self, subject: Subject) -> list[RotationEntry]:
-        """How far each device came with its last rotation of that."""
-        return self._docs(RotationEntry, _ENTRIES[subject], "ORDER BY asset")
 
     # --- incidents ------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from control_plane.core.errors import FenceLost, StoreError
 from control_plane.core.flashing import FlashEntry, Grant
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.core.remedy_case import Action, Attempt
+from control_plane.core.remedy_kept import NodeKept, SiteKept
 from control_plane.core.rollout import Rollout
 from control_plane.core.rotation import RotationEntry, Subject
 from control_plane.core.verify import Operation, Stage
@@ -231,41 +233,52 @@ def test_a_newer_state_version_is_refused(tmp_path: Path) -> None:
         Store(path)
 
 
-def test_a_file_of_the_release_before_firmware_rollouts_is_brought_forward(tmp_path: Path) -> None:
-    path = tmp_path / "state.sqlite"
+_SINCE: Mapping[int, tuple[str, ...]] = {
+    2: ("firmware", "flash"),
+    3: ("rotation", "login", "address"),
+    4: ("remedy", "remedy_site"),
+}
+"""State version → the tables that it brought."""
+
+
+def made_by(version: int, path: Path) -> Path:
+    """A file as the release of a state version left it, with one memory."""
     with closing(Store(path)) as made:
         made.put_memories([Memory(asset="d1", pin=PIN)])
-    db = sqlite3.connect(path)
-    db.executescript(
-        "DROP TABLE firmware; DROP TABLE flash; DROP TABLE address; DROP TABLE rotation; DROP TABLE login; "
-        "PRAGMA user_version = 1;"
-    )
-    db.close()
-    with closing(Store(path)) as store:
+    with closing(sqlite3.connect(path)) as db:
+        for since, tables in _SINCE.items():
+            for table in tables if since > version else ():
+                db.execute(f"DROP TABLE {table}")
+        db.execute(f"PRAGMA user_version = {version}")
+    return path
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_a_file_of_an_older_release_is_brought_forward(tmp_path: Path, version: int) -> None:
+    grant = Grant(
+        operation="o", rollout="f0001", digest="b", fence=1, at_once=1, deadline_s=1.0,
+        entries={"d1": FlashEntry(asset="d1")},
+    )  # fmt: skip
+    entry = RotationEntry(asset="d1", rotation="c0001", wanted="env:NEW")
+    tried = NodeKept(asset="n1", attempts=(Attempt(action=Action.REBOOT, at_s=NOW_S),))
+    with closing(Store(made_by(version, tmp_path / "state.sqlite"))) as store:
         assert store.memories() == {"d1": Memory(asset="d1", pin=PIN)}
-        grant = Grant(
-            operation="o", rollout="f0001", digest="b", fence=1, at_once=1, deadline_s=1.0,
-            entries={"d1": FlashEntry(asset="d1")},
-        )  # fmt: skip
+        assert (store.rotations(), store.remedies(), store.remedy_site()) == ([], {}, SiteKept())
         store.put_grant(grant)
-        assert store.grants(open_only=True) == [grant]
-
-
-def test_a_file_of_the_release_before_rotations_is_brought_forward(tmp_path: Path) -> None:
-    path = tmp_path / "state.sqlite"
-    with closing(Store(path)) as made:
-        made.put_memories([Memory(asset="d1", pin=PIN)])
-    db = sqlite3.connect(path)
-    db.executescript(
-        "DROP TABLE address; DROP TABLE rotation; DROP TABLE login; PRAGMA user_version = 2;"
-    )
-    db.close()
-    with closing(Store(path)) as store:
-        assert store.memories() == {"d1": Memory(asset="d1", pin=PIN)}
-        entry = RotationEntry(asset="d1", rotation="c0001", wanted="env:NEW")
         store.put_rotating([entry])
-        assert store.rotating(Subject.PASSWORD) == [entry]
-        assert store.rotations() == []
+        store.put_remedies([tried])
+    with closing(Store(tmp_path / "state.sqlite")) as again:
+        assert again.grants(open_only=True) == [grant]
+        assert again.rotating(Subject.PASSWORD) == [entry]
+        assert again.remedies() == {"n1": tried}
+
+
+def test_what_older_releases_lacked_is_all_that_their_migrations_make(tmp_path: Path) -> None:
+    def schema(path: Path) -> set[tuple[str, str]]:
+        with closing(Store(path)), closing(sqlite3.connect(path)) as db:
+            return set(db.execute("SELECT name, sql FROM sqlite_master"))
+
+    assert schema(made_by(1, tmp_path / "old.sqlite")) == schema(tmp_path / "new.sqlite")
 
 
 def test_a_full_disk_is_an_error_and_leaves_the_old_state(store: Store) -> None:

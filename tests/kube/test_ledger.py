@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from control_plane.api.objects import StateShardSpec
+from control_plane.core.breaker import Breaker
 from control_plane.core.change import Disturbance, SettingClass, StopMining
 from control_plane.core.cluster import ClusterAway
 from control_plane.core.correlate import Incident
@@ -17,6 +18,8 @@ from control_plane.core.errors import FenceLost, StoreBusy, StoreError
 from control_plane.core.memory import Memory
 from control_plane.core.observation import Settings
 from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.core.remedy_case import Action, Attempt
+from control_plane.core.remedy_kept import NodeKept, SiteKept
 from control_plane.core.rollout import Rollout
 from control_plane.core.verify import Operation, Stage
 from control_plane.engine import kept
@@ -299,6 +302,24 @@ def test_a_closed_incident_is_history() -> None:
         three.store.put_incident(msgspec.structs.replace(incident, open=False))
         await three.ledger.durable()
         assert (await site.leader(4, "four")).store.incidents(open_only=False) == []
+
+    on_site(case)
+
+
+def test_what_was_tried_on_gpu_nodes_is_in_the_cluster_before_anything_leaves() -> None:
+    async def case(site: Site) -> None:
+        one = await site.leader(1, "one")
+        tried = NodeKept(asset="n1", attempts=(Attempt(action=Action.REBOOT, at_s=5.0),))
+        together = SiteKept(breakers={"site:lab": Breaker(domain="site:lab", begun={"n1": 5.0})})
+        one.store.put_remedies([tried, NodeKept(asset="n2", calm_since_s=5.0)])
+        one.store.put_remedy_site(together)
+        await one.ledger.keep()
+        two = await site.leader(2, "two")
+        assert two.store.remedies() == {"n1": tried, "n2": NodeKept(asset="n2", calm_since_s=5.0)}
+        assert two.store.remedy_site() == together
+        two.store.drop_remedies(["n2"])
+        await two.ledger.keep()
+        assert (await site.leader(3, "three")).store.remedies() == {"n1": tried}
 
     on_site(case)
 
