@@ -324,6 +324,14 @@ class GpuProfileDoc(Document, frozen=True, kw_only=True):
     persistence: bool | None = None
     ecc: Annotated[bool | None, Meta(description="A change is in force after a reboot.")] = None
     mig: MigProfile | None = None
+    remedies: Annotated[
+        Literal["tell", "act"],
+        Meta(
+            description="What gridplane does by itself for a node that fails. `tell`: it says what it "
+            "would do. `act`: it drains the node, reboots and power cycles it by its BMC, and keeps it out "
+            "of service or takes it back."
+        ),
+    ] = "tell"
 
 
 class ProfileDoc(Document, frozen=True, kw_only=True):

@@ -155,6 +155,10 @@ _WRITTEN = frozenset(
 )
 
 
+_REMEDIES = {False: "tell", True: "act"}
+"""As profiles say it."""
+
+
 def _settings(device: Device) -> Mapping[str, object]:
     return msgspec.structs.asdict(device.desired())
 
@@ -187,6 +191,7 @@ def _gpu_pairs(old: Device, new: Device) -> list[tuple[str, object, object]]:
     parts: list[tuple[str, object, object]] = [
         ("gpu_driver", was.driver, now.driver),
         ("gpu_mig", was.mig, now.mig),
+        ("gpu_remedies", _REMEDIES[was.acts], _REMEDIES[now.acts]),
     ]
     declared = msgspec.structs.asdict(was.settings)
     for name, value in msgspec.structs.asdict(now.settings).items():

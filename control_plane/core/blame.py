@@ -100,7 +100,8 @@ def _place(device: Device, field: str, lines: ChangedLines, prefix: str) -> Sour
 
 def _candidates(device: Device, field: str) -> Iterator[SourceRef]:
     origins = device.intent.origins
-    for name in ("firmware" if field == "family" else field, "profile", "owner"):
+    key = "gpu" if field.startswith("gpu_") else field
+    for name in ("firmware" if field == "family" else key, "profile", "owner"):
         if name in origins:
             yield origins[name]
     yield device.where

@@ -216,6 +216,8 @@ class GpuIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     """Version; `None`: whichever the operator brings."""
     mig: str | None = None
     """Profile of the operator's MIG manager; `None`: nobody asks for one."""
+    acts: bool = False
+    """Whether a node that fails is remedied without a person; else it is told what would be done."""
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):

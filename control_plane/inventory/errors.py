@@ -627,6 +627,16 @@ PREVIOUS_TWICE: Final = _code(
     "credentials: {user: root, secret_ref: env:NEW, previous: [env:NEW]}",
     "take the reference out of `previous`, or correct it",
 )
+REMEDIES_BY_HAND: Final = _code(
+    "E0715",
+    "remedies act where no BMC can be spoken to",
+    "What acts on a GPU node that fails is its BMC: it reboots the node, and cycles its power. A BMC whose "
+    "password or certificate nobody declared is sent nothing, so such a node is drained and kept out of "
+    "service, and everything else waits for a person.",
+    "gpu: {remedies: act}         # and site.yaml has no `bmc`",
+    "declare how the site's BMCs are reached, or let the profile `tell`",
+    Severity.WARNING,
+)
 UNKNOWN_TIME_ZONE: Final = _code(
     "E0720",
     "time zone that this machine does not know",

@@ -34,6 +34,7 @@ def gpu_intent(given: GpuProfileDoc | None) -> GpuIntent | None:
         ),
         driver=given.driver,
         mig=given.mig,
+        acts=given.remedies == "act",
     )
 
 

@@ -17,6 +17,7 @@ from control_plane.core.findings import Finding
 from control_plane.core.fleet import Fleet, Site
 from control_plane.inventory import errors
 from control_plane.inventory.canonical import digest_of_site
+from control_plane.inventory.check_bmc import check_remedies
 from control_plane.inventory.check_cluster import check_cluster
 from control_plane.inventory.check_firmware import check_firmware
 from control_plane.inventory.check_power import check_feeds, check_loads
@@ -101,6 +102,7 @@ def _load(
     slots = SlotCheck(tree, shared, problems)
     for site in tree.sites.values():
         _check(site, slots, problems)
+        check_remedies(site, shared.profiles, problems)
     if problems.errors or tree.fleet is None:
         return Loaded(fleet=None, findings=problems.found())
     resolved: dict[str, Site] = {}

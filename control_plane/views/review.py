@@ -30,7 +30,7 @@ _LINE_MAX: Final = 160
 _LIST_MAX: Final = 4_000
 _TITLE: Final = "### gridplane: what this change does to the hardware"
 _CUT_OFF: Final = "\nMore than a comment holds: `gridplane plan --against` shows each site whole."
-_WARNED: Final = frozenset({"pools", "owner", "firmware", "family"})
+_WARNED: Final = frozenset({"pools", "owner", "firmware", "family", "gpu_remedies"})
 
 
 class Reviewed(msgspec.Struct, frozen=True, kw_only=True):

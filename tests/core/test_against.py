@@ -77,6 +77,21 @@ def test_a_cap_of_gpus_is_seen_in_watts() -> None:
     }  # fmt: skip
 
 
+def test_whether_remedies_act_is_a_change_that_is_seen() -> None:
+    kind = msgspec.structs.replace(TYPE, id="gpu", kind=DeviceKind.GPU_NODE)
+
+    def gpus(gpu: GpuIntent | None) -> Site:
+        return site((device("g1", type=kind, intent=intent(gpu=gpu)),))
+
+    tell, act = gpus(GpuIntent()), gpus(GpuIntent(acts=True))
+    for before, after, words in ((tell, act, ("tell", "act")), (act, tell, ("act", "tell"))):
+        found = compare(before, after)
+        (change,) = found.changes
+        assert (change.field, change.before, change.after) == ("gpu_remedies", *words)
+        assert (found.subjects, found.danger) == (0, Danger.D1), "nothing is written to a node"
+    assert compare(gpus(None), tell).changes == ()
+
+
 def test_a_new_site_is_all_additions() -> None:
     comparison = compare(None, site(miners()))
     assert comparison.before is None

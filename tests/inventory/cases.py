@@ -104,6 +104,9 @@ EDITS: tuple[tuple[str, str, str, str], ...] = (
     ("certificate of no BMC", HOSTS, "bmc: 10.11.0.10", f"bmc_certificate: {'a' * 64}"),
     ("BMCs of an authority that is none", SITE, "networks:",
      "bmc: {credentials: {user: ops, secret_ref: env:BMC}, authority: x}\nnetworks:"),
+    ("remedies of another word", GPU_PROFILE, "power_limit_w: 600", "remedies: acts"),
+    ("remedies by another name", GPU_PROFILE, "power_limit_w: 600", "remedy: act"),
+    ("remedies without a way to BMCs", GPU_PROFILE, "power_limit_w: 600", "remedies: act"),
     ("driver version with a letter", GPU_PROFILE, "power_limit_w: 600", "driver: 595.91b"),
     # -- addresses
     ("octet above 255", RACKS, "10.8.0.11", "10.8.0.311"),
@@ -295,6 +298,9 @@ FIRMWARE = {
     "image at a path": firmware("s21-zynq.bmu", "../../etc/passwd"),
 }
 
+ACTING = FILES[GPU_PROFILE].replace("power_limit_w: 600", "power_limit_w: 600, remedies: act")
+BMCS = "bmc: {credentials: {user: ops, secret_ref: env:BMC}}\nnetworks:"
+
 LAB = {path: text.encode() for path, text in FILES.items() if path.startswith("sites/")}
 
 
@@ -320,6 +326,8 @@ CASES: dict[str, dict[str, bytes]] = {
     "file in a wrong folder": files() | {"sites/lab/rack/more.yaml": b"racks: []\n"},
     "file with another ending": files() | {"owners/other.yml": b"name: x\n"},
     "name of a file in capitals": files() | {"owners/Other.yaml": FILES[OWNER].encode()},
+    "remedies whose BMCs nobody knows": edited(SITE, "networks:", BMCS)
+    | {GPU_PROFILE: ACTING.encode()},
     "no fleet.yaml": {p: d for p, d in files().items() if p != FLEET},
     "no power.yaml": {p: d for p, d in files().items() if p != POWER},
     "no site": {p: d for p, d in files().items() if not p.startswith("sites/")},

@@ -106,6 +106,21 @@ def test_what_a_profile_says_of_gpus_is_their_nodes_intent() -> None:
     assert digest_of_site(site(capped)) != digest_of_site(site())
 
 
+def test_remedies_of_a_profile_tell_until_it_says_that_they_act() -> None:
+    def remedied(word: str) -> Site:
+        return site(
+            edited("profiles/gpu.yaml", "power_limit_w", f"remedies: {word}, power_limit_w")
+        )
+
+    acting = remedied("act")
+    assert {d.asset for d in acting.devices if d.intent.gpu and d.intent.gpu.acts} == {
+        "g1-n1", "g1-n2",
+    }  # fmt: skip
+    assert not any(d.intent.gpu.acts for d in site().devices if d.intent.gpu)
+    assert digest_of_site(acting) != digest_of_site(site())
+    assert digest_of_site(remedied("tell")) == digest_of_site(site()), "what was meant before"
+
+
 def test_pdus_are_expanded_below_their_node() -> None:
     feeds = site().feeds
     assert [f for f in feeds if f.startswith("box-1-p")] == ["box-1-p1", "box-1-p2"]

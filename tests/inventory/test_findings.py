@@ -15,6 +15,11 @@ from tests.inventory.cases import CASES
 
 GOLDEN = Path(__file__).with_name("findings.golden")
 HEAD = "=== "
+WARNINGS = {
+    "unknown time zone": errors.UNKNOWN_TIME_ZONE,
+    "remedies without a way to BMCs": errors.REMEDIES_BY_HAND,
+    "remedies whose BMCs nobody knows": errors.REMEDIES_BY_HAND,
+}
 
 
 def told(name: str) -> str:
@@ -43,15 +48,34 @@ def test_each_mistake_is_explained(name: str) -> None:
     assert told(name) == AGREED[name]
 
 
-@pytest.mark.parametrize("name", set(CASES) - {"unknown time zone"})
+@pytest.mark.parametrize("name", sorted(CASES.keys() - WARNINGS))
 def test_no_mistake_gives_a_fleet(name: str) -> None:
     assert load_files(CASES[name]).fleet is None
 
 
-def test_a_warning_lets_pass() -> None:
-    result = load_files(CASES["unknown time zone"])
+@pytest.mark.parametrize("name", WARNINGS)
+def test_a_warning_lets_pass(name: str) -> None:
+    result = load_files(CASES[name])
     assert result.fleet is not None
-    assert [f.code for f in result.findings] == [errors.UNKNOWN_TIME_ZONE.code]
+    assert [f.code for f in result.findings] == [WARNINGS[name].code]
+
+
+@pytest.mark.parametrize(
+    ("where", "before", "after"),
+    [
+        ("sites/lab/gpu/hall.yaml", "first_bmc: 10.11.0.21",
+         f"first_bmc: 10.11.0.21, bmc_certificates: [{'a' * 64}, {'b' * 64}]"),
+        ("profiles/gpu.yaml", "remedies: act", "remedies: tell"),
+    ],
+    ids=["certificates", "tell"],
+)  # fmt: skip
+def test_remedies_that_can_act_or_only_tell_are_not_warned_of(
+    where: str, before: str, after: str
+) -> None:
+    tree = CASES["remedies whose BMCs nobody knows"]
+    assert before in tree[where].decode()
+    tree = tree | {where: tree[where].decode().replace(before, after).encode()}
+    assert load_files(tree).findings == ()
 
 
 def test_golden_texts_are_of_cases() -> None:
