@@ -23,6 +23,7 @@ from control_plane.core.world import decide_all, pinned
 from control_plane.engine.postures import known_postures
 from control_plane.engine.secrets import SystemSecrets
 from control_plane.views.explain import Explanation, path_of, render_explanation
+from control_plane.views.remedies import remedies_shown
 from control_plane.views.rollouts import Machine, machine_of
 
 _LAST = 5
@@ -79,6 +80,7 @@ def command(
         login=_rotated(place, Subject.PASSWORD, device),
         renumbering=_rotates(place, addresses_of(one)),
         address=_rotated(place, Subject.ADDRESS, device),
+        remedies=remedies_shown(one, store.remedy(device)),
     )
     emit(output, explanation, table=render_explanation(explanation), names=[device])
     return Exit.OK

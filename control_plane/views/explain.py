@@ -22,6 +22,7 @@ from control_plane.engine.gate import describe
 from control_plane.engine.records import Event, RevisionRecord
 from control_plane.views.plan import change_text
 from control_plane.views.posture import posture_line
+from control_plane.views.remedies import RemediesShown, remedy_lines
 from control_plane.views.rollouts import Machine
 from control_plane.views.rotations import address_lines, in_brief, in_explanation
 from control_plane.views.table import one_line, power, span, table
@@ -98,6 +99,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     renumbering: Rotation | None = None
     """The same of the address that is declared for it."""
     address: RotationEntry | None = None
+    remedies: RemediesShown | None = None
+    """Of a GPU node."""
 
 
 def path_of(site: Site, device: Device) -> tuple[str, ...]:
@@ -124,6 +127,7 @@ def render_explanation(e: Explanation) -> str:
         "",
         *_overlays(e),
         *_verdict(e),
+        *remedy_lines(e.remedies, e.now_s),
     ]
     if e.posture is not None:
         lines += posture_line(e.posture)

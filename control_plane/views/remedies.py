@@ -1,0 +1,110 @@
+"""What was done to a GPU node that fails, what came of it, and whether more would be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from control_plane.core import limits
+from control_plane.core.findings import SourceRef
+from control_plane.core.fleet import Device, DeviceKind
+from control_plane.core.gpu import Alert
+from control_plane.core.remedy_case import Attempt, Outcome, RepairTicket, Why
+from control_plane.core.remedy_kept import NodeKept
+from control_plane.views.table import counted, one_line, span
+
+_LAST: Final = 5
+"""Attempts that the text shows; scripts get all that are kept."""
+_WHY: Final[Mapping[Why, str]] = {
+    Why.ALERT: "what is wrong asks for it",
+    Why.NO_HELP: "what was tried did not help",
+    Why.FINAL: "nothing that can be done from here helps",
+    Why.CAP_SPENT: "so much was tried that a person goes on",
+    Why.WELL: "nothing is wrong any more",
+    Why.EMERGENCY: "an emergency",
+}
+_OUTCOME: Final[Mapping[Outcome, str]] = {
+    Outcome.OPEN: "it may have left, and has not ended",
+    Outcome.DONE: "done",
+    Outcome.FAILED: "did not take place",
+    Outcome.UNKNOWN: "nobody can tell whether it took place",
+}
+
+
+class RemediesShown(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one GPU node."""
+
+    acts: bool
+    """Whether its profile lets remedies act; else they are told."""
+    declared_at: SourceRef | None
+    """`gpu` of its profile; `None`: the profile says nothing of GPUs."""
+    kept: NodeKept
+    """An empty one where nothing was ever tried."""
+
+
+def remedies_shown(device: Device, kept: NodeKept | None) -> RemediesShown | None:
+    """What is shown of a device's remedies; `None` of one that is no GPU node."""
+    if device.type.kind is not DeviceKind.GPU_NODE:
+        return None
+    gpu = device.intent.gpu
+    return RemediesShown(
+        acts=gpu is not None and gpu.acts,
+        declared_at=device.intent.origins.get("gpu"),
+        kept=kept or NodeKept(asset=device.asset),
+    )
+
+
+def remedy_lines(shown: RemediesShown | None, now_s: float) -> list[str]:
+    """The lines of an explanation; none of a device that is no GPU node."""
+    if shown is None:
+        return []
+    kept = shown.kept
+    where = f" ({shown.declared_at})" if shown.declared_at else ""
+    says = "act" if shown.acts else "tell what would be done, and do nothing"
+    lines = [f"Remedies    {says}{where}"]
+    if kept.calm_since_s is not None:
+        left_s = kept.calm_since_s + limits.MAINTENANCE_GRACE_S - now_s
+        if left_s > 0.0:
+            ago = span(now_s - kept.calm_since_s)
+            lines.append(f"  calm      an incident above it ended {ago} ago: {span(left_s)} more")
+    if kept.ticket is not None:
+        lines += _ticket(kept.ticket, now_s)
+    lines += [f"  {_attempt(one, now_s)}" for one in kept.attempts[: -_LAST - 1 : -1]]
+    if len(kept.attempts) > _LAST:
+        lines.append(f"  {counted(len(kept.attempts) - _LAST, 'older attempt')}: `-o json`")
+    return lines
+
+
+def _ticket(ticket: RepairTicket, now_s: float) -> list[str]:
+    parts = ", ".join(
+        part.gpu + (f" ({part.serial})" if part.serial else "") for part in ticket.parts
+    )
+    alerts = "; ".join(_alert(alert) for alert in ticket.alerts)
+    lines = [
+        f"  ticket    {ticket.id}, opened {span(now_s - ticket.opened_s)} ago: {_WHY[ticket.why]}",
+        *([f"  wrong     {one_line(alerts)}"] if alerts else []),
+        *([f"  parts     {one_line(parts)}"] if parts else []),
+    ]
+    return [
+        *lines,
+        "  next      a person repairs it and closes the ticket; it stays out until then",
+    ]
+
+
+def _alert(alert: Alert) -> str:
+    words = [alert.kind.value]
+    if alert.xid is not None:
+        words.append(str(alert.xid))
+    if alert.gpu is not None:
+        words.append(f"on {alert.gpu}")
+    return " ".join(words) + (f": {alert.detail}" if alert.detail else "")
+
+
+def _attempt(attempt: Attempt, now_s: float) -> str:
+    what = attempt.action.replace("_", " ") + (f" {one_line(attempt.gpu)}" if attempt.gpu else "")
+    after = ""
+    if attempt.ended_s is not None and attempt.ended_s > attempt.at_s:
+        after = f", after {span(attempt.ended_s - attempt.at_s)}"
+    return f"{span(now_s - attempt.at_s):>6} ago  {what} -> {_OUTCOME[attempt.outcome]}{after}"
