@@ -20,6 +20,8 @@ asked for, in force, and what it takes; enforced is lower where a BMC caps too |
 | uncorrected errors, remapped rows | `TotalEccErrors`, `RemappedRows` | rows are not told while it is partitioned |
 | NVLinks, fabric | `NvLinkState`, `GpuFabricInfoV` | with any link up, all that it has should be |
 | what the driver asks for | field 230 | 0 to 4; above that, values mean another thing in each driver branch: a person |
+| compute processes | `ComputeRunningProcesses_v3` | none is a fact only in the host's own PID namespace: elsewhere \
+the driver leaves out those of others, and none is unknown |
 | Xids | `EventSetWait_v2` | those since the look before; none from before the first |
 
 **Written**, and only from the node's `GpuNode`: power limit, persistence, locked clocks, ECC mode. MIG is written by
@@ -77,11 +79,21 @@ _ALERTS: dict[AlertKind, tuple[str, str]] = {
         "somebody raised a limit {raises} times in {within:,.0f} s; it is lowered each time",
         "observe, and a person",
     ),
+    AlertKind.UNKNOWN: (
+        "something that only a newer agent knows; the controller alone has it",
+        "drain, or observe where the agent asked for no more; and a person",
+    ),
 }
 
 _CONDITIONS = """\
 The agent's conditions are `GpusReadable`, `GpusHealthy` and `GpusAsDeclared`; `Ready` is the controller's. It writes
-when something changed, and every {report:,.0f} s that it lives (`status.reportedAt`).
+when something changed, and every {report:,.0f} s that it lives. While an alert of its own calls for more than a look, or
+the controller works on the node (`spec.attention`), it writes every {attention:,.0f} s: what it saw counts as evidence
+for {evidence:,.0f} s. `status.reportedAt` is when it looked, of what it wrote last.
+
+`status.processes` is how many compute processes were on the GPUs at that look, one that uses several counted on each;
+left out where none was seen and not every GPU could tell. It alone makes the agent write only where zero was told and is not so any more,
+or at most every {attention:,.0f} s where it became known, unknown or zero.
 """  # noqa: E501 - sentences of a page
 
 _WEIGHTS = {
@@ -103,6 +115,8 @@ def gpu_page(made: str) -> str:
         "raises": limits.GPU_RAISES_BY_OTHERS,
         "within": limits.GPU_RAISES_WITHIN_S,
         "report": limits.GPU_REPORT_S,
+        "attention": limits.GPU_ATTENTION_S,
+        "evidence": limits.GPU_EVIDENCE_TTL_S,
     }
     alerts = [
         f"| `{kind}` | {what.format(**numbers)} | {rung.format(**numbers)} |"

@@ -1,8 +1,8 @@
 """The agent: look at the GPUs, obey what is granted, tell what changed.
 
-A look every few seconds, writes right after it, and a status when it differs. The API server is followed
-beside that and never waited for. What is granted is kept before it is raised to; a grant of before a
-restart caps, and raises nothing until the server was heard again.
+A look every few seconds, writes right after it, and a status when it differs or somebody waits for it.
+The API server is followed beside that and never waited for. What is granted is kept before it is raised to;
+a grant of before a restart caps, and raises nothing until the server was heard again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 from control_plane.agent.following import Contact, Own
 from control_plane.agent.kept import Kept, KeptFile
-from control_plane.agent.report import Turn, status_of
+from control_plane.agent.report import Sent, Turn, is_due, status_of
 from control_plane.agent.spec import caps_of, settings_of
 from control_plane.api.objects import Condition
 from control_plane.core import limits
@@ -116,8 +116,10 @@ class Agent:
         self._old_fence = False
         self._conditions: dict[str, Condition] = {}
         self._wanted: dict[str, Any] | None = None
-        self._sent: tuple[str, dict[str, Any]] | None = None
-        self._sent_s = 0.0
+        self._wanted_s = 0.0
+        """When the look was that it is of."""
+        self._often = False
+        self._sent: Sent | None = None
         self._stale_since_s: float | None = None
         self._was_unloaded = False
         self._heard, self._news = asyncio.Event(), asyncio.Event()
@@ -317,23 +319,31 @@ class Agent:
         self._conditions = {
             one.type: one for one in msgspec.convert(status["conditions"], tuple[Condition, ...])
         }
-        self._wanted = status
-        is_old = not 0 <= now_s - self._sent_s < limits.GPU_REPORT_S
-        if is_old or self._sent != (self._own.uid, status):
+        self._wanted, self._wanted_s = status, turn.seen.at_s
+        self._often = bool(self._own.spec.attention) or turn.is_acute
+        if self._is_due():
             self._news.set()
+
+    def _is_due(self) -> bool:
+        if self._own is None or self._wanted is None:
+            return False
+        return is_due(
+            self._own.uid, self._wanted, self._sent, at_s=self._wanted_s, often=self._often
+        )
 
     async def _tell(self) -> None:
         said = ""
         while True:
             await self._news.wait()
             self._news.clear()
-            own, wanted = self._own, self._wanted
-            if own is None or wanted is None:
+            own, wanted, at_s = self._own, self._wanted, self._wanted_s
+            # Asked again: it may have become due while the one before was on its way, and not be now.
+            if own is None or wanted is None or not self._is_due():
                 continue
-            now_s = self._clock.wall_s()
             try:
                 self.requests += 1
-                body = {**wanted, "reportedAt": moment_text(now_s)}
+                # Of the look, not of now: evidence is as old as what it was seen by.
+                body = {**wanted, "reportedAt": moment_text(at_s)}
                 await self._teller.write_status(own.name, own.uid, body)
             except ClusterError as error:
                 text = f"the status was not taken: {type(error).__name__}: {error}"
@@ -343,7 +353,7 @@ class Agent:
                 await self._clock.wire_sleep(_RETRY_S)
                 self._news.set()
             else:
-                self._sent, self._sent_s, said = (own.uid, wanted), now_s, ""
+                self._sent, said = Sent(uid=own.uid, status=wanted, at_s=at_s), ""
 
 
 def _cap_w(decisions: dict[str, CapDecision]) -> float | None:

@@ -1,24 +1,26 @@
 """What the agent tells: the part of `GpuNode.status` that is its own. Pure.
 
 Its conditions are `GpusReadable`, `GpusHealthy` and `GpusAsDeclared`. `Ready` is the controller's, which
-knows the rest of the node. No telemetry: a status changes when somebody has something to do.
+knows the rest of the node. No telemetry but one number, by which no status is written: it is when somebody
+has something to do, or waits for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from control_plane.api.conditions import MESSAGE_MAX, Told, Truth, camel, conditions, moment
 from control_plane.api.objects import AlertPart, Condition, GpuPart
 from control_plane.core import limits
-from control_plane.core.gpu import Alert, AlertKind, GpuSeen, NodeSeen, Rung
+from control_plane.core.gpu import Alert, AlertKind, GpuSeen, NodeSeen, RowRemap, Rung
 from control_plane.core.gpu_cap import CapDecision, CapState
 from control_plane.core.gpu_settings import GpuOutcome, needs_reboot
 
 READABLE, HEALTHY, AS_DECLARED = "GpusReadable", "GpusHealthy", "GpusAsDeclared"
+_PROCESSES: Final = "processes"
 _NAMED: Final = 5
 Said = tuple[Truth, str, str]
 """Status, reason, message."""
@@ -42,6 +44,52 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     old_fence: bool = False
     """The object grants under an older fence than was obeyed before."""
 
+    @property
+    def is_acute(self) -> bool:
+        """Whether an alert calls for more than a look."""
+        return any(alert.rung > Rung.OBSERVE or alert.final for alert in self.alerts)
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """A status that the server took."""
+
+    uid: str
+    """Of the object."""
+    status: dict[str, Any]
+    at_s: float
+    """When the look was that it is of."""
+
+
+def is_due(
+    uid: str, status: dict[str, Any], sent: Sent | None, *, at_s: float, often: bool
+) -> bool:
+    """Whether a status is worth a write.
+
+    Args:
+        uid: of the object.
+        status: of now.
+        sent: the last one.
+        at_s: when the look was.
+        often: somebody waits for what the agent sees.
+    """
+    if sent is None or sent.uid != uid:
+        return True
+    for_s = at_s - sent.at_s
+    if not 0 <= for_s < (limits.GPU_ATTENTION_S if often else limits.GPU_REPORT_S):
+        return True
+    if _but_processes(sent.status) != _but_processes(status):
+        return True
+    # How many there are is telemetry. That there is work again, or that nobody can tell, takes back what
+    # was said and is told at once; the other way it waits, so that short work makes few writes.
+    was, now = sent.status.get(_PROCESSES), status.get(_PROCESSES)
+    if was == 0:
+        return now != 0
+    return for_s >= limits.GPU_ATTENTION_S and (now == 0 or (was is None) != (now is None))
+
+
+def _but_processes(status: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in status.items() if key != _PROCESSES}
+
 
 def status_of(
     turn: Turn, before: Mapping[str, Condition], *, generation: int, now_s: float
@@ -64,9 +112,17 @@ def status_of(
     # The highest: headroom is counted with it. Of one that cannot be read nothing is known.
     fields["enforcedGpuW"] = max(known) if known and len(known) == len(enforced) else None
     fields["gpus"] = [_gpu(gpu, turn) for gpu in seen.gpus]
+    fields[_PROCESSES] = _processes(seen)
     fields["alerts"] = [_alert(alert) for alert in _worst_first(turn.alerts)]
     plain: dict[str, Any] = msgspec.to_builtins(fields)
     return {key: value for key, value in plain.items() if value not in (None, [])}
+
+
+def _processes(seen: NodeSeen) -> int | None:
+    """Some are work, whoever else could not tell; none is a fact only where every GPU could."""
+    counts = [gpu.processes for gpu in seen.gpus]
+    some = sum(count or 0 for count in counts)
+    return some if some or (counts and None not in counts) else None
 
 
 def _readable(turn: Turn) -> Said:
@@ -143,7 +199,14 @@ def _gpu(gpu: GpuSeen, turn: Turn) -> GpuPart:
         index=gpu.index, pci=gpu.pci, uuid=gpu.uuid, serial=gpu.serial, name=gpu.name, lost=gpu.lost,
         limit_w=gpu.settings.power_limit_w, enforced_w=gpu.enforced_limit_w,
         min_w=gpu.min_limit_w, max_w=gpu.max_limit_w, cap=None if shown is None else shown.value,
+        remap=_remap(gpu.remap), fabric=gpu.fabric,
     )  # fmt: skip
+
+
+def _remap(rows: RowRemap | None) -> Literal["none", "pending", "failed"] | None:
+    if rows is None:
+        return None
+    return "failed" if rows.failed else "pending" if rows.pending else "none"
 
 
 def _alert(alert: Alert) -> AlertPart:

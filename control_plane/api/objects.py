@@ -327,6 +327,9 @@ class GpuNodeSpec(Part, frozen=True, kw_only=True):
         Annotated[str, Meta(max_length=253)] | None,
         _said("Who holds it: then the agent lowers limits to the cap, and writes nothing else."),
     ] = None
+    attention: Annotated[
+        bool | None, _said("Somebody works on it: the agent reports every 20 s.")
+    ] = None
 
 
 class GpuPart(Part, frozen=True, kw_only=True):
@@ -345,6 +348,13 @@ class GpuPart(Part, frozen=True, kw_only=True):
     min_w: Annotated[Watts | None, _said("The lowest limit it takes, watts.")] = None
     max_w: Annotated[Watts | None, _said("The highest limit it takes, watts.")] = None
     cap: Annotated[Reason | None, _said("Why its limit is as it is.")] = None
+    remap: Annotated[
+        Literal["none", "pending", "failed"] | None,
+        _said("Whether rows of its memory wait to be remapped, or could not be."),
+    ] = None
+    fabric: Annotated[
+        Reason | None, _said("Its registration with the NVLink fabric: `completed`, or what else.")
+    ] = None
 
 
 class AlertPart(Part, frozen=True, kw_only=True):
@@ -375,8 +385,16 @@ class GpuNodeStatus(Status, frozen=True, kw_only=True):
         tuple[AlertPart, ...],
         _said("What the agent finds wrong.", max_length=64, x_kubernetes_list_type="atomic"),
     ] = ()
+    processes: Annotated[
+        Count | None,
+        _said("Compute processes on its GPUs, as of `reportedAt`; left out where it is unknown."),
+    ] = None
     reported_at: Annotated[
-        Time | None, _said("When the agent wrote last: on change, and every five minutes.")
+        Time | None,
+        _said(
+            "When the agent looked, of what it wrote last: on change, and every five minutes; under"
+            " attention, or with an alert that calls for more than a look, every 20 s."
+        ),
     ] = None
     exceptions: Annotated[
         tuple[ExceptionPart, ...],

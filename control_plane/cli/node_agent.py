@@ -165,7 +165,9 @@ def _simulated(model: str, orders: Path | None) -> tuple[Nvml, Callable[[], str]
 
     host = OrderedHost(GpuHost(model, now_s=time.monotonic), orders, say=_say)
     install(FakeLibrary(host.host))
-    return HostNvml(NvmlLibrary(before=host.obey)), lambda: f"simulated-{host.host.boots}"
+    return HostNvml(
+        NvmlLibrary(before=host.obey, sees_all=True)
+    ), lambda: f"simulated-{host.host.boots}"
 
 
 def _boot_id() -> str:

@@ -53,8 +53,8 @@ class RecoveryAction(StrEnum):
 class RowRemap(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Rows of memory that the GPU replaced (Ampere and later; not readable while it is partitioned)."""
 
-    corrected: int
-    uncorrected: int
+    corrected: int | None = None
+    uncorrected: int | None = None
     pending: bool
     """Takes effect at the next reset."""
     failed: bool
@@ -93,6 +93,8 @@ class GpuSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     fabric: str | None = None
     """State of its registration with the NVLink fabric, of Hopper and later: `completed`, or what else."""
     recovery: RecoveryAction | None = None
+    processes: int | None = None
+    """Compute processes on it; `None` also where some might not be seen, and none was."""
 
 
 THROTTLES = frozenset({"power_cap", "hw_slowdown", "sw_thermal", "hw_thermal", "power_brake"})
@@ -174,6 +176,8 @@ class AlertKind(StrEnum):
     """More is enforced than was granted."""
     SECOND_WRITER = "second_writer"
     """Somebody else keeps changing what is declared."""
+    UNKNOWN = "unknown"
+    """What an agent of a newer release told of: no agent of this one says so."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -615,6 +615,12 @@ GPU_SILENT_S: Final = _limit(
 GPU_REPORT_S: Final = _limit(
     "GPU_REPORT_S", 300.0, "s", "as often as a kubelet reports a node that did not change"
 )
+GPU_ATTENTION_S: Final = _limit(
+    "GPU_ATTENTION_S",
+    20.0,
+    "s",
+    "a third of GPU_EVIDENCE_TTL_S: where one report is lost, the one before still counts",
+)
 GPU_RAISES_BY_OTHERS: Final = _limit(
     "GPU_RAISES_BY_OTHERS", 3, "times", "ours: once is a person, three times is a program"
 )

@@ -23,7 +23,7 @@ TYPES: Final[Mapping[str, frozenset[AlertKind]]] = {
     "GridplaneGpuPresence": frozenset(
         {AlertKind.UNREADABLE, AlertKind.GPU_LOST, AlertKind.GPU_MISSING}
     ),
-    "GridplaneGpuErrors": frozenset({AlertKind.XID, AlertKind.RECOVERY_ACTION}),
+    "GridplaneGpuErrors": frozenset({AlertKind.XID, AlertKind.RECOVERY_ACTION, AlertKind.UNKNOWN}),
     "GridplaneGpuMemory": frozenset(
         {AlertKind.REMAP_PENDING, AlertKind.REMAP_FAILED, AlertKind.ECC_UNCORRECTED}
     ),

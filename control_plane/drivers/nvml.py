@@ -104,13 +104,17 @@ class _Gpu:
 class NvmlLibrary:
     """The library, called where one stands: `nvml_host` makes the port of it."""
 
-    def __init__(self, *, before: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, *, before: Callable[[], object] | None = None, sees_all: bool = False
+    ) -> None:
         """Nothing is opened yet.
 
         Args:
             before: called before each use; for many hosts in one process, which simulations have.
+            sees_all: whether the driver tells this process of everybody's (`nvml_host`).
         """
         self._before = before or (lambda: None)
+        self._sees_all = sees_all
         self._gpus: list[_Gpu] | None = None
         self._driver: str | None = None
         self._events: Any = None
@@ -192,7 +196,7 @@ class NvmlLibrary:
         if _count() != len(gpus):
             raise _Over(Trouble.BROKEN)
         xids = tuple(self._xids(gpus, at_s))
-        seen = tuple(_seen(gpu) for gpu in gpus)
+        seen = tuple(_seen(gpu, sees_all=self._sees_all) for gpu in gpus)
         # A GPU that was reset from outside answers again, but only in another session.
         self._looks = self._looks + 1 if any(gpu.lost for gpu in seen) else 0
         if self._looks >= _LOOKS_AT_A_LOST_GPU:
@@ -310,7 +314,7 @@ def _bus(value: str | bytes) -> str:
     return text.strip().upper()
 
 
-def _seen(gpu: _Gpu) -> GpuSeen:
+def _seen(gpu: _Gpu, *, sees_all: bool) -> GpuSeen:
     who, handle = gpu.who, gpu.handle
     if gpu.lost:
         return _lost(who)
@@ -349,6 +353,7 @@ def _seen(gpu: _Gpu) -> GpuSeen:
             links_down=_links_down(gpu),
             fabric=_fabric(handle),
             recovery=_recovery(handle),
+            processes=_processes(handle, sees_all=sees_all),
         )  # fmt: skip
     except _Lost:
         gpu.lost = True
@@ -420,6 +425,14 @@ def _recovery(handle: Handle) -> RecoveryAction | None:
     if values is None or values[0].nvmlReturn != pynvml.NVML_SUCCESS:
         return None
     return _RECOVERIES.get(values[0].value.uiVal, RecoveryAction.UNKNOWN)
+
+
+def _processes(handle: Handle, *, sees_all: bool) -> int | None:
+    """Some are a fact whoever asks; none only where nobody is left out."""
+    found = _read(pynvml.nvmlDeviceGetComputeRunningProcesses_v3, handle)
+    if found is None:
+        return None
+    return len(found) if found or sees_all else None
 
 
 def _whose(gpus: list[_Gpu], device: Handle) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import Final, TypeVar
 
 from control_plane.core import limits
 from control_plane.core.gpu import NodeSeen, Trouble
@@ -12,6 +13,22 @@ from control_plane.drivers.aside import Aside, Hung
 from control_plane.drivers.nvml import NvmlLibrary
 
 T = TypeVar("T")
+
+_PID_NAMESPACE: Final = Path("/proc/self/ns/pid")
+_FIRST_PID_NAMESPACE: Final = 0xEFFF_FFFC
+"""Its inode where it is the one that the kernel began with (`PROC_PID_INIT_INO`)."""
+
+
+def sees_all_processes(namespace: Path = _PID_NAMESPACE) -> bool:
+    """Whether the driver tells this process of everybody's: not outside of the host's own PID namespace.
+
+    Elsewhere it leaves out, without a word, who has no number in the namespace of who asks
+    (`gpuGetProcWithObject` and `os_find_ns_pid` of NVIDIA's open kernel modules, 570.86).
+    """
+    try:
+        return namespace.stat().st_ino == _FIRST_PID_NAMESPACE
+    except OSError:
+        return False
 
 
 class HostNvml:
@@ -30,7 +47,7 @@ class HostNvml:
             deadline_s: wire seconds for a call; `None` calls without a thread, for a library that is
                 simulated and never hangs, in virtual time.
         """
-        self._library = library or NvmlLibrary()
+        self._library = library or NvmlLibrary(sees_all=sees_all_processes())
         self._aside = None if deadline_s is None else Aside(deadline_s)
 
     async def look(self, at_s: float) -> NodeSeen:

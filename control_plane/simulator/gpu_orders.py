@@ -22,7 +22,9 @@ _METHODS: Final = frozenset(
     }
 )  # fmt: skip
 _OF_GPU: Final = frozenset(name for name in Gpu.__slots__ if name not in {"index", "model", "pci"})
-_OF_HOST: Final = frozenset({"broken", "driver", "has_library", "mismatch", "permitted", "missing"})
+_OF_HOST: Final = frozenset(
+    {"broken", "driver", "has_library", "mismatch", "permitted", "missing", "shows_others"}
+)
 
 
 class OrderedHost:

@@ -71,8 +71,8 @@ class Gpu:
     __slots__ = (
         "absent", "dead", "demand_w", "ecc", "ecc_pending", "ecc_uncorrected", "energy_j", "fabric",
         "fabric_degraded", "fabric_status", "graphics", "index", "limit_w", "links_down", "looked_s",
-        "lost", "memory", "mig", "model", "outside_w", "pci", "persistence", "reasons", "recovery",
-        "remap_correctable", "remap_failed", "remap_pending", "remap_uncorrectable", "serial",
+        "lost", "memory", "mig", "model", "outside_w", "pci", "persistence", "processes", "reasons",
+        "recovery", "remap_correctable", "remap_failed", "remap_pending", "remap_uncorrectable", "serial",
         "temperature_c", "uuid",
     )  # fmt: skip
 
@@ -108,6 +108,7 @@ class Gpu:
         self.ecc_uncorrected = 0
         self.recovery = 0
         self.reasons = 0
+        self.processes = 0
         self.lost, self.absent = False, self.dead
 
     def reset(self) -> None:
@@ -163,6 +164,8 @@ class GpuHost:
         """Functions that an older driver does not have."""
         self.clients = 0
         """Open sessions of the library."""
+        self.shows_others = True
+        """Whether the library tells its caller of processes: not of those of another PID namespace."""
         self.life = 0
         """Grows whenever the driver is loaded: sessions of an earlier life are void."""
         self.xids: deque[tuple[int, int]] = deque(maxlen=4_096)
@@ -193,9 +196,9 @@ class GpuHost:
         """Take the driver out of the kernel.
 
         Raises:
-            Busy: somebody has a session open.
+            Busy: somebody has a session open, or computes.
         """
-        if self.clients:
+        if self.clients or any(gpu.processes for gpu in self.gpus):
             raise Busy
         self.loaded = False
 

@@ -15,6 +15,7 @@ import pynvml
 from control_plane.simulator.gpus import Gpu, GpuHost, Refusal
 
 _FIRST_HANDLE: Final = 0x6770_0000
+_FIRST_PID: Final = 4_000
 _RECOVERY_FIELD: Final = 230
 Act = Callable[..., int | None]
 
@@ -333,6 +334,18 @@ def _fields(gpu: Gpu, count: Any, values: Any) -> None:
             value.value.uiVal = gpu.recovery
         else:
             value.nvmlReturn = pynvml.NVML_ERROR_NOT_SUPPORTED
+
+
+@_function("nvmlDeviceGetComputeRunningProcesses_v3")
+def _running(_: FakeLibrary, host: GpuHost, handle: Any, count: Any, infos: Any) -> None:
+    gpu = _gpu(host, handle)
+    running = gpu.processes if host.shows_others else 0
+    room, _at(count).value = _at(count).value, running
+    if running > room:
+        raise Refusal(pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
+    for number in range(running):
+        infos[number].pid = _FIRST_PID + number
+        infos[number].usedGpuMemory = 1 << 30
 
 
 # -- events -------------------------------------------------------------------------------------------------

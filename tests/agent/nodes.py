@@ -34,9 +34,15 @@ class Told:
     def __init__(self) -> None:
         self.statuses: list[dict[str, Any]] = []
         self.error: ClusterError | None = None
+        self.takes: Callable[[], Awaitable[None]] | None = None
+        """What a server does before it answers."""
+        self.tries = 0
 
     async def write_status(self, name: str, uid: str, status: dict[str, Any]) -> None:
         assert (name, uid) == ("gpu-1", "u-1") or uid.startswith("u-")
+        self.tries += 1
+        if self.takes is not None:
+            await self.takes()
         if self.error is not None:
             raise self.error
         self.statuses.append(status)
@@ -61,7 +67,9 @@ class Node:
         self.told, self.lines = Told(), list[str]()
         self.file = KeptFile(folder / "kept.json")
         self.agent: Agent | None = None
-        self.make: Callable[[], HostNvml] = lambda: HostNvml(NvmlLibrary(), deadline_s=None)
+        self.make: Callable[[], HostNvml] = lambda: HostNvml(
+            NvmlLibrary(sees_all=True), deadline_s=None
+        )
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> Agent:

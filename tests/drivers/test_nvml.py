@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pynvml
@@ -32,7 +33,7 @@ from control_plane.core.gpu_settings import (
     WriteResult,
 )
 from control_plane.drivers.nvml import NvmlLibrary
-from control_plane.drivers.nvml_host import HostNvml
+from control_plane.drivers.nvml_host import HostNvml, sees_all_processes
 from control_plane.simulator.gpus import MODELS, Busy, GpuHost
 from control_plane.simulator.nvml import FakeLibrary, install
 
@@ -44,7 +45,7 @@ class Bench:
         self.now_s = 100.0
         self.host = GpuHost(model, gpus=gpus, now_s=lambda: self.now_s)
         self.fake = FakeLibrary(self.host)
-        self.library = NvmlLibrary()
+        self.library = NvmlLibrary(sees_all=True)
         install(self.fake)
 
     def look(self) -> NodeSeen:
@@ -93,6 +94,7 @@ def test_a_look_has_everything_in_our_units(bench: Bench) -> None:
         links_down=(),
         fabric="completed",
         recovery=RecoveryAction.NONE,
+        processes=0,
     )
 
 
@@ -317,6 +319,72 @@ def test_reasons_for_lower_clocks(bench: Bench) -> None:
     assert bench.gpu().throttled_by == frozenset({
         "power_cap", "hw_slowdown", "sw_thermal", "hw_thermal", "power_brake",
     })  # fmt: skip
+
+
+# -- processes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("running", [0, 1, 8, 400])
+def test_processes_on_a_gpu_are_counted(bench: Bench, running: int) -> None:
+    bench.host.gpus[2].processes = running
+    assert [gpu.processes for gpu in bench.look().gpus] == [0, 0, running] + [0] * 5
+
+
+def test_none_is_no_fact_where_those_of_others_are_left_out(bench: Bench) -> None:
+    bench.library = NvmlLibrary()
+    bench.host.gpus[0].processes = 2
+    assert [gpu.processes for gpu in bench.look().gpus[:2]] == [2, None]
+    bench.host.shows_others = False
+    assert bench.gpu().processes is None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pynvml.NVML_ERROR_NOT_SUPPORTED,
+        pynvml.NVML_ERROR_NO_PERMISSION,
+        pynvml.NVML_ERROR_INSUFFICIENT_SIZE,
+        pynvml.NVML_ERROR_UNKNOWN,
+    ],
+)
+def test_a_gpu_that_does_not_tell_of_processes_is_read_all_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(_: object) -> list[object]:
+        raise pynvml.NVMLError(code)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses_v3", refuse)
+    gpu = bench.gpu()
+    assert (gpu.processes, gpu.lost, gpu.fabric) == (None, False, "completed")
+
+
+def test_nobody_computes_on_a_gpu_that_is_gone_or_was_reset(bench: Bench) -> None:
+    bench.look()
+    bench.host.gpus[0].processes = bench.host.gpus[3].processes = 4
+    bench.host.fall_off(3)
+    assert [gpu.processes for gpu in bench.look().gpus[:4]] == [4, 0, 0, None]
+    bench.host.gpus[0].reset()
+    assert bench.gpu().processes == 0
+
+
+def test_a_driver_is_not_unloaded_under_a_process(bench: Bench) -> None:
+    bench.host.gpus[0].processes = 1
+    with pytest.raises(Busy):
+        bench.host.unload()
+
+
+def test_only_the_hosts_own_pid_namespace_sees_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Found:
+        st_ino = 0xEFFF_FFFC
+
+    namespace = tmp_path / "pid"
+    assert not sees_all_processes(namespace), "no /proc: unknown"
+    namespace.touch()
+    assert not sees_all_processes(namespace), "another inode: another namespace"
+    monkeypatch.setattr(Path, "stat", lambda _: Found)
+    assert sees_all_processes(namespace)
 
 
 # -- Xids -----------------------------------------------------------------------------------------------

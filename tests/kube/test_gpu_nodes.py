@@ -80,7 +80,8 @@ class Node:
         install(FakeLibrary(self.host))
         line = Line(ApiClient(playing.server, clock, manager=MANAGER))
         agent = Agent(
-            HostNvml(NvmlLibrary(), deadline_s=None), line, KeptFile(playing.folder / "kept.json"),
+            HostNvml(NvmlLibrary(sees_all=True), deadline_s=None), line,
+            KeptFile(playing.folder / "kept.json"),
             clock=clock, boot=lambda: f"boot-{self.host.boots}", say=playing.said.append,
         )  # fmt: skip
         follower = Follower(
