@@ -70,15 +70,18 @@ async def a_bmc(
     profile: Profile = SUPERMICRO,
     *,
     chassis: Chassis | None = None,
+    bmc: Bmc | None = None,
     is_on: bool = True,
     clock: SimClock | None = None,
     scale: float = 1.0,
     address: str = ADDRESS,
 ) -> AsyncIterator[Bench]:
-    """One of a maker, running; `scale` is that of the driver's policy time."""
-    clock = clock or ManualSimClock(1000.0)
-    chassis = chassis or BareChassis(SERIAL)
-    bmc = Bmc(profile, chassis, clock, user=USER, password=PASSWORD, is_on=is_on)
+    """One of a maker, running, or the one of a host; `scale` is that of the driver's policy time."""
+    if bmc is None:
+        clock = clock or ManualSimClock(1000.0)
+        chassis = chassis or BareChassis(SERIAL)
+        bmc = Bmc(profile, chassis, clock, user=USER, password=PASSWORD, is_on=is_on)
+    chassis, clock = bmc.chassis, bmc.clock
     network = Network()
     station = station_of(bmc, "gpu-1", address)
     network.add(station)

@@ -122,14 +122,15 @@ class ApiClient:
         resource_version: str,
         namespace: str | None = None,
         selector: str = "",
+        fields: str = "",
         timeout_s: float = 300.0,
     ) -> AsyncGenerator[Event, None]:
-        """See `core.cluster.Cluster`."""
+        """See `core.cluster.Cluster`; an agent's client (`agent.api`) selects by fields as well."""
         until_s = self._clock.wire_s() + timeout_s
         watch = await self._ask(
             Call(verb="watch", kind=kind),
             lambda: self._server.watch(
-                kind, selected(namespace, selector), resource_version=resource_version
+                kind, selected(namespace, selector, fields), resource_version=resource_version
             ),
         )
         self._watches[watch] = None

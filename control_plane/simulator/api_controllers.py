@@ -32,12 +32,18 @@ _MANAGER = "kube-controller-manager"
 
 
 def edit(
-    server: ApiServer, kind: Kind, key: str, change: Callable[[Any], None], *, manager: str
+    server: ApiServer,
+    kind: Kind,
+    key: str,
+    change: Callable[[Any], None],
+    *,
+    manager: str,
+    subresource: str = "",
 ) -> Object:
     """What `kubectl edit` and controllers do: read, change, write the whole."""
     body = msgspec.json.decode(msgspec.json.encode(server.get(kind, key)))
     change(body)
-    return server.replace(kind, body, manager=manager, subresource="")
+    return server.replace(kind, body, manager=manager, subresource=subresource)
 
 
 class Controllers:

@@ -22,15 +22,17 @@ class _Bound(msgspec.Struct, rename="camel"):
     node_name: str = ""
 
 
-def _node_of(thing: Object) -> str:
+def _is_on(thing: Object, node: str) -> bool:
+    if node.encode() not in bytes(thing.spec):
+        return False  # hundreds of agents watch, each for its own node
     spec = msgspec.json.decode(thing.spec, type=_Bound | None)
-    return spec.node_name if spec else ""
+    return (spec.node_name if spec else "") == node
 
 
-_FIELDS: dict[str, Callable[[Object], str]] = {
-    "metadata.name": lambda thing: thing.metadata.name,
-    "metadata.namespace": lambda thing: thing.metadata.namespace,
-    "spec.nodeName": _node_of,
+_FIELDS: dict[str, Callable[[Object, str], bool]] = {
+    "metadata.name": lambda thing, name: thing.metadata.name == name,
+    "metadata.namespace": lambda thing, name: thing.metadata.namespace == name,
+    "spec.nodeName": _is_on,
 }
 """Those that are used; a real server has a few more for each kind."""
 
@@ -56,13 +58,13 @@ def selected(namespace: str | None, selector: str, fields: str = "") -> Matches:
         return (
             namespace in {None, meta.namespace}
             and all(term(meta.labels) for term in terms)
-            and (all(read(thing) == value for read, value in wanted))
+            and (all(is_so(thing, value) for is_so, value in wanted))
         )
 
     return matches
 
 
-def _field(term: str) -> tuple[Callable[[Object], str], str]:
+def _field(term: str) -> tuple[Callable[[Object, str], bool], str]:
     name, equals, value = term.partition("=")
     if name not in _FIELDS or not equals:
         raise Invalid(f"field label not supported: {term!r}")

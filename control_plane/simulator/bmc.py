@@ -193,9 +193,12 @@ class Bmc:
         """What each boot booted from."""
         self.resets: list[str] = []
         """Resets that were asked for."""
+        self.power_losses = 0
+        """How often the host was without power."""
         self.away_until_s = 0.0
         self.wake: Callable[[], None] | None = None
         """Called when something else is due than before: see `bmc_pulse`."""
+        self._comes_back = False
         self._wrong = 0
         self._locked_until_s = 0.0
         self._due: list[tuple[float, int, Callable[[], None]]] = []
@@ -220,7 +223,8 @@ class Bmc:
         """Device time at which something is due; `None`: nothing is."""
         return self._due[0][0] if self._due else None
 
-    def _later(self, delay_s: float, act: Callable[[], None]) -> None:
+    def later(self, delay_s: float, act: Callable[[], None]) -> None:
+        """Have something happen, of the BMC or of the host behind it: there is one order for both."""
         heapq.heappush(self._due, (self._now_s + delay_s, next(self._order), act))
         if self.wake is not None:
             self.wake()
@@ -275,19 +279,19 @@ class Bmc:
         if kind == "On":
             if self.power == "Off":
                 self.power = "PoweringOn"
-                self._later(LATENCY_S, self._power_on)
+                self.later(LATENCY_S, self._power_on)
         elif self.power == "Off":
             if kind in {"PowerCycle", "ForceRestart", "GracefulRestart"}:
-                self._later(LATENCY_S, self._power_on)
+                self.later(LATENCY_S, self._power_on)
         elif kind == "ForceOff":
-            self._later(LATENCY_S, self._power_off)
+            self.later(LATENCY_S, self._power_off)
         elif kind in {"GracefulShutdown", "PushPowerButton", "GracefulRestart"}:
             self._press_button(restarts=kind == "GracefulRestart")
         elif kind == "ForceRestart":
-            self._later(LATENCY_S, self._restart)
+            self.later(LATENCY_S, self._restart)
         elif kind == "PowerCycle":
-            self._later(LATENCY_S, self._power_off)
-            self._later(LATENCY_S + COLD_S, self._power_on)
+            self.later(LATENCY_S, self._power_off)
+            self.later(LATENCY_S + COLD_S, self._power_on)
 
     def _press_button(self, *, restarts: bool) -> None:
         if not (self.chassis.is_on and self.chassis.hears_button):
@@ -295,15 +299,39 @@ class Bmc:
             return
         if not restarts:
             self.power = "PoweringOff"
-        self._later(self.profile.shutdown_s, self._restart if restarts else self._power_off)
+        self.later(self.profile.shutdown_s, self._restart if restarts else self._power_off)
+
+    def lose_feed(self) -> None:
+        """The feed of both is gone; `regain_feed` brings it back, and the host with it where it was on."""
+        self.settle()
+        was_on = self.power in {"On", "PoweringOn"}
+        self._power_off()
+        self.faults.no_power, self._comes_back = True, was_on
+        self.sessions.clear()
+
+    def regain_feed(self) -> None:
+        """See `lose_feed`. The BMC itself takes a while, too."""
+        self.settle()
+        self.faults.no_power = False
+        self.away_until_s = self._now_s + self.profile.bmc_reset_s
+        if self._comes_back:
+            self.later(LATENCY_S, self._power_on)
+
+    def restart_host(self, *, after_s: float) -> None:
+        """The operating system restarts the host by itself."""
+        generation = self._generation
+        self.later(after_s, lambda: self._restart() if generation == self._generation else None)
 
     def _power_off(self) -> None:
         self._generation += 1
+        self.power_losses += 1
         self.chassis.cut()
         self.power, self.progress = "Off", "None"
         self._note("OK", "Power is off.")
 
     def _power_on(self) -> None:
+        if self.faults.no_power:
+            return
         self.power = "On"
         self._note("OK", "Power is on.")
         self._start()
@@ -339,8 +367,8 @@ class Bmc:
                 self.progress = "OSRunning"
                 self.chassis.boot()
 
-        self._later(self.profile.post_s, os_starts)
-        self._later(self.profile.post_s + self.profile.os_s, os_runs)
+        self.later(self.profile.post_s, os_starts)
+        self.later(self.profile.post_s + self.profile.os_s, os_runs)
 
     def draw_w(self) -> float:
         """What a meter at the plug shows."""
@@ -366,7 +394,7 @@ class Bmc:
         id_, _, version = name.rpartition("_")
         ids = targets or [id_]
         for step in range(1, 11):
-            self._later(self.profile.task_s * step / 10, self._stepper(task, step, ids, version))
+            self.later(self.profile.task_s * step / 10, self._stepper(task, step, ids, version))
         return task
 
     def _stepper(self, task: Task, step: int, ids: list[str], version: str) -> Callable[[], None]:

@@ -173,6 +173,7 @@ class GpuHost:
         self.writes: list[tuple[int, str, object]] = []
         """What was written through the library and taken: GPU, what, to what."""
         self._now_s = now_s
+        self._passed_s = -1.0
         self._other: tuple[float, float, float] | None = None
 
     # -- what happens to a host -----------------------------------------------------------------------
@@ -249,6 +250,9 @@ class GpuHost:
     def pass_time(self) -> None:
         """What went on since anybody looked."""
         now_s = self._now_s()
+        if now_s == self._passed_s and self._other is None:
+            return  # one look is hundreds of calls
+        self._passed_s = now_s
         if self._other is not None and self.loaded:
             watts, every_s, next_s = self._other
             if now_s >= next_s:

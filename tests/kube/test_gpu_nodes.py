@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from control_plane.agent.following import Follower
-from control_plane.agent.kept import KeptFile
-from control_plane.agent.loop import Agent
 from control_plane.api.conditions import moment
 from control_plane.core import limits
-from control_plane.core.cluster import Event, Kind, Object
-from control_plane.drivers.nvml import NvmlLibrary
-from control_plane.drivers.nvml_host import HostNvml
+from control_plane.core.cluster import Kind
+from control_plane.inventory.load import load_files
 from control_plane.kube.kinds import GPU_NODE, ORDER, OVERLAY
-from control_plane.simulator.api_client import ApiClient
-from control_plane.simulator.gpus import GpuHost
-from control_plane.simulator.nvml import FakeLibrary, install
+from control_plane.simulator.gpu_hall import GpuHall
+from control_plane.simulator.nvml import install
+from tests.kube.gpu_agents import GpuAgents
 from tests.kube.test_controller import FILES, NAMESPACE, Playing, play
 
 NODE = "lab-g1-n1"
 PROFILE = "profiles/gpu-inference.yaml"
 SCALE = 20.0
-MANAGER = "gridplane-node-agent"
+BOOT_S = 20.0
 
 
 def capped(watts: int) -> dict[str, bytes]:
@@ -36,71 +31,53 @@ def capped(watts: int) -> dict[str, bytes]:
     return {**FILES, PROFILE: found}
 
 
-class Line:
-    """What an agent asks of the API server, over the twin."""
-
-    def __init__(self, client: ApiClient) -> None:
-        self._client = client
-
-    async def of_node(self, node: str) -> tuple[tuple[Object, ...], str]:
-        page = await self._client.list_page(GPU_NODE, namespace=NAMESPACE)
-        return tuple(one for one in page.items if _is_of(one, node)), page.resource_version
-
-    async def watch(self, node: str, version: str) -> AsyncGenerator[Event, None]:
-        async for event in self._client.watch(
-            GPU_NODE, resource_version=version, namespace=NAMESPACE
-        ):
-            if event.type == "BOOKMARK" or _is_of(event.object, node):
-                yield event
-
-    async def write_status(self, name: str, uid: str, status: dict[str, Any]) -> None:
-        body = {
-            "apiVersion": GPU_NODE.api_version, "kind": GPU_NODE.kind,
-            "metadata": {"name": name, "namespace": NAMESPACE, "uid": uid}, "status": status,
-        }  # fmt: skip
-        await self._client.apply(GPU_NODE, body, manager=MANAGER, subresource="status")
-
-
-def _is_of(one: Object, node: str) -> bool:
-    return bool(msgspec.json.decode(one.spec)["nodeName"] == node)
-
-
 class Node:
-    """One host with GPUs, and the agent's process on it."""
+    """One host of the lab with GPUs, and the agent on it."""
 
     def __init__(self, playing: Playing) -> None:
         self._playing = playing
-        clock = playing.stage.clock
-        self.host = GpuHost("h200", now_s=clock.wall_s)
-        self._tasks: list[asyncio.Task[None]] = []
-        self.start()
+        stage = playing.stage
+        found = load_files(FILES, sites={"lab"}).fleet
+        assert found is not None
+        self._hall = GpuHall(
+            found.sites["lab"], playing.loop, clock=stage.site.world.clock, server=playing.server,
+            network=stage.site.network, boot_s=BOOT_S,
+        )  # fmt: skip
+        self.machine = self._hall[NODE]
+        self._agents = GpuAgents(
+            {NODE: self.machine}, playing.server, clock=stage.clock, namespace=NAMESPACE
+        )
 
     def start(self) -> None:
-        playing, clock = self._playing, self._playing.stage.clock
-        install(FakeLibrary(self.host))
-        line = Line(ApiClient(playing.server, clock, manager=MANAGER))
-        agent = Agent(
-            HostNvml(NvmlLibrary(sees_all=True), deadline_s=None), line,
-            KeptFile(playing.folder / "kept.json"),
-            clock=clock, boot=lambda: f"boot-{self.host.boots}", say=playing.said.append,
-        )  # fmt: skip
-        follower = Follower(
-            line,
-            NODE,
-            told=agent.heard,
-            say=playing.said.append,
-            clock=clock,
-            rng=playing.stage.rng,
-        )
-        self._tasks = [asyncio.ensure_future(agent.run()), asyncio.ensure_future(follower.run())]
+        one = self._agents[NODE]
+        one.stopped = False
+        one.look()
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._agents.stop()
+
+    async def end(self) -> None:
+        await self.stop()
+        self._hall.stop()
+
+    async def reboots(self) -> None:
+        """It is told to by its BMC, and is up again."""
+        machine, before, up = self.machine, self.machine.boot_id, asyncio.Event()
+        found: list[set[float]] = []
+
+        def look() -> None:
+            if machine.boot_id != before and machine.gpus.loaded:
+                found.append(self.limits_w())
+                up.set()
+
+        machine.watchers.append(look)
+        machine.bmc.reset("ForceRestart")
+        await up.wait()
+        machine.watchers.remove(look)
+        assert found == [{700}], "what was set is gone"
 
     def limits_w(self) -> set[float]:
-        return {gpu.limit_w for gpu in self.host.gpus}
+        return {gpu.limit_w for gpu in self.machine.gpus.gpus}
 
     async def has(self, watts: float) -> None:
         async def is_so() -> bool:
@@ -123,7 +100,7 @@ def on_a_site(
         try:
             await act(playing, node)
         finally:
-            await node.stop()
+            await node.end()
             serving.cancel()
 
     try:
@@ -152,8 +129,7 @@ def test_a_cap_that_changes_in_git_is_enforced_and_again_after_a_reboot(tmp_path
         await _ready(playing, "True", "AsDeclared")
         await playing.declare(capped(500), mode="enforce")
         await node.has(500)
-        node.host.reboot()
-        assert node.limits_w() == {700}
+        await node.reboots()
         await node.has(500)
         await playing.declare(capped(600), mode="enforce")
         await node.has(600)
@@ -176,7 +152,7 @@ def test_a_grant_goes_on_while_the_controller_lives_and_caps_when_it_is_gone(
     async def act(playing: Playing, node: Node) -> None:
         await node.has(650)
         await playing.stage.clock.sleep(2 * limits.GPU_GRANT_S)
-        node.host.reboot()
+        await node.reboots()
         await node.has(650)
         told = await playing.told(GPU_NODE, NODE)
         assert told["GpusAsDeclared"][:2] == ("True", "AsDeclared"), "it was renewed meanwhile"
@@ -187,8 +163,7 @@ def test_a_grant_goes_on_while_the_controller_lives_and_caps_when_it_is_gone(
 def test_an_error_of_a_gpu_is_told_and_passes_with_it(tmp_path: Path) -> None:
     async def act(playing: Playing, node: Node) -> None:
         await _ready(playing, "True", "AsDeclared")
-        node.host.fall_off(3)
-        node.host.xid(3, 79)
+        node.machine.fall_off(3)
         await _ready(playing, "False", "GpuLost")
         found = await playing.get(GPU_NODE, NODE)
         assert found is not None

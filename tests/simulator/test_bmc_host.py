@@ -15,9 +15,10 @@ from control_plane.hosts.connection import Target
 from control_plane.hosts.keys import HostKey, Pins
 from control_plane.hosts.ssh import Ssh
 from control_plane.simulator.bmc_profiles import DELL
-from control_plane.simulator.hosts.chassis import MachineChassis
+from control_plane.simulator.clock import ManualSimClock
+from control_plane.simulator.gpu_host import GpuMachine
 from control_plane.simulator.hosts.sshd import Hall
-from tests.bmcs import a_bmc, yes
+from tests.bmcs import PASSWORD, USER, a_bmc, yes
 
 LOGIN = paramiko.ECDSAKey.generate(bits=256)
 
@@ -46,11 +47,20 @@ def logged_in(hall: Hall) -> bool:
         return False
 
 
+def in_hall(hall: Hall) -> GpuMachine:
+    """A GPU host that is one of the machines behind SSH."""
+    return GpuMachine(
+        "gpu-1", ManualSimClock(1000.0), profile=DELL, boot_s=240.0, user=USER, password=PASSWORD,
+        machine=hall.machines["gpu-1"],
+        hang_up=lambda: hall.hang_up("gpu-1"),
+    )  # fmt: skip
+
+
 def test_a_power_cycle_drops_ssh_and_the_next_boot_has_another_id(hall: Hall) -> None:
     machine = hall.machines["gpu-1"]
 
     async def main() -> None:
-        async with a_bmc(DELL, chassis=MachineChassis(hall, "gpu-1")) as bench:
+        async with a_bmc(bmc=in_hall(hall).bmc) as bench:
             before = machine.boot_id
             assert await asyncio.to_thread(logged_in, hall)
             sent = await bench.driver.apply(bench.target, PowerCycle(), yes)
@@ -71,7 +81,7 @@ def test_a_power_cycle_drops_ssh_and_the_next_boot_has_another_id(hall: Hall) ->
 
 def test_who_is_logged_in_when_the_power_goes_is_cut_off(hall: Hall) -> None:
     async def main() -> None:
-        async with a_bmc(DELL, chassis=MachineChassis(hall, "gpu-1")) as bench:
+        async with a_bmc(bmc=in_hall(hall).bmc) as bench:
             client = paramiko.SSHClient()
             client.set_missing_host_key_policy(paramiko.AutoAddPolicy())  # noqa: S507 — made a moment ago
             machine = hall.machines["gpu-1"]

@@ -89,6 +89,9 @@ class Machine:
         self.faults = Faults()
         self.log: list[str] = []
         """Each command line that it was given."""
+        self.new_boot_id: Callable[[], str] = lambda: str(uuid.uuid4())
+        self.reboots: Callable[[], None] | None = None
+        """Who restarts it when it is told to; without anybody it is back at once."""
         self._begin()
         self._programs, self._pace_s = programs, pace_s or {}
         self._dark = threading.Event()
@@ -162,9 +165,17 @@ class Machine:
         for unit in sorted(self.enabled):
             self.start(unit)
 
+    def reboot(self) -> None:
+        """As it is told from within."""
+        if self.reboots is not None:
+            self.reboots()
+            return
+        self.cut()
+        self.boot()
+
     def _begin(self) -> None:
         """What begins anew with each boot."""
-        self.boot_id = str(uuid.uuid4())
+        self.boot_id = self.new_boot_id()
         self.put("/proc/sys/kernel/random/boot_id", f"{self.boot_id}\n")
         self.kernel_log.clear()
         self.is_on = True

@@ -136,8 +136,7 @@ def _systemctl(machine: Machine, words: Sequence[str], _stdin: bytes) -> Ended:
     if verb == "daemon-reload":
         return Ended()
     if verb == "reboot":
-        machine.cut()
-        machine.boot()
+        machine.reboot()
         return Ended()
     if verb == "show":
         return Ended(0, "\n".join(_shown(machine, unit) for unit in units).encode())
