@@ -40,7 +40,7 @@ BUDGET_S: Mapping[str, float] = {
     "engine": 120,
     "hosts": 10,
     "inventory": 15,
-    "kube": 250,
+    "kube": 280,
     "lab": 1_100,
     "provider": 60,
     "provision": 30,

@@ -160,6 +160,7 @@ class Workplace:
         """The way to the devices."""
         from control_plane.drivers.net import StreamNet
         from control_plane.drivers.recognise import recognise
+        from control_plane.drivers.redfish import RedfishBmc
         from control_plane.drivers.registry import all_capabilities, make_drivers
 
         net = StreamNet(read_network_map(self.network_map))
@@ -169,6 +170,7 @@ class Workplace:
             secrets=SystemSecrets(),
             drivers=make_drivers(net, self.clock),
             capabilities=all_capabilities(),
+            bmc=RedfishBmc(net, self.clock),
             recognise=functools.partial(recognise, net),
         )
 

@@ -6,6 +6,7 @@ Names of states and resets are those of DMTF's schemas (DSP8010: `ComputerSystem
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import assert_never
 
@@ -14,6 +15,7 @@ import msgspec
 from control_plane.core.bmc_quirks import Maker
 from control_plane.core.change import Outcome
 
+_UUID = re.compile(r"[0-9a-f]{32}").fullmatch
 BiosValue = str | int | float | bool | None
 """A BIOS attribute's value (DSP8010 `Bios`: string, number, boolean)."""
 
@@ -178,6 +180,24 @@ class BmcSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     media: Media | None = None
     unread: tuple[str, ...] = ()
     """Parts that were asked and could not be understood, each with why; for people."""
+
+
+def is_same_board(one: str, other: str) -> bool:
+    """Whether two UUIDs are of one board's firmware.
+
+    SMBIOS (DSP0134 §7.2.1) keeps the first three fields with their bytes the other way round; not every BMC
+    turns them as a kernel does.
+    """
+    ours, theirs = one.replace("-", "").lower(), other.replace("-", "").lower()
+    if not _UUID(ours) or len(set(ours)) == 1:
+        return False  # none, or a board that nobody gave one
+    turned = "".join(_turned(ours[at:to]) for at, to in ((0, 8), (8, 12), (12, 16))) + ours[16:]
+    return theirs in {ours, turned}
+
+
+def _turned(field: str) -> str:
+    """Bytes in the other order, as hex."""
+    return bytes.fromhex(field)[::-1].hex()
 
 
 # -- writes ------------------------------------------------------------------------------------------

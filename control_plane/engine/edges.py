@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from control_plane.core.change import Capabilities
-from control_plane.core.ports import Clock, Driver, Rng, Secrets
+from control_plane.core.ports import Bmc, Clock, Driver, Rng, Secrets
 from control_plane.core.work_order import Speaks
 
 Recognise = Callable[[str], Awaitable[Speaks | None]]
@@ -23,5 +23,7 @@ class Edges:
     drivers: Mapping[str, Driver]
     """By firmware family."""
     capabilities: Mapping[str, Capabilities]
+    bmc: Bmc | None = None
+    """`None`: no BMC is commanded."""
     recognise: Recognise | None = None
     """`None`: who does not speak the declared family is not asked which one it speaks."""

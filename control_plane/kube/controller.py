@@ -27,8 +27,10 @@ from control_plane.kube.declaration import revision_status
 from control_plane.kube.elector import Elector
 from control_plane.kube.events import EventWriter
 from control_plane.kube.facts import Facts
+from control_plane.kube.gpu_rounds import Duty
 from control_plane.kube.herald import Herald
 from control_plane.kube.journal import Journals
+from control_plane.kube.keeper import Keeper
 from control_plane.kube.kinds import (
     DEVICE_OPERATION,
     FLEET_REVISION,
@@ -156,12 +158,24 @@ class Controller:
             say=say,
             store=lambda: self.tenure.store if self.tenure else None,
         )
+        self.keeper = Keeper(
+            counted,
+            self._caches[GPU_NODE.plural],
+            namespace=namespace,
+            bmc=edges.bmc,
+            secrets=edges.secrets,
+            clock=clock,
+            rng=rng,
+            bug=self._bug,
+            say=say,
+        )
         projector = Projector(
             counted,
             self._caches,
             self._writer,
             namespace=namespace,
             clock=clock,
+            remedies=lambda: self.keeper.verdicts,
             may_write=self.elector.is_live,
             saw=self._herald.saw,
             edited=self._herald.edited,
@@ -324,12 +338,21 @@ class Controller:
                 asyncio.ensure_future(tenure.grants.mirror()),
                 asyncio.ensure_future(self._words.serve(sitting)),
                 asyncio.ensure_future(self._obeying.serve(sitting)),
+                asyncio.ensure_future(self.keeper.serve(self._duty(tenure))),
                 asyncio.ensure_future(self._collector.serve(tenure.said, tenure.bundles())),
             )
         except FenceLost as error:
             self._say(f"writes no more: {error}", kind="leader", level="warning")
         finally:
             self._journals.attach(None)
+
+    def _duty(self, tenure: Tenure) -> Duty:
+        return Duty(
+            store=tenure.said,
+            durable=tenure.ledger.durable,
+            declared=tenure.declared,
+            may_act=lambda: self.elector.is_live() and tenure.mode() == "enforce",
+        )
 
     async def _look_on(self, tenure: Tenure) -> None:
         """Read on what is in force, until somebody leads again; perhaps this very process, anew."""

@@ -10,7 +10,17 @@ import datetime as dt
 import zlib
 from collections.abc import Iterator, Mapping
 
-from control_plane.api.conditions import Told, moment, ready, shortened
+import msgspec
+
+from control_plane.api.conditions import (
+    Told,
+    camel,
+    moment,
+    ready,
+    reconciling,
+    shortened,
+    stalled,
+)
 from control_plane.api.objects import (
     ClockRangePart,
     GpuNodeSpec,
@@ -22,27 +32,44 @@ from control_plane.core import limits
 from control_plane.core.fleet import Device, DeviceKind, GpuIntent
 from control_plane.core.gpu import ClockRange
 from control_plane.core.overlay import covering, freeze_on, hold_on, nodes_above
+from control_plane.core.remedy_case import NEEDS_PERSON, Remedy, Stay, Stayed
 from control_plane.kube.snapshot import Snapshot
 
 READABLE, HEALTHY, AS_DECLARED = "GpusReadable", "GpusHealthy", "GpusAsDeclared"
 """The agent's conditions, worst first."""
+_WELL = frozenset({Stay.WELL, Stay.OBSERVED})
+_OUT = frozenset(
+    {
+        Stay.ACTING, Stay.GRACE, Stay.DRAINING, Stay.DRAIN_OVERDUE, Stay.GATE, Stay.GATE_OVERDUE,
+        Stay.NO_POWER, Stay.EMERGENCY, Stay.IN_REPAIR,
+    }
+)  # fmt: skip
+"""With these no work is on it, by our own hand."""
 _HELD_CHARS = 253
 """Of the schema."""
 
 
 def gpu_nodes(
-    snapshot: Snapshot, reported: Mapping[str, GpuNodeStatus]
+    snapshot: Snapshot,
+    reported: Mapping[str, GpuNodeStatus],
+    remedies: Mapping[str, Remedy | Stayed],
 ) -> Iterator[tuple[str, GpuNodeSpec, GpuNodeStatus, list[Told]]]:
     """Each GPU node: name, spec, our part of its status without conditions, and our conditions.
 
     Args:
         snapshot: of the site.
         reported: by asset: the status that stands there, with what the agent told.
+        remedies: by asset, of those that are not well: what is done, or why nothing is.
     """
     for device in snapshot.site.devices:
         if device.type.kind is DeviceKind.GPU_NODE:
+            verdict = remedies.get(device.asset)
             told = _told(device, reported.get(device.asset), snapshot.world.now_s)
-            yield device.asset, _spec(snapshot, device), GpuNodeStatus(), told
+            told = _with_remedy(told, verdict)
+            spec = _spec(snapshot, device)
+            if needs_attention(verdict):
+                spec = msgspec.structs.replace(spec, attention=True)
+            yield device.asset, spec, GpuNodeStatus(), told
 
 
 def _spec(snapshot: Snapshot, device: Device) -> GpuNodeSpec:
@@ -131,3 +158,20 @@ def _told(device: Device, status: GpuNodeStatus | None, now_s: float) -> list[To
         if one.status != "True":
             return [ready(one.status, one.reason, shortened(one.message))]
     return [ready("True", "AsDeclared")]
+
+
+def needs_attention(verdict: Remedy | Stayed | None) -> bool:
+    """Whether something is decided from what the agent says: then it reports often."""
+    return isinstance(verdict, Remedy) or (verdict is not None and verdict.reason not in _WELL)
+
+
+def _with_remedy(told: list[Told], verdict: Remedy | Stayed | None) -> list[Told]:
+    """What remediation does, beside how the node stands; one that is kept out is not ready."""
+    if not needs_attention(verdict) or verdict is None:
+        return told
+    word = verdict.action if isinstance(verdict, Remedy) else verdict.reason
+    reason, words = camel(word.value), shortened(verdict.detail)
+    if isinstance(verdict, Remedy) or verdict.reason in _OUT:
+        told = [ready("False", reason, words)]
+    is_stuck = isinstance(verdict, Stayed) and verdict.reason in NEEDS_PERSON
+    return [*told, stalled(reason, words) if is_stuck else reconciling(reason, words)]

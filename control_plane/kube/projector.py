@@ -27,6 +27,7 @@ from control_plane.core.cluster import (
     Rejected,
 )
 from control_plane.core.ports import Clock
+from control_plane.core.remedy_case import Remedy, Stayed
 from control_plane.engine.queue import Priority
 from control_plane.kube.cache import Cache
 from control_plane.kube.firmware_shown import firmware_objects
@@ -62,6 +63,7 @@ class Projector:
         namespace: str,
         clock: Clock,
         may_write: Callable[[], bool],
+        remedies: Callable[[], Mapping[str, Remedy | Stayed]] = dict,
         saw: Callable[[Kind, Object, Status, Sequence[Told]], None] = lambda *_: None,
         edited: Callable[[Kind, Object], None] = lambda *_: None,
     ) -> None:
@@ -74,6 +76,7 @@ class Projector:
             namespace: of the objects.
             clock: the clock.
             may_write: whether this process leads.
+            remedies: what is done to each GPU node that is not well, or why nothing is.
             saw: told what each status is going to say.
             edited: told of an object whose spec somebody else has changed, before it is put back.
         """
@@ -81,7 +84,7 @@ class Projector:
         """Why the last pass did not end, in words."""
         self._cluster, self._caches, self._writer = cluster, caches, writer
         self._namespace, self._clock, self._may_write = namespace, clock, may_write
-        self._saw, self._edited = saw, edited
+        self._remedies, self._saw, self._edited = remedies, saw, edited
         self._stood: dict[str, Part] = {}
         """Kind and key → the spec that an object had by our own hand."""
         self._refused: list[str] = []
@@ -105,7 +108,7 @@ class Projector:
         """
         kinds: list[tuple[Kind, Iterable[_Made]]] = [
             (RACK, racks(snapshot)),
-            (GPU_NODE, gpu_nodes(snapshot, self._reported())),
+            (GPU_NODE, gpu_nodes(snapshot, self._reported(), self._remedies())),
             (MINER, miners(snapshot)),
         ]
         if snapshot.rollouts is not None:

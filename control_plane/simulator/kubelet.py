@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from control_plane.simulator.api_selectors import selected
 from control_plane.simulator.api_server import ApiServer
 from control_plane.simulator.bmc import EPOCH_S
 from control_plane.simulator.gpu_host import GpuMachine
-from control_plane.simulator.machine import seed_of
+from control_plane.simulator.machine import board_uuid, seed_of
 
 GRACE_S: Final = 40.0
 """How long a node counts as ready after its last lease; `--node-monitor-grace-period`, 50 s since 1.32."""
@@ -240,7 +239,7 @@ class Kubelet:
             "operatingSystem": "linux",
             "osImage": "Ubuntu 24.04.3 LTS",
             # Of the board's firmware: another board has another one.
-            "systemUUID": str(uuid.UUID(int=seed_of(f"{host.serial}/board"), version=4)),
+            "systemUUID": board_uuid(host.serial),
         }
 
 

@@ -36,6 +36,12 @@ def seed_of(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
+def board_uuid(serial: str) -> str:
+    """The UUID that a server's firmware has (SMBIOS): its BMC and its kernel tell the same one."""
+    text = f"{seed_of(f'{serial}/host'):016x}" * 2
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
 def mix(seed: int, salt: int) -> float:
     """A number in [0, 1) that depends on both arguments alone (splitmix64's finaliser)."""
     z = (seed + (salt + 1) * 0x9E3779B97F4A7C15) & _MASK

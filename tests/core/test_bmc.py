@@ -28,6 +28,7 @@ from control_plane.core.bmc import (
     has_version,
     is_pending,
     is_raise,
+    is_same_board,
     shows,
     takes_host_down,
 )
@@ -157,3 +158,27 @@ def test_every_maker_has_its_quirks_and_is_known_by_name() -> None:
     for maker in Maker:
         if maker is not Maker.OTHER:
             assert maker_of(None, maker.value.upper()) is maker
+
+
+BOARD = "4c4c4544-0031-3010-8052-b7c04f583232"
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (BOARD, True),
+        (BOARD.upper().replace("-", ""), True),
+        ("44454c4c-3100-1030-8052-b7c04f583232", True),  # the first three fields turned
+        ("44454c4c-3100-1030-5280-b7c04f583232", False),
+        ("", False),
+        ("not a uuid", False),
+    ],
+)
+def test_a_board_is_known_in_either_order_of_bytes(other: str, same: bool) -> None:
+    assert is_same_board(BOARD, other) is same
+    assert is_same_board(other, BOARD) is same
+
+
+@pytest.mark.parametrize("nobody", ["0" * 32, "f" * 32])
+def test_boards_without_a_name_of_their_own_are_not_the_same(nobody: str) -> None:
+    assert not is_same_board(nobody, nobody)

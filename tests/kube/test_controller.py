@@ -12,7 +12,7 @@ import msgspec
 
 from control_plane.api.objects import FleetRevisionSpec
 from control_plane.core.cluster import Kind, NotFound, Object
-from control_plane.core.ports import Secrets
+from control_plane.core.ports import Bmc, Secrets
 from control_plane.core.secret import Secret
 from control_plane.drivers.registry import all_capabilities, make_drivers
 from control_plane.engine.edges import Edges
@@ -55,6 +55,7 @@ class Playing:
     said: list[str] = field(default_factory=list)
     journal: Path | None = None
     secrets: Secrets = field(default_factory=FactorySecrets)
+    bmc: Bmc | None = None
 
     def __post_init__(self) -> None:
         self.kubectl = ApiClient(self.server, self.stage.clock, manager="kubectl")
@@ -79,6 +80,7 @@ class Playing:
                 secrets=self.secrets,
                 drivers=make_drivers(self.stage.net, self.stage.clock),
                 capabilities=all_capabilities(),
+                bmc=self.bmc,
             ),
             say=say,
             read=read,

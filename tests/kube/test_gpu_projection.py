@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from control_plane.api.conditions import Told, moment
+from control_plane.api.conditions import Told, camel, moment
 from control_plane.api.objects import Condition, GpuNodeSpec, GpuNodeStatus, GpuSettingsPart
 from control_plane.core import limits
 from control_plane.core.fleet import SlotState
 from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.core.remedy_case import NEEDS_PERSON, Action, Remedy, Stay, Stayed, Why
 from control_plane.kube.gpu_projection import AS_DECLARED, HEALTHY, READABLE, gpu_nodes
 from control_plane.kube.snapshot import Snapshot
 from tests.kube.snapshots import converged, lab, snapshot
@@ -29,12 +30,12 @@ def at(now_s: float = NOW_S, fence: int | None = 7, **world: Any) -> Snapshot:
 
 
 def spec(of: Snapshot, node: str = NODE) -> GpuNodeSpec:
-    return next(spec for name, spec, _, _ in gpu_nodes(of, {}) if name == node)
+    return next(spec for name, spec, _, _ in gpu_nodes(of, {}, {}) if name == node)
 
 
 def told(status: GpuNodeStatus | None, of: Snapshot | None = None) -> tuple[str, str, str]:
     reported = {} if status is None else {NODE: status}
-    found: list[Told] = next(t for n, _, _, t in gpu_nodes(of or at(), reported) if n == NODE)
+    found: list[Told] = next(t for n, _, _, t in gpu_nodes(of or at(), reported, {}) if n == NODE)
     (one,) = found
     return one.type, one.status, one.reason
 
@@ -131,3 +132,29 @@ def test_an_agent_that_leaves_a_condition_out_is_unknown() -> None:
     whole = said()
     partly = msgspec.structs.replace(whole, conditions=whole.conditions[:1])
     assert told(partly)[1:] == ("Unknown", "NotTold")
+
+
+def remedied(verdict: Remedy | Stayed) -> tuple[bool | None, dict[str, tuple[str, str]]]:
+    """Whether the agent is to report often, and the conditions of a node that its agent calls well."""
+    found = gpu_nodes(at(), {NODE: said()}, {NODE: verdict})
+    spec, told = next((spec, told) for name, spec, _, told in found if name == NODE)
+    return spec.attention, {one.type: (one.status, one.reason) for one in told}
+
+
+@pytest.mark.parametrize("reason", sorted(Stay))
+def test_whatever_keeps_a_node_out_is_said_and_its_agent_reports_often(reason: Stay) -> None:
+    attention, told = remedied(Stayed(node=NODE, reason=reason, detail="x"))
+    if reason in {Stay.WELL, Stay.OBSERVED}:
+        assert (attention, told) == (None, {"Ready": ("True", "AsDeclared")})
+        return
+    assert attention is True
+    kind = "Stalled" if reason in NEEDS_PERSON else "Reconciling"
+    assert told[kind] == ("True", camel(reason.value))
+    is_out = reason in {Stay.DRAINING, Stay.GATE, Stay.IN_REPAIR, Stay.GRACE}
+    assert told["Ready"][0] == "False" or not is_out
+
+
+def test_what_is_done_to_a_node_is_said() -> None:
+    attention, told = remedied(Remedy(node=NODE, action=Action.REBOOT, why=Why.ALERT))
+    assert attention is True
+    assert told == {"Ready": ("False", "Reboot"), "Reconciling": ("True", "Reboot")}

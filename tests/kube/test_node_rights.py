@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,13 +14,16 @@ from control_plane.core.external_remediation import REQUEST
 from control_plane.core.gpu import Alert
 from control_plane.core.kueue import StopPolicy
 from control_plane.core.node_drain import DrainState
+from control_plane.kube.cache import Cache
 from control_plane.kube.external_remediation import ExternalRemediations
 from control_plane.kube.kueue import Queues
 from control_plane.kube.node_conditions import NodeConditions
 from control_plane.kube.node_drain import forget
 from control_plane.kube.node_labels import NodeLabels
+from control_plane.kube.reflector import Reflector
 from control_plane.simulator.api_client import Call
 from tests.kube.nodes import FORCEFUL, REPAIR, Hall, hall
+from tests.kube.running import no_bug
 from tests.kube.test_external_remediation import have as have_request
 from tests.kube.test_kueue import WATTS, WHO
 from tests.kube.test_kueue import have as have_queue
@@ -64,6 +69,13 @@ def test_the_roles_allow_what_is_asked_and_nothing_else() -> None:
         requests = ExternalRemediations(h.client, clock=h.clock, may_write=lambda: True)
         queues = Queues(h.client, may_write=lambda: True)
         h.client.faults.before = lambda call: asked.add(right(call))
+        nodes = Reflector(
+            h.client, Cache(NODE, bug=no_bug), clock=h.clock, rng=random.Random(1), bug=no_bug
+        )
+        watching = asyncio.ensure_future(nodes.run())
+        await nodes.synced.wait()
+        await asyncio.sleep(1.0)
+        watching.cancel()
         await NodeLabels(h.client, may_write=lambda: True).keep("n1", {"gridplane.dev/rack": "r1"})
         alerts: list[Alert] = []
         said = NodeConditions(h.client, clock=h.clock, may_write=lambda: True)

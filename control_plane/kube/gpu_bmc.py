@@ -1,0 +1,122 @@
+"""The BMCs of a site's GPU nodes, for whoever remedies them: a look that may fail, and two restarts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from control_plane.core.bmc import (
+    BmcChange,
+    BmcSeen,
+    PowerCycle,
+    PowerOff,
+    Restart,
+    is_same_board,
+)
+from control_plane.core.change import Failed, RefusedByDevice
+from control_plane.core.errors import ControlPlaneError, WrongIdentity
+from control_plane.core.fleet import Device, Site
+from control_plane.core.memory import Pin
+from control_plane.core.ports import Bmc, BmcTarget, Permit, Secrets
+from control_plane.core.remedy_case import Action, Outcome
+from control_plane.engine.bmcs import bmcs_of, target_of
+from control_plane.engine.log import Say
+from control_plane.kube.gpu_view import NodeFacts
+
+
+class Bmcs:
+    """Those that are declared, with what their commands need. What goes wrong with one is said, once."""
+
+    def __init__(self, bmc: Bmc | None, secrets: Secrets, *, say: Say) -> None:
+        """`bmc` is the driver of all of them; `None`: this process commands none."""
+        self._bmc, self._secrets, self._say = bmc, secrets, say
+        self._said: dict[str, str] = {}
+
+    def reaches(self, site: Site, device: Device) -> bool:
+        """Whether commands can be given to a node's BMC."""
+        return self._bmc is not None and site.bmc is not None and device.bmc is not None
+
+    async def look(self, site: Site, device: Device) -> BmcSeen | None:
+        """Power and health; `None` where nothing is known, which is not "off"."""
+        if self._bmc is None or not self.reaches(site, device):
+            return None
+        try:
+            seen = await self._bmc.look(self._target(site, device), frozenset())
+        except ControlPlaneError as error:
+            self._trouble(device, str(error))
+            return None
+        self._said.pop(device.asset, None)
+        return seen
+
+    async def act(
+        self, site: Site, device: Device, action: Action, *, facts: NodeFacts, permit: Permit
+    ) -> Outcome:
+        """Restart a node, once. That it took place, another boot id tells.
+
+        Args:
+            site: of the node.
+            device: the node.
+            action: `REBOOT`, `POWER_CYCLE` or `POWER_OFF`.
+            facts: of its `Node`: only a kubelet that is ready is asked to end by itself, and what is
+                restarted is the board that it runs on.
+            permit: asked right before the write.
+        """
+        if self._bmc is None:
+            return Outcome.FAILED
+        change: BmcChange
+        match action:
+            case Action.REBOOT:
+                change = Restart(forced=not facts.is_ready)
+            case Action.POWER_CYCLE:
+                change = PowerCycle()
+            case Action.POWER_OFF:
+                change = PowerOff(forced=True)
+            case _:
+                return Outcome.FAILED
+        try:
+            target = await self._identified(site, device, facts.board)
+        except ControlPlaneError as error:
+            self._trouble(device, str(error))
+            return Outcome.FAILED
+        sent = (await self._bmc.apply(target, change, permit)).outcome
+        if isinstance(sent, RefusedByDevice | Failed):
+            self._trouble(device, f"{action} was not carried out: {sent.reason}")
+            return Outcome.FAILED
+        return Outcome.OPEN
+
+    async def close(self) -> None:
+        """Log out everywhere."""
+        if self._bmc is not None:
+            await self._bmc.close()
+
+    async def _identified(self, site: Site, device: Device, board: str) -> BmcTarget:
+        """The BMC of the very machine that the `Node` is, with the serial that a write is held against.
+
+        An address in a declaration may be another rack's. Recorded serials settle it; where there is none,
+        kubelet and BMC have to name the same board.
+
+        Raises:
+            WrongIdentity: they do not.
+        """
+        assert self._bmc is not None  # noqa: S101 - the caller looked
+        target = self._target(site, device)
+        if target.pin is not None:
+            return target
+        seen = await self._bmc.look(target, frozenset())
+        if seen.serial is None or seen.uuid is None or not is_same_board(seen.uuid, board):
+            raise WrongIdentity(
+                f"{target.address} is of the board {seen.uuid or 'without a UUID'}, and the kubelet of "
+                f"{device.asset} runs on {board or 'one that it does not name'}: is `first_bmc` of its "
+                "rack right?"
+            )
+        pin = Pin(mac=None, serial=seen.serial, source="the board that its kubelet names")
+        return msgspec.structs.replace(target, pin=pin)
+
+    def _target(self, site: Site, device: Device) -> BmcTarget:
+        place = next(one for one in bmcs_of(site) if one.asset == device.asset)
+        assert site.bmc is not None  # noqa: S101 - `reaches` looked
+        return target_of(site.bmc, place, self._secrets)
+
+    def _trouble(self, device: Device, words: str) -> None:
+        if self._said.get(device.asset) != words:
+            self._say(f"BMC of {device.asset}: {words}", kind="remedy", level="warning")
+        self._said[device.asset] = words

@@ -1,0 +1,115 @@
+"""What is done to a GPU node that is remedied, and the closer looks that only a node under our hold gets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+
+import msgspec
+
+from control_plane.core import limits
+from control_plane.core.cluster import Cluster, ClusterError
+from control_plane.core.fleet import Device, Site
+from control_plane.core.node_drain import Drained, DrainOrder, DrainState
+from control_plane.core.node_hold import NodeHold
+from control_plane.core.node_pods import DrainPolicy
+from control_plane.core.ports import Clock, Rng
+from control_plane.core.remedy_case import Action, Outcome, Remedy
+from control_plane.engine.log import Say
+from control_plane.kube.gpu_bmc import Bmcs
+from control_plane.kube.gpu_view import BY, Known, NodeFacts
+from control_plane.kube.node_drain import NodeDrain, forget
+from control_plane.kube.node_hold import HoldState, NodeHolds
+
+
+class Hands:
+    """Those of one tenure. Every write asks first whether this process may still act."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        bmcs: Bmcs,
+        *,
+        clock: Clock,
+        rng: Rng,
+        may_act: Callable[[], bool],
+        say: Say,
+    ) -> None:
+        """Nothing is asked before a method is."""
+        self.known: dict[str, Known] = {}
+        """Node under our hold → what the last closer look found."""
+        self._cluster, self._bmcs, self._clock, self._rng = cluster, bmcs, clock, rng
+        self._may_act, self._say = may_act, say
+        self._holds = NodeHolds(cluster, may_write=may_act)
+        self._drains: dict[str, NodeDrain] = {}
+
+    async def look(self, site: Site, devices: Mapping[str, Device], held: Collection[str]) -> None:
+        """Go on with the drains of all that we hold, and look at their BMCs.
+
+        Raises:
+            FenceLost: another process acts for this site.
+        """
+        for name in self.known.keys() - set(held):
+            del self.known[name]
+        for name in self._drains.keys() - set(held):
+            del self._drains[name]
+        await asyncio.gather(*(self._look(site, devices[name]) for name in sorted(held)))
+
+    async def _look(self, site: Site, device: Device) -> None:
+        name, known = device.asset, self.known.get(device.asset, Known())
+        drained = await self._drain(name)
+        bmc, at_s = known.bmc, known.bmc_at_s
+        if self._clock.wall_s() - at_s >= limits.GPU_ATTENTION_S:
+            at_s = self._clock.wall_s()
+            bmc = await self._bmcs.look(site, device)
+        self.known[name] = msgspec.structs.replace(known, drained=drained, bmc=bmc, bmc_at_s=at_s)
+
+    async def _drain(self, name: str) -> Drained | None:
+        """One step, and what it read back."""
+        drain = self._drains.get(name)
+        if drain is None:
+            order = DrainOrder(
+                node=name, by=BY, policy=DrainPolicy(), lasts_s=limits.DRAIN_DEADLINE_S
+            )
+            drain = self._drains[name] = NodeDrain(
+                self._cluster, order, clock=self._clock, rng=self._rng, may_write=self._may_act
+            )
+        try:
+            now = await drain.step()
+        except ClusterError as error:
+            self._say(f"{name}: what is on it is not known: {error}", kind="remedy")
+            return None
+        return now.evidence if now.state is DrainState.DRAINED else None
+
+    async def do(self, site: Site, device: Device, what: Remedy, facts: NodeFacts) -> Outcome:
+        """Carry out an attempt that is kept; what came of it, as far as that is known at once.
+
+        Args:
+            site: of the node.
+            device: the node.
+            what: is done.
+            facts: of its `Node`.
+
+        Raises:
+            FenceLost: another process acts for this site.
+            ClusterError: the API server did not do it, or perhaps did: evidence tells.
+        """
+        name = device.asset
+        match what.action:
+            case Action.DRAIN:
+                hold = NodeHold(by=BY, why=what.detail, since_s=self._clock.wall_s())
+                state = (await self._holds.hold(name, hold)).state
+                return Outcome.OPEN if state is HoldState.HELD else Outcome.FAILED
+            case Action.RETURN:
+                await self._holds.release(name, by=BY)
+                await forget(self._cluster, name, may_write=self._may_act)
+                return Outcome.DONE
+            case Action.QUARANTINE:
+                return Outcome.DONE  # its ticket is kept, and it stays held
+            case _:
+                return await self._bmcs.act(
+                    site, device, what.action, facts=facts, permit=self._permit
+                )
+
+    def _permit(self) -> str | None:
+        return None if self._may_act() else "this process does not lead any more"

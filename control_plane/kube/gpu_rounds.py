@@ -1,0 +1,332 @@
+"""Rounds over the GPU nodes of a site, under one tenure: what is seen, decided, kept and done.
+
+What is decided is `core.remedy`, round by `core.remedy_round`. An attempt is durable before it leaves; right
+before it leaves its case is looked at anew; that it took place is evidence of a later round, never an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from control_plane.api.objects import GpuNodeStatus
+from control_plane.core import remedy as deciding
+from control_plane.core import remedy_round as rounds
+from control_plane.core.cluster import ClusterError
+from control_plane.core.domain_budget import Books
+from control_plane.core.driver_upgrade import Worker, upgrade_of
+from control_plane.core.fleet import Device, Site
+from control_plane.core.gpu_domains import domains_of, gpu_devices, paths_of
+from control_plane.core.overlay import Overlay, covering, nodes_above
+from control_plane.core.ports import Clock
+from control_plane.core.remedy_case import (
+    CURES,
+    Attempt,
+    NodeCase,
+    Outcome,
+    Remedy,
+    Stay,
+    Stayed,
+)
+from control_plane.core.remedy_kept import NodeKept, SiteKept
+from control_plane.core.remedy_ladder import end_of
+from control_plane.core.remedy_round import NodeView, People
+from control_plane.engine.log import Say
+from control_plane.engine.records import Event
+from control_plane.engine.store import Store
+from control_plane.kube.gpu_bmc import Bmcs
+from control_plane.kube.gpu_hands import Hands
+from control_plane.kube.gpu_reported import alerts_of
+from control_plane.kube.gpu_view import Known, NodeFacts, is_ours, serves, view_of
+
+Verdict = Remedy | Stayed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duty:
+    """What one tenure gives."""
+
+    store: Store
+    """A connection that is not the engine's."""
+    durable: Callable[[], Awaitable[None]]
+    """Returns once all that the Store holds is kept where the next leader finds it."""
+    declared: Callable[[], Site | None]
+    """The site as the revision in force declares it."""
+    may_act: Callable[[], bool]
+    """Whether this process leads, and the `Site` says `enforce`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What watches know of all nodes; kept up to date by others."""
+
+    facts: Mapping[str, NodeFacts]
+    """Of `Node`s, by name."""
+    told: Mapping[str, GpuNodeStatus]
+    """By agents, by asset."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What follows from a declaration, worked out once for each."""
+
+    site: Site
+    devices: Mapping[str, Device]
+    domains: Books
+    paths: Mapping[str, Sequence[str]]
+    above: Mapping[str, frozenset[str]]
+
+
+def place_of(site: Site) -> Place:
+    """The GPU nodes of a site."""
+    devices = {device.asset: device for device in gpu_devices(site)}
+    return Place(
+        site=site, devices=devices, domains=domains_of(site), paths=paths_of(site),
+        above={name: nodes_above(site, one) for name, one in devices.items()},
+    )  # fmt: skip
+
+
+class Rounds:
+    """Those of one tenure. What it remembers beside the Store is lost with it, and found again."""
+
+    def __init__(
+        self, duty: Duty, seen: Seen, hands: Hands, bmcs: Bmcs, *, clock: Clock, say: Say
+    ) -> None:
+        """Nothing is read before `once`."""
+        self.verdicts: Mapping[str, Verdict] = {}
+        """Of the last round: of every node that is not known to be well."""
+        self._duty, self._seen, self._hands, self._bmcs = duty, seen, hands, bmcs
+        self._clock, self._say = clock, say
+        self._unwell: dict[str, float] = {}
+        self._upgrade: dict[str, float] = {}
+
+    async def once(self, place: Place) -> dict[str, NodeView]:
+        """One round; what was seen of the nodes that are not known to be well.
+
+        Raises:
+            FenceLost: another leader has taken over.
+            ClusterError, StoreBusy: what is kept is kept; the next round goes on.
+        """
+        duty, store = self._duty, self._duty.store
+        if duty.may_act():
+            await self._hands.look(place.site, place.devices, self._out(place, store.remedies()))
+        now_s, kept = self._clock.wall_s(), store.remedies()
+        views = self._views(place, kept, store.overlays(), now_s)
+        kept = self._closed(views, kept, now_s)
+        site, kept = self._together(place, views, kept, now_s)
+        waiting = {n for n, v in self.verdicts.items() if _reason(v) is Stay.BUDGET}
+        books = rounds.counted(place.domains, views.values(), kept, waiting=waiting, now_s=now_s)
+        verdicts: dict[str, Verdict] = {}
+        acts: list[tuple[NodeCase, Remedy]] = []
+        for name, view in views.items():
+            case = rounds.case_of(
+                view,
+                kept.get(name, NodeKept(asset=name)),
+                site,
+                books,
+                people=People(),
+                path=place.paths[name],
+                now_s=now_s,
+            )
+            verdicts[name] = verdict = deciding.remedy(case)
+            if isinstance(verdict, Remedy):
+                acts.append((case, verdict))
+                books = rounds.also_counted(books, verdict)
+        self._tell(verdicts, now_s)
+        self.verdicts = verdicts
+        for case, verdict in acts:
+            await self._act(place, case, verdict)
+        return views
+
+    def _out(self, place: Place, kept: Mapping[str, NodeKept]) -> list[str]:
+        """Nodes that we hold, and that nobody repairs."""
+        facts = self._seen.facts
+        return [
+            name
+            for name in place.devices
+            if name in facts
+            and is_ours(facts[name].node)
+            and (name not in kept or kept[name].ticket is None)
+        ]
+
+    # --- seeing --------------------------------------------------------------------------------------
+
+    def _views(
+        self,
+        place: Place,
+        kept: Mapping[str, NodeKept],
+        overlays: tuple[Overlay, ...],
+        now_s: float,
+    ) -> dict[str, NodeView]:
+        found: dict[str, NodeView] = {}
+        for name, device in place.devices.items():
+            facts, told = self._seen.facts.get(name), self._seen.told.get(name)
+            over = covering(overlays, place.above[name]) if overlays else ()
+            self._note(name, device, facts, now_s)
+            if name not in kept and not over and _is_quiet(device, facts, told):
+                continue
+            known = msgspec.structs.replace(
+                self._hands.known.get(name, Known()),
+                unwell_since_s=self._unwell.get(name),
+                upgrade_since_s=self._upgrade.get(name),
+                last_cure_s=_last_cure_s(kept.get(name)),
+                has_bmc=self._bmcs.reaches(place.site, device),
+                may_act=self._duty.may_act(),
+            )
+            found[name] = view_of(device, facts, told, known, overlays=over, now_s=now_s)
+        return found
+
+    def _note(self, name: str, device: Device, facts: NodeFacts | None, now_s: float) -> None:
+        """Note since when it is as it is seen, where nobody else says so."""
+        if serves(facts, device) is False:
+            silent_s = facts.ready_since_s if facts is not None and not facts.is_ready else 0.0
+            self._unwell.setdefault(name, silent_s or now_s)
+        else:
+            self._unwell.pop(name, None)
+        if facts is not None and upgrade_of(facts.node).blocks:
+            self._upgrade.setdefault(name, now_s)
+        else:
+            self._upgrade.pop(name, None)
+
+    def _closed(
+        self, views: Mapping[str, NodeView], kept: dict[str, NodeKept], now_s: float
+    ) -> dict[str, NodeKept]:
+        after = {
+            name: rounds.closed(
+                one, views[name], _in_another_boot(self._seen.facts.get(name)), now_s=now_s
+            )
+            for name, one in kept.items()
+            if name in views
+        }
+        changed = {name: one for name, one in after.items() if one != kept[name]}
+        if changed:
+            self._duty.store.put_remedies(changed.values())
+        return {**kept, **changed}
+
+    def _together(
+        self,
+        place: Place,
+        views: Mapping[str, NodeView],
+        kept: dict[str, NodeKept],
+        now_s: float,
+    ) -> tuple[SiteKept, dict[str, NodeKept]]:
+        store = self._duty.store
+        site = store.remedy_site()
+        after, below = rounds.together(site, views.values(), kept, paths=place.paths, now_s=now_s)
+        if after == site:
+            return site, kept
+        calm = rounds.calmed(kept, below, now_s=now_s)
+        with store.transaction():
+            store.put_remedy_site(after)
+            store.put_remedies(calm.values())
+        for one in after.incidents:
+            if one not in site.incidents:
+                self._say(f"incident {one.id}: {one.detail}", kind="remedy", level="error")
+        for one in rounds.over(site, after):
+            self._say(f"incident over: {one.id}", kind="remedy")
+        return after, {**kept, **calm}
+
+    def _tell(self, verdicts: Mapping[str, Verdict], now_s: float) -> None:
+        """Say what is decided anew, and note it for `explain`."""
+        events: list[Event] = []
+        for name, verdict in verdicts.items():
+            before = self.verdicts.get(name)
+            if before is not None and _said(before) == _said(verdict):
+                continue
+            if before is None and _reason(verdict) in {Stay.WELL, Stay.OBSERVED}:
+                continue
+            words = f"{_said(verdict)}: {verdict.detail}" if verdict.detail else _said(verdict)
+            self._say(f"{name}: {words}", kind="remedy", asset=name)
+            events.append(Event(at_s=now_s, kind="remedy", text=words, asset=name))
+        if events:
+            self._duty.store.put_events(events)
+
+    # --- acting --------------------------------------------------------------------------------------
+
+    async def _act(self, place: Place, case: NodeCase, what: Remedy) -> None:
+        """Keep the attempt, look at the case anew, and have it leave."""
+        store, name = self._duty.store, case.node
+        before, site = store.remedies().get(name, NodeKept(asset=name)), store.remedy_site()
+        facts = self._seen.facts.get(name)
+        kept, after = rounds.kept_for(
+            before, site, case, what, boot=facts.boot if facts is not None else ""
+        )
+        with store.transaction():
+            store.put_remedies([kept])
+            store.put_remedy_site(after)
+        await self._duty.durable()
+        again = self._anew(place, case, before, site)
+        facts, outcome = self._seen.facts.get(name), Outcome.FAILED
+        if facts is not None and self._duty.may_act() and _is_the_same(again, what):
+            try:
+                outcome = await self._hands.do(place.site, place.devices[name], what, facts)
+            except ClusterError as error:
+                # It may have been done: evidence ends it, or its time.
+                self._say(f"{name}: {what.action}: {error}", kind="remedy", level="warning")
+                return
+        if outcome is not Outcome.OPEN:
+            ended = rounds.ended(kept, what.action, outcome, now_s=self._clock.wall_s())
+            store.put_remedies([ended])
+
+    def _anew(self, place: Place, case: NodeCase, before: NodeKept, site: SiteKept) -> Verdict:
+        """What is decided at this moment, without the attempt that was just kept."""
+        store, now_s = self._duty.store, self._clock.wall_s()
+        kept = {**store.remedies(), case.node: before}
+        views = self._views(place, kept, store.overlays(), now_s)
+        view = views.get(case.node)
+        if view is None:
+            return Stayed(node=case.node, reason=Stay.WELL)
+        books = rounds.counted(place.domains, views.values(), kept, waiting=(), now_s=now_s)
+        case = rounds.case_of(
+            view,
+            before,
+            site,
+            books,
+            people=People(),
+            path=place.paths[case.node],
+            now_s=now_s,
+        )
+        return deciding.remedy(case)
+
+
+def _is_quiet(device: Device, facts: NodeFacts | None, told: GpuNodeStatus | None) -> bool:
+    """Whether everybody says that it is well, and nobody works on it."""
+    if facts is None or serves(facts, device) is False or facts.node.is_cordoned:
+        return False
+    if is_ours(facts.node) or upgrade_of(facts.node).worker is not Worker.NOBODY:
+        return False
+    return told is None or not alerts_of(told)
+
+
+def _in_another_boot(facts: NodeFacts | None) -> rounds.TookPlace:
+    """A restart took place where the node is ready in another boot than the attempt left in."""
+
+    def took_place(attempt: Attempt) -> bool:
+        if facts is None or not facts.is_ready or not facts.boot or not attempt.boot:
+            return False
+        return attempt.action in CURES and facts.boot != attempt.boot
+
+    return took_place
+
+
+def _last_cure_s(kept: NodeKept | None) -> float:
+    attempts = kept.attempts if kept is not None else ()
+    return max((end_of(one) for one in attempts if one.action in CURES), default=0.0)
+
+
+def _is_the_same(now: Verdict, before: Remedy) -> bool:
+    return isinstance(now, Remedy) and (now.action, now.gpu) == (before.action, before.gpu)
+
+
+def _reason(verdict: Verdict) -> Stay | None:
+    return verdict.reason if isinstance(verdict, Stayed) else None
+
+
+def _said(verdict: Verdict) -> str:
+    """Its one word."""
+    if isinstance(verdict, Remedy):
+        return verdict.action.value
+    would = f", would {verdict.would.action}" if verdict.would is not None else ""
+    return f"{verdict.reason.value}{would}"

@@ -1,0 +1,84 @@
+"""GPU nodes that fail, walked through by the real controller and the real agents; in virtual time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from control_plane.kube.kinds import GPU_NODE
+from control_plane.simulator.gpu_host import Mends
+from tests.kube.halls import Floor, declared, on_a_floor
+
+ONE, TWO = "lab-g1-n1", "lab-g1-n2"
+
+
+def test_an_xid_leads_to_an_empty_node_within_thirty_seconds_and_a_reboot_brings_it_back(
+    tmp_path: Path,
+) -> None:
+    async def case(floor: Floor) -> None:
+        playing = floor.playing
+        await floor.serve()
+        await floor.all_well()
+        floor.put_pod("training-0", ONE)
+        boot, other = floor.hall[ONE].boot_id, floor.hall[TWO].boot_id
+        began_s = playing.loop.time()
+        floor.hall[ONE].fall_off(3, mends=Mends.REBOOT)
+
+        async def is_empty() -> bool:
+            return floor.is_held(ONE) and not floor.pods(ONE)
+
+        await playing.until(is_empty)
+        assert playing.loop.time() - began_s <= 30.0
+        assert floor.hall[ONE].boot_id == boot, "it is not touched before it is drained"
+
+        async def boots() -> bool:
+            return floor.hall[ONE].boot_id != boot
+
+        await playing.until(boots, within_s=900.0)
+
+        async def is_back() -> bool:
+            return await floor.is_well(ONE)
+
+        await playing.until(is_back, within_s=3_000.0)
+        assert floor.hall[TWO].boot_id == other, "nobody touched the other one"
+
+    on_a_floor(tmp_path, case)
+
+
+def test_what_nothing_mends_ends_in_repair_with_a_ticket(tmp_path: Path) -> None:
+    async def case(floor: Floor) -> None:
+        await floor.serve()
+        await floor.all_well()
+        floor.hall[ONE].fall_off(3, mends=Mends.NEVER)
+
+        async def is_in_repair() -> bool:
+            return (await floor.told(ONE)).get("Ready", ("", ""))[1] == "InRepair"
+
+        await floor.playing.until(is_in_repair, within_s=12_000.0)
+        assert floor.is_held(ONE)
+        told = await floor.told(ONE)
+        assert told["Stalled"][:2] == ("True", "InRepair")
+
+    on_a_floor(tmp_path, case)
+
+
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
+def test_a_site_that_only_tells_touches_no_node(tmp_path: Path, mode: str) -> None:
+    files = declared(remedies="act" if mode == "observe" else "tell")
+
+    async def case(floor: Floor) -> None:
+        await floor.serve(mode=mode)
+        floor.hall[ONE].fall_off(3, mends=Mends.NEVER)
+
+        async def is_told() -> bool:
+            return (await floor.told(ONE)).get("Stalled", ("", ""))[1] == "MonitorOnly"
+
+        await floor.playing.until(is_told)
+        assert "drain would be next" in (await floor.told(ONE))["Stalled"][2]
+        await floor.playing.stage.clock.sleep(600.0)
+        assert not floor.is_held(ONE)
+        found = await floor.playing.get(GPU_NODE, ONE)
+        assert found is not None
+
+    on_a_floor(tmp_path, case, files=files)
