@@ -28,8 +28,13 @@ _OF_THE_CLUSTER: Final = frozenset(
     }
 )  # fmt: skip
 """Kinds of no namespace."""
-_EXAMPLE: Final = {"10.21.0.0/24": "management", "10.20.0.0/16": "miners"}
+_EXAMPLE: Final = {
+    "10.21.0.0/24": "management",
+    "10.20.0.0/16": "miners",
+    "10.25.0.0/20": "bmc",
+}
 """Blocks that the controller's network policy is written with → purpose of the networks that they are."""
+_NEEDED: Final = frozenset({"management", "miners"})
 
 
 def read(files: Files, folder: str) -> Iterator[Manifest]:
@@ -52,7 +57,7 @@ def networks_of(declared: DeclaredSite) -> dict[str, tuple[str, ...]]:
         networks = msgspec.convert(document.value["networks"], tuple[NetworkDoc, ...])
         for network in networks:
             found[network.purpose] = (*found.get(network.purpose, ()), network.cidr)
-        for purpose in sorted(set(_EXAMPLE.values()) - found.keys()):
+        for purpose in sorted(_NEEDED - found.keys()):
             what = f"no network has the purpose '{purpose}', and the controller has to reach it"
             problems.add(errors.NO_NETWORK, document, document.key("networks"), what)
     if problems.errors:
@@ -112,15 +117,18 @@ def _deploy(one: Manifest, local: _Local) -> None:
 
 def _open(one: Manifest, local: _Local) -> None:
     for direction, side in (("ingress", "from"), ("egress", "to")):
-        for rule in one["spec"].get(direction, ()):
+        rules = one["spec"].get(direction, [])
+        for rule in rules:
             rule[side] = [peer for each in rule[side] for peer in _peers(each, local.networks)]
+        # A rule without peers would open its ports to everybody: a site without such networks has none.
+        rules[:] = [rule for rule in rules if rule[side]]
 
 
 def _peers(peer: Manifest, networks: Mapping[str, tuple[str, ...]]) -> Iterator[Manifest]:
     if "ipBlock" not in peer:
         yield peer
         return
-    for cidr in networks[_EXAMPLE[peer["ipBlock"]["cidr"]]]:
+    for cidr in networks.get(_EXAMPLE[peer["ipBlock"]["cidr"]], ()):
         yield {"ipBlock": {"cidr": cidr}}
 
 

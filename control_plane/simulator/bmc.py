@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from control_plane.simulator.bmc_profiles import Profile
-from control_plane.simulator.machine import mix, seed_of
+from control_plane.simulator.machine import board_uuid, mix, seed_of
 from control_plane.simulator.wire import SimClock
 
 STANDBY_W = 25.0
@@ -32,6 +32,11 @@ class Chassis(Protocol):
     @property
     def serial(self) -> str:
         """As on the label."""
+        ...
+
+    @property
+    def board(self) -> str:
+        """UUID that the board's firmware has."""
         ...
 
     @property
@@ -71,6 +76,11 @@ class BareChassis:
         self.is_on = False
         self.hears_button = True
         self.boots = 0
+
+    @property
+    def board(self) -> str:
+        """Follows from its serial."""
+        return board_uuid(self.serial)
 
     @property
     def boot_id(self) -> str:

@@ -19,7 +19,7 @@ from control_plane.simulator.bmc_readings import (
     thermal,
     typed,
 )
-from control_plane.simulator.machine import board_uuid, seed_of
+from control_plane.simulator.machine import seed_of
 
 ROOT = "/redfish/v1"
 OPEN = frozenset({"/redfish", ROOT, f"{ROOT}/$metadata", f"{ROOT}/odata"})
@@ -201,7 +201,7 @@ class Tree:
             "Model": profile.model,
             "SerialNumber": serial if profile.serial_in == "SerialNumber" else board,
             "SKU": serial if profile.serial_in == "SKU" else profile.model,
-            "UUID": board_uuid(bmc.chassis.serial),
+            "UUID": bmc.chassis.board,
             "HostName": "",
             "PowerState": bmc.faults.shows_power or bmc.power,
             "BiosVersion": bmc.firmware[profile.bios_firmware],

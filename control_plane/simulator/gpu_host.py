@@ -42,7 +42,7 @@ from control_plane.simulator.gpus import Busy, Gpu, GpuHost, Model
 from control_plane.simulator.hosts.kubernetes import Cluster
 from control_plane.simulator.hosts.machine import Ended, Machine
 from control_plane.simulator.hosts.programs import SYSTEM
-from control_plane.simulator.machine import seed_of
+from control_plane.simulator.machine import board_uuid, seed_of
 from control_plane.simulator.wire import SimClock
 
 BOOT_S: Final = 300.0
@@ -157,6 +157,11 @@ class GpuMachine:
     def boot_id(self) -> str:
         """Of the kernel that runs, or ran last."""
         return self.machine.boot_id
+
+    @property
+    def board(self) -> str:
+        """Follows from its serial."""
+        return board_uuid(self.serial)
 
     @property
     def hears_button(self) -> bool:

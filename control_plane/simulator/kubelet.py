@@ -19,7 +19,7 @@ from control_plane.simulator.api_selectors import selected
 from control_plane.simulator.api_server import ApiServer
 from control_plane.simulator.bmc import EPOCH_S
 from control_plane.simulator.gpu_host import GpuMachine
-from control_plane.simulator.machine import board_uuid, seed_of
+from control_plane.simulator.machine import seed_of
 
 GRACE_S: Final = 40.0
 """How long a node counts as ready after its last lease; `--node-monitor-grace-period`, 50 s since 1.32."""
@@ -239,7 +239,7 @@ class Kubelet:
             "operatingSystem": "linux",
             "osImage": "Ubuntu 24.04.3 LTS",
             # Of the board's firmware: another board has another one.
-            "systemUUID": board_uuid(host.serial),
+            "systemUUID": host.board,
         }
 
 

@@ -98,6 +98,7 @@ def test_drivers_can_reach_devices_and_nothing_else_is_open() -> None:
         for rule in policy["spec"]["egress"]
     ]
     assert {antminer.RPC_PORT, antminer.WEB_PORT, whatsminer.PORT} in ports
+    assert {443} in ports, "of BMCs: `core.ports.BmcTarget`"
     assert all(rule["to"] and rule["ports"] for rule in policy["spec"]["egress"])
     [ingress] = policy["spec"]["ingress"]
     assert [port["port"] for port in ingress["ports"]] == [PORT]

@@ -21,8 +21,13 @@ ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = ROOT / "inventory"
 SITE = "lab"
 GRIDPLANE = Path(sys.executable).with_name("gridplane")
-PASSWORDS = {"GRIDPLANE_ANTMINER_PASSWORD": "root", "GRIDPLANE_WHATSMINER_PASSWORD": "admin"}
-"""The factory's."""
+BMC_PASSWORD = "s3cret-of-the-lab"
+PASSWORDS = {
+    "GRIDPLANE_ANTMINER_PASSWORD": "root",
+    "GRIDPLANE_WHATSMINER_PASSWORD": "admin",
+    "GRIDPLANE_BMC_PASSWORD": BMC_PASSWORD,
+}
+"""The factory's, of miners."""
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,12 @@ from tests.lab.machines import GRIDPLANE, INVENTORY, PASSWORDS, ROOT, SITE, unti
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 MANIFESTS = ROOT / "manifests"
 SERVER = "lab-mgmt-1"
-NETWORKS = {"10.20.0.0/16": "10.90.0.0/24", "10.21.0.0/24": "10.90.1.0/24"}
-"""Of miners and of management: as the manifests have them → those of the lab."""
+NETWORKS = {
+    "10.20.0.0/16": "10.90.0.0/24",
+    "10.21.0.0/24": "10.90.1.0/24",
+    "10.25.0.0/20": "10.90.3.0/24",
+}
+"""Of miners, of management and of BMCs: as the manifests have them → those of the lab."""
 
 
 def controller(folder: Path, image: str) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
-import json
 import ssl
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -19,6 +18,7 @@ from control_plane.inventory.load import load
 from control_plane.lab.cluster import ClusterLab
 from tests.lab.cluster import Cluster
 from tests.lab.machines import INVENTORY, ROOT, SITE, host, until
+from tests.lab.orders import ORDERS, order
 from tests.lab.test_controller import served
 from tests.lab.test_enforcing import pointed
 
@@ -27,7 +27,6 @@ __all__ = ["served"]
 NODES = ("lab-g1-n1", "lab-g1-n2")
 LABEL = "nvidia.com/gpu.deploy.client"
 AGENTS = "gridplane-agents"
-ORDERS = "/var/lib/gridplane-node-agent/orders.jsonl"
 PROFILE = "profiles/gpu-inference.yaml"
 
 
@@ -126,10 +125,6 @@ def test_gpus_of_real_hosts_follow_git_and_tell_what_is_wrong(
     assert ready(served, NODES[0]) == ("True", "AsDeclared")
 
     nobody_tells_of_another_node(served, agents)
-
-
-def order(lab: ClusterLab, node: str, **what: Any) -> None:
-    lab.hosts.run(host(lab, node), f"echo '{json.dumps(what)}' >> {ORDERS}")
 
 
 def pod_on(agents: Cluster, node: str) -> str:

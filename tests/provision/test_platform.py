@@ -99,6 +99,24 @@ def test_making_a_platform_changes_nothing_that_it_was_made_of(declared: Declare
     assert platform(declared, SETTINGS, (), FILES) == first
 
 
+def test_a_site_without_bmcs_opens_nothing_for_them(declared: DeclaredSite) -> None:
+    path = "sites/lab/site.yaml"
+    text = declared.files[path].replace(b"purpose: bmc", b"purpose: metering")
+    text = text.replace(b"may_reach: [miners, bmc]", b"may_reach: [miners]")
+    changed = msgspec.structs.replace(declared, files={**declared.files, path: text})
+
+    def egress(of: DeclaredSite) -> list[dict[str, Any]]:
+        policy = objects(platform(of, SETTINGS, (), FILES))["networkpolicy-gridplane-controller"]
+        rules: list[dict[str, Any]] = policy["spec"]["egress"]
+        return rules
+
+    to_bmcs = {
+        "to": [{"ipBlock": {"cidr": "10.90.3.0/24"}}],
+        "ports": [{"protocol": "TCP", "port": 443}],
+    }
+    assert egress(declared) == [*egress(changed), to_bmcs]
+
+
 def test_a_site_without_the_networks_that_the_controller_needs_is_refused(
     declared: DeclaredSite,
 ) -> None:

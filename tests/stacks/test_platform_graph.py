@@ -109,7 +109,7 @@ def test_the_controller_is_the_site_s(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     policy = found["networkpolicy-gridplane-controller"]["inputs"]["spec"]
     blocks = {p["ipBlock"]["cidr"] for r in policy["egress"] for p in r["to"] if "ipBlock" in p}
-    assert blocks == {"10.90.0.0/24", "10.90.1.0/24"}
+    assert blocks == {"10.90.0.0/24", "10.90.1.0/24", "10.90.3.0/24"}
     binding = found["rolebinding-gridplane-controller"]["inputs"]
     assert binding["metadata"]["namespace"] == binding["subjects"][0]["namespace"] == "gridplane"
 
