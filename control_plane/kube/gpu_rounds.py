@@ -238,7 +238,6 @@ class Rounds:
             if before is None and _reason(verdict) in {Stay.WELL, Stay.OBSERVED}:
                 continue
             words = f"{_said(verdict)}: {verdict.detail}" if verdict.detail else _said(verdict)
-            self._say(f"{name}: {words}", kind="remedy", asset=name)
             events.append(Event(at_s=now_s, kind="remedy", text=words, asset=name))
         if events:
             self._duty.store.put_events(events)

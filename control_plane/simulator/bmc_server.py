@@ -25,17 +25,18 @@ def station_of(
 class BmcServer(Server):
     """Sockets in front of BMCs that stand at addresses of loopback, all at one port."""
 
-    def __init__(self, network: Network, *, port: int = 0) -> None:
-        """`port` stands for 443; 0 takes a free one."""
-        super().__init__(network, ports={PORT: port})
+    def __init__(self, network: Network, *, port: int = 0, declared: bool = False) -> None:
+        """`port` stands for 443; 0 takes a free one. `declared` as for `Server`: at 443 itself, then."""
+        super().__init__(network, ports={PORT: PORT if declared else port}, declared=declared)
         self._pulses: list[Pulse] = []
 
     async def start(self) -> None:
         """Listen, and let what is due happen although nobody asks.
 
         Raises:
-            OSError: an address or the port is taken, or not on loopback.
+            OSError: an address or the port is taken, or not on loopback; or as for `Server.start`.
         """
+        self._require_place()
         loop = asyncio.get_running_loop()
         for station in self._network:
             if station.certificate is None:

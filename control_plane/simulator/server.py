@@ -121,11 +121,7 @@ class Server:
             OSError: this system cannot bind to the loopback interface only; or `declared` was asked for
                 outside a network namespace that was made for that.
         """
-        if self._declared and not _is_made_namespace():
-            raise OSError(
-                "declared addresses are served only in a network namespace made for that (`ip netns add`): "
-                "in the machine's own network, real devices may have them"
-            )
+        self._require_place()
         loop = asyncio.get_running_loop()
         for true, wanted in self._wanted.items():
             sock = _listening(true, interface=b"") if self._declared else _listen(wanted)
@@ -135,6 +131,13 @@ class Server:
                 return Wire(self, true)
 
             self._servers.append(await loop.create_server(make, sock=sock, backlog=BACKLOG))
+
+    def _require_place(self) -> None:
+        if self._declared and not _is_made_namespace():
+            raise OSError(
+                "declared addresses are served only in a network namespace made for that (`ip netns add`): "
+                "in the machine's own network, real devices may have them"
+            )
 
     async def stop(self) -> None:
         """Close everything."""

@@ -24,7 +24,6 @@ from control_plane.simulator.tls import make_authority, make_certificate
 from tests.lab.machines import host
 from tests.lab.orders import ORDERS
 
-PORT = 443
 QUICK = msgspec.structs.replace(DELL, post_s=5.0)
 """A host of the lab has no memory to train."""
 
@@ -67,7 +66,7 @@ async def serve(lab: ClusterLab, password: str, out: Path, places: list[str]) ->
         name, address, board = place.split("=")
         bmc = Bmc(QUICK, LabChassis(lab, name, board), clock, password=password)
         network.add(station_of(bmc, name, address, make_certificate(address, authority)))
-    await BmcServer(network, port=PORT).start()
+    await BmcServer(network, declared=True).start()
     fresh = out.with_suffix(".new")
     fresh.write_bytes(authority.pem)
     fresh.replace(out)
