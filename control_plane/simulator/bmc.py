@@ -282,6 +282,7 @@ class Bmc:
 
     def reset(self, kind: str) -> None:
         """`ComputerSystem.Reset`, of a kind that the profile has."""
+        self.settle()
         self.resets.append(kind)
         self._note("OK", f"Reset {kind} was requested.")
         if self.faults.ignores_resets:
@@ -309,7 +310,12 @@ class Bmc:
             return
         if not restarts:
             self.power = "PoweringOff"
-        self.later(self.profile.shutdown_s, self._restart if restarts else self._power_off)
+        self._by_system(self._restart if restarts else self._power_off, self.profile.shutdown_s)
+
+    def _by_system(self, act: Callable[[], None], after_s: float) -> None:
+        """What the operating system that runs now does in the end, unless it is cut short."""
+        generation = self._generation
+        self.later(after_s, lambda: act() if generation == self._generation else None)
 
     def lose_feed(self) -> None:
         """The feed of both is gone; `regain_feed` brings it back, and the host with it where it was on."""
@@ -329,8 +335,7 @@ class Bmc:
 
     def restart_host(self, *, after_s: float) -> None:
         """The operating system restarts the host by itself."""
-        generation = self._generation
-        self.later(after_s, lambda: self._restart() if generation == self._generation else None)
+        self._by_system(self._restart, after_s)
 
     def _power_off(self) -> None:
         self._generation += 1
@@ -340,13 +345,16 @@ class Bmc:
         self._note("OK", "Power is off.")
 
     def _power_on(self) -> None:
-        if self.faults.no_power:
+        if self.faults.no_power or self.power == "On":
             return
         self.power = "On"
         self._note("OK", "Power is on.")
         self._start()
 
     def _restart(self) -> None:
+        if self.power in {"Off", "PoweringOn"}:
+            return  # it lost its power meanwhile
+        self.power = "On"
         self.chassis.cut()
         self._start()
 

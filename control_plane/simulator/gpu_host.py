@@ -270,13 +270,13 @@ class GpuMachine:
         """`nvidia-smi --gpu-reset`, with the device plugin out of its way: whether the GPU answers now.
 
         Raises:
-            Busy: somebody has the driver open, as an agent that runs does.
+            Busy: somebody has the driver open, as an agent that runs does, or computes on it.
             NoAnswer: there is no driver.
         """
         self.bmc.settle()
         if not self.gpus.loaded or self.is_hung:
             raise NoAnswer(self.name)
-        if self.gpus.clients:
+        if self.gpus.clients or self.gpus.gpus[gpu].processes:
             raise Busy
         if self._broken.get(gpu, Mends.RESET) > Mends.RESET:
             return False

@@ -84,9 +84,11 @@ class Floor:
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
-        await self.agents.stop()
-        self.hall.stop()
-        install(None)
+        try:
+            await self.agents.stop()
+        finally:
+            self.hall.stop()
+            install(None)
 
     # --- looking -----------------------------------------------------------------------------------
 

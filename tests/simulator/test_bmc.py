@@ -75,6 +75,50 @@ def test_a_hung_system_hears_no_button_and_loses_its_power_all_the_same() -> Non
     assert host.after(LATENCY_S).power == "Off"
 
 
+@pytest.mark.parametrize(
+    ("asked", "then", "power"),
+    [
+        ("GracefulRestart", "ForceOff", "Off"),
+        ("GracefulShutdown", "ForceRestart", "On"),
+        ("ForceRestart", "ForceOff", "Off"),
+    ],
+)
+def test_what_a_system_was_asked_for_ends_with_it(asked: str, then: str, power: str) -> None:
+    host = Host()
+    host.bmc.reset(asked)
+    host.after(LATENCY_S / 2)
+    host.bmc.reset(then)
+    host.after(10_000.0)
+    assert (host.bmc.power, host.chassis.is_on) == (power, power == "On")
+
+
+def test_a_host_that_runs_is_not_switched_on_again() -> None:
+    host = Host(DELL)
+    host.bmc.reset("PowerCycle")
+    host.after(LATENCY_S)
+    host.bmc.reset("On")
+    host.after(LATENCY_S + 1.0)
+    assert host.bmc.power == "On"
+    host.after(10_000.0)
+    assert (host.chassis.boots, host.bmc.boot_log) == (2, ["None"])
+
+
+def test_a_feed_that_comes_back_brings_its_host_where_it_was_on() -> None:
+    host = Host()
+    host.bmc.lose_feed()
+    assert host.now() == ("Off", "None", 0.0, False)
+    assert not host.after(100.0).answers()
+    host.bmc.regain_feed()
+    assert not host.bmc.answers(), "the BMC takes a while, too"
+    assert host.after(10_000.0).answers()
+    assert host.now() == ("On", "OSRunning", 2_000.0, True)
+    host.bmc.reset("ForceOff")
+    host.after(10.0).lose_feed()
+    host.bmc.regain_feed()
+    host.after(10_000.0)
+    assert host.now() == ("Off", "None", STANDBY_W, False)
+
+
 def test_memory_training_that_hangs_keeps_the_host_from_its_system() -> None:
     host = Host()
     host.bmc.faults.stuck_post = True

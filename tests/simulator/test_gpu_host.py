@@ -243,6 +243,10 @@ def test_a_gpu_is_reset_once_nobody_has_the_driver_open() -> None:
         with pytest.raises(Busy):
             host.reset_gpu(3)
         nvml.close()
+        host.gpus.gpus[3].processes = 1
+        with pytest.raises(Busy):
+            host.reset_gpu(3)
+        host.gpus.gpus[3].processes = 0
         assert (host.reset_gpu(3), host.reset_gpu(4)) == (True, False)
         assert floor.gpus() == "7"
         assert [gpu.index for gpu in nvml.look(0.0).gpus if gpu.lost] == [4]
@@ -332,6 +336,7 @@ def test_a_board_that_was_swapped_is_another_host_in_every_view() -> None:
     async def case(floor: Floor) -> None:
         host, target = floor.one, floor.target()
         uuid = floor.node()["status"]["nodeInfo"]["systemUUID"]
+        assert (await floor.driver.look(target, frozenset())).uuid == uuid
         await floor.driver.apply(target, PowerOff(forced=True), yes)
         await asyncio.sleep(10)
         host.swap_board("S-ANOTHER")
