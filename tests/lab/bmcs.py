@@ -1,8 +1,8 @@
 """BMCs of the lab's hosts, on real HTTPS sockets: what they switch is a host's power.
 
 `python -m tests.lab.bmcs LAB PASSWORD OUT NAME=ADDRESS=UUID...`, in the lab's network; who signs their
-certificates stands in OUT once they answer. A host whose power was cut has forgotten what its simulated GPUs
-were told: a GPU that fell off its bus is back.
+certificates stands in OUT once they answer. The simulated GPUs of a host whose power was cut have forgotten
+what they were told, but that there was another boot: a GPU that fell off its bus is back.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class LabChassis:
         self._doing.submit(self._cut)
 
     def _cut(self) -> None:
-        self._lab.hosts.run(host(self._lab, self._name), f"rm -f {ORDERS}")
+        reboots = '{"do": "reboot"}\n' * (self._boots + 1)
+        self._lab.hosts.run(host(self._lab, self._name), f"cat > {ORDERS}", text=reboots)
         self._lab.power(self._name, "off")
 
 
