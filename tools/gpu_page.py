@@ -21,7 +21,9 @@ asked for, in force, and what it takes; enforced is lower where a BMC caps too |
 | NVLinks, fabric | `NvLinkState`, `GpuFabricInfoV` | with any link up, all that it has should be |
 | what the driver asks for | field 230 | 0 to 4; above that, values mean another thing in each driver branch: a person |
 | compute processes | `ComputeRunningProcesses_v3` | none is a fact only in the host's own PID namespace: elsewhere \
-the driver leaves out those of others, and none is unknown |
+the driver leaves out those of others |
+| memory in use | `MemoryInfo_v2` | total less reserved and free, rounded up to MiB: everybody's, whoever asks; not while \
+it is partitioned, and not of version 1, where what is reserved counts as used |
 | Xids | `EventSetWait_v2` | those since the look before; none from before the first |
 
 **Written**, and only from the node's `GpuNode`: power limit, persistence, locked clocks, ECC mode. MIG is written by
@@ -94,6 +96,10 @@ for {evidence:,.0f} s. `status.reportedAt` is when it looked, of what it wrote l
 `status.processes` is how many compute processes were on the GPUs at that look, one that uses several counted on each;
 left out where none was seen and not every GPU could tell. It alone makes the agent write only where zero was told and is not so any more,
 or at most every {attention:,.0f} s where it became known, unknown or zero.
+
+In a pod no process of others is seen, so memory tells: a GPU with less than {idle} MiB in use has none. One with more is
+unknown, even where none was counted: somebody holds it. So is one that is partitioned, and one that the agent is not
+let open. A GPU that is lost is left out; where all are, nothing is known.
 """  # noqa: E501 - sentences of a page
 
 _WEIGHTS = {
@@ -117,6 +123,7 @@ def gpu_page(made: str) -> str:
         "report": limits.GPU_REPORT_S,
         "attention": limits.GPU_ATTENTION_S,
         "evidence": limits.GPU_EVIDENCE_TTL_S,
+        "idle": limits.GPU_IDLE_MIB,
     }
     alerts = [
         f"| `{kind}` | {what.format(**numbers)} | {rung.format(**numbers)} |"

@@ -119,10 +119,28 @@ def status_of(
 
 
 def _processes(seen: NodeSeen) -> int | None:
-    """Some are work, whoever else could not tell; none is a fact only where every GPU could."""
-    counts = [gpu.processes for gpu in seen.gpus]
+    """Some are work, whoever else could not tell; none is a fact only where every GPU that answers could.
+
+    One that is gone is left out: what ran on it has ended or hangs, and no later power cycle takes anything
+    from it that its loss did not. The rest of such a process, on the host's processors, is seen on its other
+    GPUs, or as its pod. One that the driver only refuses to us may well be at work.
+    """
+    counts = [_running(gpu) for gpu in seen.gpus if not gpu.lost or gpu.refused]
     some = sum(count or 0 for count in counts)
     return some if some or (counts and None not in counts) else None
+
+
+def _running(gpu: GpuSeen) -> int | None:
+    """Processes on one GPU; none also where no memory is held, which no process can do without."""
+    if gpu.processes:
+        return gpu.processes
+    if gpu.settings.mig:
+        # What the whole tells of work on its parts is not proven, of processes and of memory.
+        return None
+    if gpu.memory_used_mib is None:
+        return gpu.processes
+    # Memory that nobody seen holds is work that is hidden, or left behind by what was killed.
+    return 0 if gpu.memory_used_mib < limits.GPU_IDLE_MIB else None
 
 
 def _readable(turn: Turn) -> Said:

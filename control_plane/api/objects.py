@@ -387,7 +387,10 @@ class GpuNodeStatus(Status, frozen=True, kw_only=True):
     ] = ()
     processes: Annotated[
         Count | None,
-        _said("Compute processes on its GPUs, as of `reportedAt`; left out where it is unknown."),
+        _said(
+            "Compute processes on its GPUs, as of `reportedAt`: 0 also where none can be seen and their"
+            " memory is free; left out where it is unknown."
+        ),
     ] = None
     reported_at: Annotated[
         Time | None,

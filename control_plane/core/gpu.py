@@ -71,7 +71,9 @@ class GpuSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     """Bus address, `00000000:0F:00.0`."""
     name: str | None = None
     lost: bool = False
-    """The driver says that it is no longer there."""
+    """It does not answer: the driver says that it is no longer there, or lets nobody open it."""
+    refused: bool = False
+    """Of one that is lost: the driver gave another reason than that. Others may be using it."""
     settings: GpuSettings = GpuSettings()
     enforced_limit_w: float | None = None
     default_limit_w: float | None = None
@@ -95,6 +97,9 @@ class GpuSeen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     recovery: RecoveryAction | None = None
     processes: int | None = None
     """Compute processes on it; `None` also where some might not be seen, and none was."""
+    memory_used_mib: int | None = None
+    """Memory that somebody holds, rounded up, without what the driver reserves; unlike processes, that of
+    everybody, whoever asks. `None` also while it is partitioned."""
 
 
 THROTTLES = frozenset({"power_cap", "hw_slowdown", "sw_thermal", "hw_thermal", "power_brake"})

@@ -640,6 +640,12 @@ GPU_THROTTLED_AFTER_S: Final = _limit(
 GPU_THROTTLED_FOR_S: Final = _limit(
     "GPU_THROTTLED_FOR_S", 300.0, "s", "ours: what comes and goes is one alert"
 )
+GPU_IDLE_MIB: Final = _limit(
+    "GPU_IDLE_MIB",
+    16,
+    "MiB of GPU memory in use",
+    "ours: with nobody on it 0 to 8 are seen, the least known context (an MPS server) holds 25",
+)
 GPU_UNREADABLE_GRACE_S: Final = _limit(
     "GPU_UNREADABLE_GRACE_S", 900.0, "s", "ours: longer than the operator's upgrade of a driver"
 )

@@ -19,13 +19,13 @@ from control_plane.core.overlay import OverlayKind, freeze_on, hold_on
 from control_plane.core.remedy_case import (
     ACTION_OF,
     CURES,
-    SEE_WORK,
     Action,
     Cordon,
     CordonedBy,
     NodeCase,
     Outcome,
     Remedy,
+    Source,
     Stay,
     Stayed,
     Why,
@@ -64,16 +64,18 @@ def remedy(case: NodeCase) -> Remedy | Stayed:
 
 
 def is_drained(case: NodeCase, *, sources: int = 1) -> bool:
-    """Whether so many independent sources say so, one that sees work among them, and no fresh one denies it.
+    """Whether so many independent sources say so, the API server among them, and no fresh one denies it.
 
-    What was seen before the node was cordoned says nothing: work may have been placed on it since.
+    It alone sees all work: GPUs may be free while a pod writes its state to a disk, and a node that draws
+    little may be about to begin. What was seen before the node was cordoned says nothing: work may have been
+    placed on it since.
     """
     if not case.cordons:
         return False
     since_s = min(cordon.since_s for cordon in case.cordons)
     said = [one for one in case.fresh if one.drained is not None and one.at_s > since_s]
     yes = {one.source for one in said if one.drained}
-    return len(yes) >= sources and bool(yes & SEE_WORK) and all(one.drained for one in said)
+    return len(yes) >= sources and Source.CLUSTER in yes and all(one.drained for one in said)
 
 
 # --- guards --------------------------------------------------------------------------------------
@@ -297,6 +299,8 @@ def _begin(case: NodeCase, want: Wanted) -> Remedy | Stayed:
 def _draining(case: NodeCase, ours: Cordon) -> Stayed:
     until_s = ours.since_s + limits.DRAIN_DEADLINE_S
     detail = _say(case, "drained") or "no fresh source says that it is drained"
+    if not any(one.source is Source.CLUSTER and one.drained is not None for one in case.fresh):
+        detail += "; the API server does not say that its pods are gone"
     if case.now_s >= until_s:
         return _stay(case, Stay.DRAIN_OVERDUE, detail)
     return _stay(case, Stay.DRAINING, detail, until_s=until_s)

@@ -24,17 +24,13 @@ class Source(StrEnum):
     CLUSTER = "cluster"
     """The API server: the lease of its kubelet, the pods on it."""
     AGENT = "agent"
-    """NVML, on the node: processes on its GPUs."""
+    """NVML, on the node: processes on its GPUs, or memory that somebody holds there."""
     HOST = "host"
     """SSH: its kernel answers, or not."""
     BMC = "bmc"
     """Power state, sensors, event log."""
     METER = "meter"
     """What it draws, at the PDU."""
-
-
-SEE_WORK: Final = frozenset({Source.CLUSTER, Source.AGENT})
-"""Who sees work itself, pods or processes. What a node draws only goes with it."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):

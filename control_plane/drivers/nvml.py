@@ -74,6 +74,7 @@ _FABRIC: Final = {0: None, 1: "not_started", 2: "in_progress"}
 _FABRIC_COMPLETED: Final = 3
 _LOOKS_AT_A_LOST_GPU: Final = 12
 """After so many looks the library is opened anew."""
+_MIB: Final = 1 << 20
 _LINKS_MAX: Final = 18
 """NVLinks of a Hopper or Blackwell GPU; others have fewer."""
 
@@ -93,12 +94,12 @@ class _Over(Exception):
 class _Gpu:
     """One GPU of a session: its handle, and what of it never changes."""
 
-    def __init__(self, index: int, handle: Handle | None) -> None:
+    def __init__(self, index: int, handle: Handle | None, *, gone: bool = False) -> None:
         self.index, self.handle = index, handle
         self.lost = handle is None
         self.up: set[int] = set()
         """NVLinks that were up."""
-        self.who = GpuSeen(index=index)
+        self.who = GpuSeen(index=index, refused=self.lost and not gone)
 
 
 class NvmlLibrary:
@@ -305,7 +306,7 @@ def _opened(index: int) -> _Gpu:
             max_limit_w=None if bounds is None else bounds[1] / 1_000,
         )
     except _Lost:
-        return _Gpu(index, None)
+        return _Gpu(index, None, gone=True)
     return gpu
 
 
@@ -354,6 +355,7 @@ def _seen(gpu: _Gpu, *, sees_all: bool) -> GpuSeen:
             fabric=_fabric(handle),
             recovery=_recovery(handle),
             processes=_processes(handle, sees_all=sees_all),
+            memory_used_mib=None if mig is not None and mig[0] else _memory_used_mib(handle),
         )  # fmt: skip
     except _Lost:
         gpu.lost = True
@@ -363,8 +365,9 @@ def _seen(gpu: _Gpu, *, sees_all: bool) -> GpuSeen:
 def _lost(who: GpuSeen) -> GpuSeen:
     """Nothing but who it was."""
     return GpuSeen(
-        index=who.index, uuid=who.uuid, serial=who.serial, pci=who.pci, name=who.name, lost=True
-    )
+        index=who.index, uuid=who.uuid, serial=who.serial, pci=who.pci, name=who.name, lost=True,
+        refused=who.refused,
+    )  # fmt: skip
 
 
 def _watts(read: Callable[..., int], handle: Handle) -> float | None:
@@ -433,6 +436,21 @@ def _processes(handle: Handle, *, sees_all: bool) -> int | None:
     if found is None:
         return None
     return len(found) if found or sees_all else None
+
+
+def _memory_used_mib(handle: Handle) -> int | None:
+    """What is neither free nor reserved by the driver.
+
+    Not `used` itself: whether it holds `reserved`, NVIDIA's manual says both ways (docs/decisions/0024), and
+    this is the same either way. Never of version 1, which has no `reserved`: there an
+    idle GPU seems to hold hundreds of MiB.
+    """
+    memory = _read(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2)
+    if memory is None:
+        return None
+    used = memory.total - memory.reserved - memory.free
+    # Numbers that cannot be are none: not a GPU without memory, nor one with more than it has.
+    return math.ceil(used / _MIB) if used >= 0 < memory.total else None
 
 
 def _whose(gpus: list[_Gpu], device: Handle) -> str | None:

@@ -137,5 +137,6 @@ def model_of(device: Device) -> str | Model:
             return name
     return Model(
         name=declared.model, default_w=declared.max_limit_w, min_w=declared.min_limit_w,
-        max_w=declared.max_limit_w, links=18, max_clock_mhz=1_980, idle_w=80, part="1650",
+        max_w=declared.max_limit_w, links=18, max_clock_mhz=1_980, idle_w=80,
+        memory_mib=declared.memory_gib * 1_024, part="1650",
     )  # fmt: skip

@@ -23,8 +23,11 @@ _METHODS: Final = frozenset(
 )  # fmt: skip
 _OF_GPU: Final = frozenset(name for name in Gpu.__slots__ if name not in {"index", "model", "pci"})
 _OF_HOST: Final = frozenset(
-    {"broken", "driver", "has_library", "mismatch", "permitted", "missing", "shows_others"}
-)
+    {
+        "broken", "driver", "has_library", "mismatch", "permitted", "missing", "refuses",
+        "shows_others",
+    }
+)  # fmt: skip
 
 
 class OrderedHost:

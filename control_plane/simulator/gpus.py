@@ -15,6 +15,10 @@ from typing import Final
 import msgspec
 
 FABRIC_COMPLETED: Final = 3
+CONTEXT_MIB: Final = 512
+"""What a process holds before it has allocated anything: 256 to 616 are seen, by model and driver."""
+RESERVED_MIB: Final = 726
+"""What the driver keeps for itself; so much was seen on B200."""
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +31,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     links: int
     max_clock_mhz: int
     idle_w: float
+    memory_mib: int
     part: str
     """Begins its serial numbers."""
 
@@ -34,19 +39,19 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 MODELS: Final = MappingProxyType(
     {
         # NVIDIA data sheets: H100 and H200 SXM up to 700 W, B200 of an HGX up to 1,000 W, all with 18
-        # NVLinks. Lower ends and clocks as `nvidia-smi -q` prints them for these boards; idle draw: DGX
-        # H100 and B200 user guides give none, so these are round figures of ours.
+        # NVLinks. Lower ends, clocks and memory as `nvidia-smi -q` prints them for these boards; idle draw:
+        # DGX H100 and B200 user guides give none, so these are round figures of ours.
         "h100": Model(
             name="NVIDIA H100 80GB HBM3", default_w=700, min_w=200, max_w=700, links=18,
-            max_clock_mhz=1980, idle_w=75, part="1654",
+            max_clock_mhz=1980, idle_w=75, memory_mib=81_559, part="1654",
         ),
         "h200": Model(
             name="NVIDIA H200", default_w=700, min_w=200, max_w=700, links=18,
-            max_clock_mhz=1980, idle_w=80, part="1650",
+            max_clock_mhz=1980, idle_w=80, memory_mib=143_771, part="1650",
         ),
         "b200": Model(
             name="NVIDIA B200", default_w=1_000, min_w=200, max_w=1_000, links=18,
-            max_clock_mhz=1965, idle_w=140, part="1653",
+            max_clock_mhz=1965, idle_w=140, memory_mib=183_359, part="1653",
         ),
     }
 )  # fmt: skip
@@ -71,9 +76,9 @@ class Gpu:
     __slots__ = (
         "absent", "dead", "demand_w", "ecc", "ecc_pending", "ecc_uncorrected", "energy_j", "fabric",
         "fabric_degraded", "fabric_status", "graphics", "index", "limit_w", "links_down", "looked_s",
-        "lost", "memory", "mig", "model", "outside_w", "pci", "persistence", "processes", "reasons",
-        "recovery", "remap_correctable", "remap_failed", "remap_pending", "remap_uncorrectable", "serial",
-        "temperature_c", "uuid",
+        "lost", "memory", "memory_left_mib", "mig", "model", "outside_w", "pci", "persistence",
+        "processes", "reasons", "recovery", "remap_correctable", "remap_failed", "remap_pending",
+        "remap_uncorrectable", "serial", "temperature_c", "uuid",
     )  # fmt: skip
 
     def __init__(self, index: int, model: Model, host: int) -> None:
@@ -109,6 +114,8 @@ class Gpu:
         self.recovery = 0
         self.reasons = 0
         self.processes = 0
+        self.memory_left_mib = 1
+        """In use, and by none of the processes: a little always is, more after some that were killed."""
         self.lost, self.absent = False, self.dead
 
     def reset(self) -> None:
@@ -120,6 +127,11 @@ class Gpu:
     def enforced_w(self) -> float:
         """The lower one of what was asked for, and what the BMC says."""
         return self.limit_w if self.outside_w is None else min(self.limit_w, self.outside_w)
+
+    @property
+    def memory_used_mib(self) -> int:
+        """What is in use, beside what the driver reserves."""
+        return self.memory_left_mib + self.processes * CONTEXT_MIB
 
     @property
     def power_w(self) -> float:
@@ -166,6 +178,10 @@ class GpuHost:
         """Open sessions of the library."""
         self.shows_others = True
         """Whether the library tells its caller of processes: not of those of another PID namespace."""
+        self.refuses: Collection[int] = ()
+        """GPUs that it does not let this process open, as a container that was not given all of them."""
+        self.counts_reserved = False
+        """Whether memory in use has what is reserved in it: NVML's manual says both."""
         self.life = 0
         """Grows whenever the driver is loaded: sessions of an earlier life are void."""
         self.xids: deque[tuple[int, int]] = deque(maxlen=4_096)

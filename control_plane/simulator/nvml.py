@@ -12,11 +12,12 @@ from typing import Any, Final
 
 import pynvml
 
-from control_plane.simulator.gpus import Gpu, GpuHost, Refusal
+from control_plane.simulator.gpus import CONTEXT_MIB, RESERVED_MIB, Gpu, GpuHost, Refusal
 
 _FIRST_HANDLE: Final = 0x6770_0000
 _FIRST_PID: Final = 4_000
 _RECOVERY_FIELD: Final = 230
+_MIB: Final = 1 << 20
 Act = Callable[..., int | None]
 
 _FUNCTIONS: Final[dict[str, Act]] = {}
@@ -155,6 +156,8 @@ def _handle(_: FakeLibrary, host: GpuHost, index: Any, out: Any) -> None:
     if _int(index) >= len(present):
         raise Refusal(pynvml.NVML_ERROR_INVALID_ARGUMENT)
     gpu = present[_int(index)]
+    if gpu.index in host.refuses:
+        raise Refusal(pynvml.NVML_ERROR_NO_PERMISSION)
     if gpu.lost:
         raise Refusal(pynvml.NVML_ERROR_GPU_IS_LOST)
     ctypes.c_void_p.from_buffer(_at(out)).value = _FIRST_HANDLE + gpu.index
@@ -345,7 +348,25 @@ def _running(_: FakeLibrary, host: GpuHost, handle: Any, count: Any, infos: Any)
         raise Refusal(pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
     for number in range(running):
         infos[number].pid = _FIRST_PID + number
-        infos[number].usedGpuMemory = 1 << 30
+        infos[number].usedGpuMemory = CONTEXT_MIB * _MIB
+
+
+@_function("nvmlDeviceGetMemoryInfo")
+def _memory_v1(_: FakeLibrary, host: GpuHost, handle: Any, out: Any) -> None:
+    gpu, info = _gpu(host, handle), _at(out)
+    info.total = gpu.model.memory_mib * _MIB
+    info.used = (gpu.memory_used_mib + RESERVED_MIB) * _MIB
+    info.free = info.total - info.used
+
+
+@_function("nvmlDeviceGetMemoryInfo_v2")
+def _memory_v2(_: FakeLibrary, host: GpuHost, handle: Any, out: Any) -> None:
+    gpu, info = _gpu(host, handle), _at(out)
+    if info.version != pynvml.nvmlMemory_v2:
+        raise Refusal(pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH)
+    info.total, info.reserved = gpu.model.memory_mib * _MIB, RESERVED_MIB * _MIB
+    info.free = info.total - info.reserved - gpu.memory_used_mib * _MIB
+    info.used = info.total - info.free - (0 if host.counts_reserved else info.reserved)
 
 
 # -- events -------------------------------------------------------------------------------------------------

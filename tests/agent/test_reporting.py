@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from control_plane.agent.report import Sent, is_due
+from control_plane.agent.report import Sent, Turn, is_due, status_of
 from control_plane.core import limits
 from control_plane.core.cluster import ClusterAway
-from control_plane.core.gpu import NodeSeen
+from control_plane.core.gpu import GpuSeen, GpuSettings, NodeSeen
 from control_plane.core.moments import seconds_in
 from control_plane.drivers.nvml import NvmlLibrary
 from control_plane.drivers.nvml_host import HostNvml
@@ -185,10 +185,9 @@ def test_a_gpu_that_cannot_be_asked_leaves_the_node_unknown_unless_work_is_seen(
     tmp_path: Path,
 ) -> None:
     async def story(node: Node) -> None:
+        node.host.refuses = {3}
         node.start()
         node.declare(gpu_w=500)
-        await node.wait()
-        node.host.fall_off(3)
         await node.wait()
         assert "processes" not in node.told.last
         node.host.gpus[0].processes = 1
@@ -200,6 +199,68 @@ def test_a_gpu_that_cannot_be_asked_leaves_the_node_unknown_unless_work_is_seen(
         assert "processes" not in node.told.last
 
     on_a_node(tmp_path, story)
+
+
+def test_in_a_pod_memory_tells_that_nobody_works_and_of_work_nobody_sees(tmp_path: Path) -> None:
+    async def story(node: Node) -> None:
+        node.host.shows_others = False
+        node.make = lambda: HostNvml(NvmlLibrary(), deadline_s=None)
+        node.start()
+        node.declare(gpu_w=500)
+        await node.wait()
+        assert node.told.last["processes"] == 0
+        node.host.gpus[5].processes = 1
+        assert await told_in(node, 6) == 1
+        assert "processes" not in node.told.last, "taken back at once"
+        for running in range(2, 9):
+            node.host.gpus[5].processes = running
+            assert await told_in(node, 5) == 0, "how much it is, is nobody's business"
+        node.host.gpus[5].processes = 0
+        await node.wait(OFTEN_S + 5)
+        assert node.told.last["processes"] == 0
+
+    on_a_node(tmp_path, story)
+
+
+def a_gpu(index: int = 0, **seen: Any) -> GpuSeen:
+    return GpuSeen(index=index, **seen)
+
+
+IDLE, BUSY = limits.GPU_IDLE_MIB - 1, limits.GPU_IDLE_MIB
+FREE = a_gpu(1, memory_used_mib=0)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "told"),
+    [
+        ((), None),
+        ((FREE,), 0),
+        ((FREE, a_gpu(memory_used_mib=IDLE)), 0),
+        ((FREE, a_gpu(memory_used_mib=BUSY)), None),
+        ((FREE, a_gpu()), None),
+        # A count of none that memory does not bear out is none: graphics and what is hidden hold it too.
+        ((FREE, a_gpu(processes=0)), 0),
+        ((FREE, a_gpu(processes=0, memory_used_mib=IDLE)), 0),
+        ((FREE, a_gpu(processes=0, memory_used_mib=BUSY)), None),
+        # A process that is seen is one, whatever memory says.
+        ((FREE, a_gpu(processes=2, memory_used_mib=0)), 2),
+        ((FREE, a_gpu(processes=2), a_gpu(2)), 2),
+        # Partitioned: neither says anything of the parts, and what is seen is seen.
+        ((FREE, a_gpu(memory_used_mib=0, processes=0, settings=GpuSettings(mig=True))), None),
+        ((FREE, a_gpu(processes=3, settings=GpuSettings(mig=True))), 3),
+        ((FREE, a_gpu(memory_used_mib=0, settings=GpuSettings(mig=False))), 0),
+        # One that is gone runs nothing; of one that is kept from us nobody knows; all gone: nobody looked.
+        ((FREE, a_gpu(lost=True)), 0),
+        ((FREE, a_gpu(lost=True), a_gpu(2, memory_used_mib=BUSY)), None),
+        ((FREE, a_gpu(lost=True, refused=True)), None),
+        ((a_gpu(lost=True), a_gpu(1, lost=True)), None),
+    ],
+)
+def test_none_is_told_only_where_each_gpu_that_answers_is_known_to_have_none(
+    gpus: tuple[GpuSeen, ...], told: int | None
+) -> None:
+    turn = Turn(seen=NodeSeen(at_s=0.0, gpus=gpus))
+    assert status_of(turn, {}, generation=1, now_s=0.0).get("processes") == told
 
 
 def sent(at_s: float, processes: int | None, **more: Any) -> Sent:

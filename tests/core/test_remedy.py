@@ -142,6 +142,10 @@ def test_what_only_looks_on_says_what_it_would_do() -> None:
         ((said(Source.CLUSTER, drained=True, at_s=NOW_S + 5.0),), Stay.DRAINING),
         ((said(Source.CLUSTER, well=True),), Stay.DRAINING),
         ((said(Source.BMC, drained=True), said(Source.METER, drained=True)), Stay.DRAINING),
+        # GPUs without work make no empty node: a pod may hold its work elsewhere.
+        ((said(Source.AGENT, drained=True),), Stay.DRAINING),
+        ((said(Source.AGENT, drained=True), said(Source.BMC, drained=True)), Stay.DRAINING),
+        ((said(Source.AGENT, drained=True), said(Source.CLUSTER, drained=False)), Stay.DRAINING),
     ],
 )
 @pytest.mark.parametrize("rung", [r for r in Rung if r >= Rung.RESET_GPU])
@@ -149,6 +153,13 @@ def test_nothing_from_a_reset_on_happens_on_a_node_that_nobody_says_is_drained(
     rung: Rung, evidence: tuple[Any, ...], stay: Stay
 ) -> None:
     assert stay_of(drained(alerts=(alert(rung),), evidence=evidence)) is stay
+
+
+def test_who_waits_for_the_api_server_is_told_so() -> None:
+    got = remedy(drained(evidence=(said(Source.AGENT, drained=True),)))
+    assert isinstance(got, Stayed)
+    words = "agent says drained; the API server does not say that its pods are gone"
+    assert got.detail == words
 
 
 def test_what_was_seen_before_the_cordon_does_not_count() -> None:

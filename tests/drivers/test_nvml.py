@@ -34,7 +34,7 @@ from control_plane.core.gpu_settings import (
 )
 from control_plane.drivers.nvml import NvmlLibrary
 from control_plane.drivers.nvml_host import HostNvml, sees_all_processes
-from control_plane.simulator.gpus import MODELS, Busy, GpuHost
+from control_plane.simulator.gpus import CONTEXT_MIB, MODELS, RESERVED_MIB, Busy, GpuHost
 from control_plane.simulator.nvml import FakeLibrary, install
 
 
@@ -66,6 +66,7 @@ def bench() -> Iterator[Bench]:
 
 
 PCI = "00000000:0F:00.0"
+MIB = 1 << 20
 
 
 def test_a_look_has_everything_in_our_units(bench: Bench) -> None:
@@ -95,6 +96,7 @@ def test_a_look_has_everything_in_our_units(bench: Bench) -> None:
         fabric="completed",
         recovery=RecoveryAction.NONE,
         processes=0,
+        memory_used_mib=1,
     )
 
 
@@ -190,7 +192,9 @@ def test_every_function_may_be_missing(bench: Bench) -> None:
         again.host.missing = {name}
         gpu = again.gpu()
         assert not gpu.lost, name
-        assert gpu != whole or name.endswith(("Reasons", "Temperature", "TemperatureV")), name
+        # Asked by its old name too, or, of memory, never: see below.
+        other = ("Reasons", "Temperature", "TemperatureV", "MemoryInfo")
+        assert gpu != whole or name.endswith(other), name
 
 
 @pytest.mark.parametrize("code", range(1, 30))
@@ -232,6 +236,15 @@ def test_a_gpu_that_was_lost_before_is_lost_at_the_first_look(bench: Bench) -> N
     bench.host.fall_off(3)
     seen = bench.look()
     assert seen.gpus[3] == GpuSeen(index=3, lost=True)
+
+
+def test_a_gpu_that_is_only_kept_from_us_is_told_from_one_that_is_gone(bench: Bench) -> None:
+    bench.host.refuses = {3}
+    bench.host.fall_off(4)
+    refused, gone = bench.look().gpus[3:5]
+    assert refused == GpuSeen(index=3, lost=True, refused=True)
+    assert gone == GpuSeen(index=4, lost=True)
+    assert bench.look().gpus[3].refused, "at each look"
 
 
 def test_a_gpu_that_was_reset_from_outside_is_found_again(bench: Bench) -> None:
@@ -356,6 +369,62 @@ def test_a_gpu_that_does_not_tell_of_processes_is_read_all_the_same(
     monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses_v3", refuse)
     gpu = bench.gpu()
     assert (gpu.processes, gpu.lost, gpu.fabric) == (None, False, "completed")
+
+
+@pytest.mark.parametrize("counts_reserved", [False, True])
+def test_memory_in_use_is_everybodys_and_without_what_the_driver_reserves(
+    bench: Bench, *, counts_reserved: bool
+) -> None:
+    bench.library = NvmlLibrary()
+    bench.host.shows_others, bench.host.counts_reserved = False, counts_reserved
+    bench.host.gpus[2].processes = 2
+    bench.host.gpus[5].memory_left_mib = 4_000
+    seen = bench.look().gpus
+    assert [gpu.processes for gpu in seen] == [None] * 8
+    used_mib = [gpu.memory_used_mib for gpu in seen]
+    assert used_mib == [1, 1, 1 + 2 * CONTEXT_MIB, 1, 1, 4_000, 1, 1]
+
+
+def test_what_an_old_driver_calls_memory_in_use_is_not_taken_for_it(bench: Bench) -> None:
+    old = pynvml.nvmlDeviceGetMemoryInfo
+    bench.look()
+    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    assert old(handle).used == (1 + RESERVED_MIB) << 20, "it holds what is reserved"
+    bench.host.missing = {"nvmlDeviceGetMemoryInfo_v2"}
+    gpu = bench.gpu()
+    assert (gpu.memory_used_mib, gpu.lost, gpu.processes) == (None, False, 0)
+
+
+def test_memory_of_a_whole_gpu_is_not_read_while_it_is_partitioned(bench: Bench) -> None:
+    bench.host.gpus[0].mig = True
+    assert [gpu.memory_used_mib for gpu in bench.look().gpus[:2]] == [None, 1]
+
+
+@pytest.mark.parametrize(
+    ("total", "reserved", "free", "want_mib"),
+    [
+        (100 * MIB, 10 * MIB, 90 * MIB, 0),
+        (100 * MIB, 10 * MIB, 90 * MIB - 1, 1),
+        (100 * MIB, 10 * MIB, 74 * MIB, 16),
+        (100 * MIB, 10 * MIB, 0, 90),
+        (100 * MIB, 10 * MIB, 91 * MIB, None),
+        (0, 0, 0, None),
+    ],
+)
+def test_memory_is_rounded_up_and_what_cannot_be_is_unknown(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    total: int,
+    reserved: int,
+    free: int,
+    want_mib: int | None,
+) -> None:
+    def told(_: object, version: int) -> object:
+        assert version == pynvml.nvmlMemory_v2
+        return pynvml.c_nvmlMemory_v2_t(total=total, reserved=reserved, free=free)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", told)
+    assert bench.gpu().memory_used_mib == want_mib
 
 
 def test_nobody_computes_on_a_gpu_that_is_gone_or_was_reset(bench: Bench) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from control_plane.core import limits
 from control_plane.core.gpu import GpuSeen, NodeSeen, RecoveryAction, Trouble
 from control_plane.core.gpu_cap import same_w
 from control_plane.core.gpu_settings import GpuOutcome, SetGpuPowerLimit, WriteResult
@@ -81,6 +82,16 @@ def test_the_recovery_action_is_one_that_we_know_or_unread(seen: NodeSeen) -> No
     for gpu in seen.gpus:
         print(f"\n{gpu.name}: field 230: {gpu.recovery}")
         assert gpu.recovery is None or gpu.recovery in set(RecoveryAction)
+
+
+def test_memory_in_use_is_read_and_less_than_there_is(seen: NodeSeen) -> None:
+    """With nobody on a GPU it has to be below `GPU_IDLE_MIB`: look at what is printed."""
+    for gpu in seen.gpus:
+        print(f"\n{gpu.name}: {gpu.memory_used_mib} MiB in use, {gpu.processes} processes seen")
+        assert (gpu.memory_used_mib is None) == (gpu.settings.mig is True)
+        assert 0 <= (gpu.memory_used_mib or 0) < 1_000_000
+        if gpu.processes:
+            assert (gpu.memory_used_mib or 0) >= limits.GPU_IDLE_MIB or gpu.settings.mig
 
 
 def test_an_impossible_limit_is_refused_by_name(library: NvmlLibrary, seen: NodeSeen) -> None:

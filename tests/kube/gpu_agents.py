@@ -89,7 +89,7 @@ class HostAgent:
 
     def __init__(
         self, host: GpuMachine, library: FakeLibrary, client: ApiClient, *,
-        clock: Clock, namespace: str, looks_s: float, sees_all: bool,
+        clock: Clock, namespace: str, looks_s: float,
     ) -> None:  # fmt: skip
         self.host, self.client, self.disk = host, client, Disk()
         self.agent: Agent | None = None
@@ -99,11 +99,13 @@ class HostAgent:
         """What it ended by, and should not have."""
         self.stopped = False
         """Whether somebody took it away: set it, and call `look`."""
-        self._library, self._clock, self._sees_all = library, clock, sees_all
+        self._library, self._clock = library, clock
         self._line, self._looks_s = Line(client, namespace), looks_s
         self._heard: tuple[Contact, Own | None] = (Contact.NONE, None)
         self._task: asyncio.Task[None] | None = None
         self._life = ""
+        # It has a PID namespace of its own, and the driver hides from it who is in another one.
+        host.gpus.shows_others = False
         host.watchers.append(self.look)
         self.look()
 
@@ -141,9 +143,7 @@ class HostAgent:
             await self._clock.sleep(RESTART_S)
 
     async def _once(self) -> None:
-        nvml = NvmlLibrary(
-            before=lambda: self._library.turn_to(self.host.gpus), sees_all=self._sees_all
-        )
+        nvml = NvmlLibrary(before=lambda: self._library.turn_to(self.host.gpus))
         agent = Agent(
             HostNvml(nvml, deadline_s=None), self._line, self.disk, clock=self._clock,
             boot=lambda: self.host.boot_id, say=self.said.append, interval_s=self._looks_s,
@@ -183,20 +183,16 @@ class GpuAgents(Mapping[str, HostAgent]):
         clock: Clock,
         namespace: str,
         looks_s: float = limits.GPU_LOOK_S,
-        sees_all: bool = False,
         library: FakeLibrary | None = None,
     ) -> None:
-        """They start; the library is put behind `pynvml` unless one is handed over that is there already.
-
-        With `sees_all` they run in the host's own PID namespace.
-        """
+        """They start; the library is put behind `pynvml` unless one is handed over that is there already."""
         if library is None:
             library = FakeLibrary()
             install(library)
         self._all = {
             name: HostAgent(
                 host, library, ApiClient(server, clock, manager=MANAGER), clock=clock,
-                namespace=namespace, looks_s=looks_s, sees_all=sees_all,
+                namespace=namespace, looks_s=looks_s,
             )
             for name, host in hosts.items()
         }  # fmt: skip

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from control_plane.core.cluster import NODE, POD
+from control_plane.api.objects import GpuNodeStatus
+from control_plane.core.cluster import NODE, PDB, POD
 from control_plane.core.secret import Secret
 from control_plane.drivers.redfish import RedfishBmc
 from control_plane.inventory.load import load_files
-from control_plane.kube.kinds import GPU_NODE
+from control_plane.kube.kinds import CONFIG_MAP, GPU_NODE
 from control_plane.simulator.api_controllers import Controllers
 from control_plane.simulator.gpu_hall import GpuHall
 from control_plane.simulator.memory import MemoryNet
@@ -69,7 +71,7 @@ class Floor:
         playing.secrets = HallSecrets(self.hall.password)
         playing.bmc = RedfishBmc(MemoryNet(self.hall.network), playing.stage.clock)
         self.agents = GpuAgents(
-            self.hall, playing.server, clock=playing.stage.clock, namespace=NAMESPACE, sees_all=True
+            self.hall, playing.server, clock=playing.stage.clock, namespace=NAMESPACE
         )
         self._serving: list[asyncio.Future[None]] = []
 
@@ -121,23 +123,68 @@ class Floor:
 
         await self.playing.until(are)
 
-    def put_pod(self, name: str, node: str, *, controller: str = "ReplicaSet") -> None:
-        """A tenant's pod on a node."""
+    async def processes(self, name: str) -> int | None:
+        """Those that its agent tells of."""
+        found = await self.playing.get(GPU_NODE, name)
+        assert found is not None
+        return msgspec.json.decode(found.status, type=GpuNodeStatus).processes
+
+    def put_pod(
+        self,
+        name: str,
+        node: str,
+        *,
+        controller: str = "ReplicaSet",
+        labels: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """A tenant's pod that runs on a node."""
+        # Its owner has to be there, or the pod is collected: of which kind it is, nobody looks up.
+        owner = self.playing.server.create(
+            CONFIG_MAP,
+            {
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": f"owner-of-{name}", "namespace": "tenants"},
+            },
+            manager="tenant",
+        )  # fmt: skip
         self.playing.server.create(
             POD,
             {
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": {
-                    "name": name, "namespace": "tenants",
+                    "name": name, "namespace": "tenants", "labels": dict(labels),
                     "ownerReferences": [
-                        {"apiVersion": "apps/v1", "kind": controller, "name": "set", "uid": "u",
-                         "controller": True}
+                        {"apiVersion": "apps/v1", "kind": controller, "name": "set",
+                         "uid": owner.metadata.uid, "controller": True}
                     ],
                 },
                 "spec": {"nodeName": node, "containers": [{"name": "work"}]},
-                "status": {"phase": "Running"},
             },
             manager="scheduler",
+        )  # fmt: skip
+        ready = {"type": "Ready", "status": "True"}
+        self.playing.server.apply(
+            POD,
+            {
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": name, "namespace": "tenants"},
+                "status": {"phase": "Running", "conditions": [ready]},
+            },
+            manager="kubelet",
+            force=True,
+            subresource="status",
+        )  # fmt: skip
+
+    def put_budget(self, name: str, labels: Mapping[str, str]) -> None:
+        """One of the pods with these labels has to stay."""
+        self.playing.server.create(
+            PDB,
+            {
+                "apiVersion": PDB.api_version, "kind": PDB.kind,
+                "metadata": {"name": name, "namespace": "tenants"},
+                "spec": {"minAvailable": 1, "selector": {"matchLabels": dict(labels)}},
+            },
+            manager="tenant",
         )  # fmt: skip
 
     def pods(self, node: str) -> list[str]:

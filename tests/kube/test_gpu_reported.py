@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from control_plane.agent.report import Turn, status_of
 from control_plane.api.conditions import moment
 from control_plane.api.objects import AlertPart, Condition, GpuNodeStatus
+from control_plane.core import limits
 from control_plane.core.gpu import (
     Alert,
     AlertKind,
@@ -67,7 +68,8 @@ gpus = st.builds(
     uuid=st.none() | st.just("GPU-1"), serial=st.none() | st.just("1650"),
     name=st.none() | st.just("NVIDIA H200"), lost=st.booleans(), enforced_limit_w=watts,
     min_limit_w=watts, max_limit_w=watts, settings=st.builds(GpuSettings, power_limit_w=watts),
-    remap=rows, fabric=fabrics, processes=st.none() | st.integers(0, 3),
+    remap=rows, fabric=fabrics, processes=st.none() | st.integers(0, 3), refused=st.booleans(),
+    memory_used_mib=st.none() | st.sampled_from([0, 15, 16, 900]),
 )  # fmt: skip
 times = st.integers(1_700_000_000, 1_800_000_000).map(float)
 looks = st.builds(
@@ -114,9 +116,13 @@ def test_it_bears_witness_to_what_it_saw_and_to_nothing_else(
     evidence = evidence_of(on_the_server(Turn(seen=look, alerts=found)))
     assert evidence is not None
     assert (evidence.source, evidence.at_s) == (Source.AGENT, NOW_S)
-    counts = [gpu.processes for gpu in look.gpus]
-    assert (evidence.drained is True) == (bool(counts) and all(n == 0 for n in counts))
-    assert (evidence.drained is False) == any(counts)
+    answering = [gpu for gpu in look.gpus if not gpu.lost or gpu.refused]
+    if evidence.drained is True:
+        assert answering
+        assert not any(gpu.processes for gpu in answering)
+        assert all((gpu.memory_used_mib or 0) < limits.GPU_IDLE_MIB for gpu in answering)
+        assert all((gpu.memory_used_mib, gpu.processes) != (None, None) for gpu in answering)
+    assert (evidence.drained is False) == any(gpu.processes for gpu in answering)
     assert evidence.well is (look.trouble is None and not found)
 
 

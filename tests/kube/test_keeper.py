@@ -82,3 +82,60 @@ def test_a_site_that_only_tells_touches_no_node(tmp_path: Path, mode: str) -> No
         assert found is not None
 
     on_a_floor(tmp_path, case, files=files)
+
+
+def test_gpus_that_are_free_make_no_empty_node_while_a_pod_is_on_it(tmp_path: Path) -> None:
+    """A training that only writes its state to a disk holds no GPU, and its budget lets nobody evict it."""
+
+    async def case(floor: Floor) -> None:
+        playing = floor.playing
+        await floor.serve()
+        await floor.all_well()
+        floor.put_pod("training-0", ONE, labels={"app": "training"})
+        floor.put_budget("training", {"app": "training"})
+        boot = floor.hall[ONE].boot_id
+        floor.hall[ONE].fall_off(3, mends=Mends.REBOOT)
+
+        async def agent_says_that_nobody_works() -> bool:
+            return floor.is_held(ONE) and await floor.processes(ONE) == 0
+
+        await playing.until(agent_says_that_nobody_works)
+        await playing.stage.clock.sleep(900.0)
+        assert floor.hall[ONE].boot_id == boot, "rebooted under a tenant"
+        assert floor.pods(ONE) == ["training-0"]
+
+    on_a_floor(tmp_path, case)
+
+
+def test_power_is_not_cut_while_somebody_that_nobody_sees_holds_a_gpu(tmp_path: Path) -> None:
+    async def case(floor: Floor) -> None:
+        playing, host = floor.playing, floor.hall[ONE]
+        await floor.serve()
+        await floor.all_well()
+        boot, losses = host.boot_id, host.bmc.power_losses
+        host.fall_off(3, mends=Mends.NEVER)
+
+        async def boots() -> bool:
+            return host.boot_id != boot and host.gpus.loaded
+
+        await playing.until(boots, within_s=900.0)
+        # By no pod: somebody who logged in, or what a runtime left behind.
+        host.gpus.gpus[0].processes = 1
+
+        async def waits_for_another_source() -> bool:
+            told = (await floor.told(ONE)).get("Reconciling", ("", "", ""))
+            return told[1:] == ("OneSource", "drained: cluster says drained")
+
+        await playing.until(waits_for_another_source, within_s=6_000.0)
+        await playing.stage.clock.sleep(600.0)
+        assert await floor.processes(ONE) is None
+        assert host.bmc.power_losses == losses, "power was cut"
+        host.gpus.gpus[0].processes = 0
+
+        async def is_in_repair() -> bool:
+            return (await floor.told(ONE)).get("Ready", ("", ""))[1] == "InRepair"
+
+        await playing.until(is_in_repair, within_s=12_000.0)
+        assert host.bmc.power_losses > losses, "on the word of the agent"
+
+    on_a_floor(tmp_path, case)
