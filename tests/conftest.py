@@ -31,7 +31,7 @@ settings.load_profile(PROFILE)
 # their sum is some twice what the run takes. Together at most 57 min, so 30 of the clock; 15 are aimed at.
 # A run fails when an area takes twice its budget: less than that may be the machine's mood.
 BUDGET_S: Mapping[str, float] = {
-    "agent": 10,
+    "agent": 15,
     "api": 5,
     "cli": 330,
     "core": 10,
@@ -50,7 +50,7 @@ BUDGET_S: Mapping[str, float] = {
     "views": 5,
     "(other)": 10,
 }
-TOTAL_S = 3_420
+TOTAL_S = 3_450
 FAIL_FACTOR = 2
 
 CANNOT_RUN = "this machine cannot run it: "

@@ -328,7 +328,8 @@ class GpuNodeSpec(Part, frozen=True, kw_only=True):
         _said("Who holds it: then the agent lowers limits to the cap, and writes nothing else."),
     ] = None
     attention: Annotated[
-        bool | None, _said("Somebody works on it: the agent reports every 20 s.")
+        bool | None,
+        _said("Somebody works on it, or its life waits for a look: the agent reports every 20 s."),
     ] = None
 
 
@@ -373,6 +374,17 @@ class AlertPart(Part, frozen=True, kw_only=True):
 class GpuNodeStatus(Status, frozen=True, kw_only=True):
     """What the agent and the controller see of it."""
 
+    life: Annotated[
+        Reason | None,
+        _said("How far it has come: `declared` ... `ready`, `degraded`, `draining`, `repair` ..."),
+    ] = None
+    operation: Annotated[
+        Reason | None,
+        _said(
+            "What goes on around it: `idle`, `held`, `acting`, `waiting_budget`, `waiting_human`;"
+            " `stuck`: its life stands still for too long."
+        ),
+    ] = None
     driver: Annotated[
         Annotated[str, Meta(max_length=64)] | None, _said("Version of the GPU driver.")
     ] = None
@@ -868,6 +880,7 @@ KINDS: tuple[Kind, ...] = (
         name="GpuNode", plural="gpunodes", short=(), spec=GpuNodeSpec, status=GpuNodeStatus,
         columns=(
             _READY,
+            Column("Life", ".status.life"),
             Column("Node", ".spec.nodeName"),
             Column("Rack", ".spec.rack"),
             Column("Cap W", ".spec.powerCap.gpuW", "number"),

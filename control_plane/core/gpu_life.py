@@ -5,9 +5,11 @@
     ready ⇄ degraded → draining → ready | repair → validating | rma → discovered
 
 Two things are kept apart: *life*, how far the node has come, and *operation*, whether anybody is at work on
-it or waits for something. In `rma` the serial has left, and the slot stays. Nothing moves but by evidence
-with a name, a source and a time; history only grows. A node that stays in a state beyond its deadline is
-`stuck`, in the state that it is in.
+it or waits for something. In `rma` the machine has left, and the slot stays. Nothing moves but by evidence
+with a name, a source and a time; history only grows, and of it the newest `LIFE_STEPS_KEPT` steps are kept. A
+node that stays in a state beyond its deadline is `stuck`, in the state that it is in.
+
+A machine is told by the UUID of its board, or by serial and MAC: docs/decisions/0027.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Final
 import msgspec
 
 from control_plane.core import limits
+from control_plane.core.bmc import is_same_board
 from control_plane.core.remedy_case import NEEDS_PERSON, Remedy, Stay, Stayed
 
 
@@ -28,7 +31,7 @@ class Life(StrEnum):
     DECLARED = "declared"
     """A slot, and what is to stand there."""
     DISCOVERED = "discovered"
-    """Something answers there: its serial and MAC are known."""
+    """Something answers there: which machine it is, is known."""
     INSPECTING = "inspecting"
     """What it is made of is read, and held against the declaration."""
     BOM_MISMATCH = "bom_mismatch"
@@ -54,7 +57,7 @@ class Fact(StrEnum):
     """What evidence can show."""
 
     IDENTIFIED = "identified"
-    """A serial and a MAC, at the slot's address."""
+    """Which machine stands there: its board, or a serial and a MAC."""
     INSPECTION_BEGAN = "inspection_began"
     BOM_MATCHES = "bom_matches"
     BOM_DIFFERS = "bom_differs"
@@ -90,7 +93,7 @@ class Operation(StrEnum):
     STUCK = "stuck"
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One fact, by whom and when."""
 
     fact: Fact
@@ -98,13 +101,15 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     """Which part, or which person."""
     detail: str = ""
+    board: str | None = None
+    """UUID of the board of the machine that it was seen of, as its firmware has it."""
     serial: str | None = None
-    """Of the machine that it was seen of; needed to identify one."""
+    """Of that machine."""
     mac: str | None = None
     ticket: str | None = None
 
 
-class Transition(msgspec.Struct, frozen=True, kw_only=True):
+class Transition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step, as history keeps it."""
 
     before: Life
@@ -112,13 +117,14 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     by: Evidence
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The life of one slot and of the machine in it."""
 
     node: str
     slot: str
     life: Life = Life.DECLARED
     since_s: float
+    board: str | None = None
     serial: str | None = None
     mac: str | None = None
     ticket: str | None = None
@@ -126,6 +132,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     """Of the operation, for people."""
     history: tuple[Transition, ...] = ()
+    """The newest `LIFE_STEPS_KEPT` steps, in order."""
 
 
 TABLE: Final[Mapping[Life, Mapping[Fact, Life]]] = {
@@ -209,7 +216,7 @@ def _after(record: Record, one: Evidence) -> Life | None:
         return None
     if one.fact is Fact.RETIRED:
         return Life.RETIRED
-    if one.fact is Fact.IDENTIFIED and (one.serial is None or one.mac is None):
+    if one.fact is Fact.IDENTIFIED and not _is_identity(one):
         return None
     if _swapped(record, one):
         # Whatever it says, it says of another machine, which nobody inspected.
@@ -219,18 +226,27 @@ def _after(record: Record, one: Evidence) -> Life | None:
     return TABLE[record.life].get(one.fact)
 
 
+def _is_identity(one: Evidence) -> bool:
+    return one.board is not None or (one.serial is not None and one.mac is not None)
+
+
 def _swapped(record: Record, one: Evidence) -> bool:
-    if record.life in _UNINSTALLED or one.serial is None:
+    """Whether it is of another machine; told by what both have a word on, the board first."""
+    if record.life in _UNINSTALLED:
         return False
-    return record.serial is not None and one.serial != record.serial
+    if record.board is not None and one.board is not None:
+        return record.board != one.board and not is_same_board(record.board, one.board)
+    if record.serial is not None and one.serial is not None:
+        return record.serial != one.serial
+    return False
 
 
 def _moved(record: Record, step: Transition) -> Record:
-    serial, mac, ticket = record.serial, record.mac, record.ticket
+    who, ticket = (record.board, record.serial, record.mac), record.ticket
     if step.after is Life.DISCOVERED:
-        serial, mac, ticket = step.by.serial, step.by.mac, None
+        who, ticket = (step.by.board, step.by.serial, step.by.mac), None
     elif step.after in _UNINSTALLED:
-        serial = mac = None
+        who = (None, None, None)
     if step.after is Life.REPAIR:
         ticket = step.by.ticket
     elif step.after in {Life.VALIDATING, Life.RETIRED}:
@@ -239,10 +255,11 @@ def _moved(record: Record, step: Transition) -> Record:
         record,
         life=step.after,
         since_s=step.by.at_s,
-        serial=serial,
-        mac=mac,
+        board=who[0],
+        serial=who[1],
+        mac=who[2],
         ticket=ticket,
-        history=(*record.history, step),
+        history=(*record.history, step)[-limits.LIFE_STEPS_KEPT :],
     )
 
 
@@ -252,6 +269,12 @@ def is_overdue(record: Record, *, now_s: float) -> bool:
     return deadline_s is not None and now_s >= record.since_s + deadline_s
 
 
+def awaits_look(record: Record) -> bool:
+    """Whether its next step hangs on a fresh look at its GPUs. One that is stuck waits for a person."""
+    return record.life in _AWAITS_LOOK and record.operation is not Operation.STUCK
+
+
+_AWAITS_LOOK: Final = frozenset({Life.INSPECTING, Life.VALIDATING, Life.DRAINING})
 _HELD: Final = frozenset({Stay.HOLD, Stay.FREEZE, Stay.HUMAN_CORDON, Stay.LOCKED, Stay.CURTAILED})
 _WAITING_BUDGET: Final = frozenset({Stay.BUDGET, Stay.NO_POWER})
 _ACTING: Final = frozenset({Stay.ACTING, Stay.DRAINING, Stay.GRACE})

@@ -593,6 +593,9 @@ LIFE_REPAIR_S: Final = _limit(
     "LIFE_REPAIR_S", 14 * 86_400.0, "s", "ours: a spare on site, or it becomes an RMA"
 )
 LIFE_RMA_S: Final = _limit("LIFE_RMA_S", 60 * 86_400.0, "s", "ours: the maker's turn-around")
+LIFE_STEPS_KEPT: Final = _limit(
+    "LIFE_STEPS_KEPT", 24, "steps", "ours: three faults with all that came of them, per node"
+)
 # --- GPU nodes ------------------------------------------------------------------------------------------
 GPU_LOOK_S: Final = _limit(
     "GPU_LOOK_S", 5.0, "s", "target: from an Xid to a drained node within 30 s"

@@ -6,6 +6,7 @@ import msgspec
 
 from control_plane.core.breaker import Breaker
 from control_plane.core.correlate import Incident
+from control_plane.core.gpu_life import Record
 from control_plane.core.remedy_case import Attempt, RepairTicket
 
 
@@ -19,6 +20,13 @@ class NodeKept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Open until a person closes it."""
     calm_since_s: float | None = None
     """When an incident above it ended: people had it, as in a maintenance."""
+    life: Record | None = None
+    """How far it has come; nothing is decided by it. `None`: nobody looked since it is kept."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing but its life is kept."""
+        return self == NodeKept(asset=self.asset, life=self.life)
 
 
 class SiteKept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

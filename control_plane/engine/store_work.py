@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -22,6 +22,9 @@ _encode = msgspec.json.Encoder().encode
 
 class WorkStore(Database):
     """How far each piece of such work has come. A `Store` has all the rest beside it."""
+
+    _remedies: Mapping[Any, tuple[bytes, NodeKept]] = {}
+    """Of the last look: row → as it was written, and decoded."""
 
     # --- firmware -----------------------------------------------------------------------------------
 
@@ -92,8 +95,18 @@ class WorkStore(Database):
             )
 
     def remedies(self) -> dict[str, NodeKept]:
-        """What is kept of each GPU node, by asset."""
-        return {node.asset: node for node in self._docs(NodeKept, "remedy", "ORDER BY asset")}
+        """What is kept of each GPU node, by asset.
+
+        Whoever remedies them asks several times a round: a row that is what it was is not decoded again.
+        """
+        rows = self._rows("SELECT asset, doc FROM remedy ORDER BY asset")
+        before = self._remedies
+        new = [(key, doc) for key, doc in rows if key not in before or before[key][0] != doc]
+        decoded = dict(self._decoded(NodeKept, "remedy", new))
+        self._remedies = {
+            key: (doc, decoded[key]) if key in decoded else before[key] for key, doc in rows
+        }
+        return {node.asset: node for _, node in self._remedies.values()}
 
     def remedy(self, asset: str) -> NodeKept | None:
         """What is kept of one GPU node."""

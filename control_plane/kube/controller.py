@@ -176,6 +176,7 @@ class Controller:
             namespace=namespace,
             clock=clock,
             remedies=lambda: self.keeper.verdicts,
+            lives=lambda: self.keeper.lives,
             may_write=self.elector.is_live,
             saw=self._herald.saw,
             edited=self._herald.edited,

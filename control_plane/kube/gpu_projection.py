@@ -31,6 +31,7 @@ from control_plane.api.objects import (
 from control_plane.core import limits
 from control_plane.core.fleet import Device, DeviceKind, GpuIntent
 from control_plane.core.gpu import ClockRange
+from control_plane.core.gpu_life import Record, awaits_look
 from control_plane.core.overlay import covering, freeze_on, hold_on, nodes_above
 from control_plane.core.remedy_case import NEEDS_PERSON, Remedy, Stay, Stayed
 from control_plane.kube.snapshot import Snapshot
@@ -53,6 +54,7 @@ def gpu_nodes(
     snapshot: Snapshot,
     reported: Mapping[str, GpuNodeStatus],
     remedies: Mapping[str, Remedy | Stayed],
+    lives: Mapping[str, Record] | None = None,
 ) -> Iterator[tuple[str, GpuNodeSpec, GpuNodeStatus, list[Told]]]:
     """Each GPU node: name, spec, our part of its status without conditions, and our conditions.
 
@@ -60,16 +62,26 @@ def gpu_nodes(
         snapshot: of the site.
         reported: by asset: the status that stands there, with what the agent told.
         remedies: by asset, of those that are not well: what is done, or why nothing is.
+        lives: by asset, how far each has come; of one that is left out it stays as it is shown.
     """
     for device in snapshot.site.devices:
         if device.type.kind is DeviceKind.GPU_NODE:
-            verdict = remedies.get(device.asset)
-            told = _told(device, reported.get(device.asset), snapshot.world.now_s)
+            verdict, stands = remedies.get(device.asset), reported.get(device.asset)
+            record = lives.get(device.asset) if lives is not None else None
+            told = _told(device, stands, snapshot.world.now_s)
             told = _with_remedy(told, verdict)
             spec = _spec(snapshot, device)
-            if needs_attention(verdict):
+            if needs_attention(verdict) or (record is not None and awaits_look(record)):
                 spec = msgspec.structs.replace(spec, attention=True)
-            yield device.asset, spec, GpuNodeStatus(), told
+            yield device.asset, spec, _life(record, stands), told
+
+
+def _life(record: Record | None, stands: GpuNodeStatus | None) -> GpuNodeStatus:
+    if record is not None:
+        return GpuNodeStatus(life=record.life.value, operation=record.operation.value)
+    if stands is not None:
+        return GpuNodeStatus(life=stands.life, operation=stands.operation)
+    return GpuNodeStatus()
 
 
 def _spec(snapshot: Snapshot, device: Device) -> GpuNodeSpec:

@@ -19,6 +19,7 @@ from control_plane.core.domain_budget import Books
 from control_plane.core.driver_upgrade import Worker, upgrade_of
 from control_plane.core.fleet import Device, Site
 from control_plane.core.gpu_domains import domains_of, gpu_devices, paths_of
+from control_plane.core.gpu_life import Record
 from control_plane.core.overlay import Overlay, covering, nodes_above
 from control_plane.core.ports import Clock
 from control_plane.core.remedy_case import (
@@ -38,6 +39,7 @@ from control_plane.engine.records import Event
 from control_plane.engine.store import Store
 from control_plane.kube.gpu_bmc import Bmcs
 from control_plane.kube.gpu_hands import Hands
+from control_plane.kube.gpu_lives import in_words, lives_after
 from control_plane.kube.gpu_reported import alerts_of
 from control_plane.kube.gpu_view import Known, NodeFacts, is_ours, serves, view_of
 
@@ -74,6 +76,8 @@ class Place:
 
     site: Site
     devices: Mapping[str, Device]
+    declared: frozenset[str]
+    """All of the site, in service or not."""
     domains: Books
     paths: Mapping[str, Sequence[str]]
     above: Mapping[str, frozenset[str]]
@@ -83,7 +87,8 @@ def place_of(site: Site) -> Place:
     """The GPU nodes of a site."""
     devices = {device.asset: device for device in gpu_devices(site)}
     return Place(
-        site=site, devices=devices, domains=domains_of(site), paths=paths_of(site),
+        site=site, devices=devices, declared=frozenset(one.asset for one in site.devices),
+        domains=domains_of(site), paths=paths_of(site),
         above={name: nodes_above(site, one) for name, one in devices.items()},
     )  # fmt: skip
 
@@ -97,6 +102,8 @@ class Rounds:
         """Nothing is read before `once`."""
         self.verdicts: Mapping[str, Verdict] = {}
         """Of the last round: of every node that is not known to be well."""
+        self.lives: Mapping[str, Record] = {}
+        """Of all nodes, as they are kept."""
         self._duty, self._seen, self._hands, self._bmcs = duty, seen, hands, bmcs
         self._clock, self._say = clock, say
         self._unwell: dict[str, float] = {}
@@ -136,6 +143,7 @@ class Rounds:
                 books = rounds.also_counted(books, verdict)
         self._tell(verdicts, now_s)
         self.verdicts = verdicts
+        self._live(place, kept, now_s)
         for case, verdict in acts:
             await self._act(place, case, verdict)
         return views
@@ -165,7 +173,8 @@ class Rounds:
             facts, told = self._seen.facts.get(name), self._seen.told.get(name)
             over = covering(overlays, place.above[name]) if overlays else ()
             self._note(name, device, facts, now_s)
-            if name not in kept and not over and _is_quiet(device, facts, told):
+            row = kept.get(name)
+            if (row is None or row.is_idle) and not over and _is_quiet(device, facts, told):
                 continue
             known = msgspec.structs.replace(
                 self._hands.known.get(name, Known()),
@@ -241,6 +250,29 @@ class Rounds:
             events.append(Event(at_s=now_s, kind="remedy", text=words, asset=name))
         if events:
             self._duty.store.put_events(events)
+
+    def _live(self, place: Place, kept: Mapping[str, NodeKept], now_s: float) -> None:
+        """Keep what was seen of the lives of nodes, and say which of them came to a stand."""
+        store, seen = self._duty.store, self._seen
+        lived = lives_after(
+            kept, place.devices, declared=place.declared, facts=seen.facts, told=seen.told,
+            verdicts=self.verdicts, now_s=now_s,
+        )  # fmt: skip
+        after = {one.kept.asset: one.kept for one in lived}
+        if lived:
+            with store.transaction():
+                store.put_remedies(after.values())
+                store.put_events(
+                    Event(at_s=now_s, kind="remedy", text=in_words(one.steps), asset=one.kept.asset)
+                    for one in lived
+                    if one.steps
+                )
+        self.lives = {n: one.life for n, one in {**kept, **after}.items() if one.life is not None}
+        for one in lived:
+            life = one.kept.life
+            if one.got_stuck and life is not None:
+                words = f"{one.kept.asset}: stuck: {life.detail}"
+                self._say(words, kind="remedy", level="warning", asset=one.kept.asset)
 
     # --- acting --------------------------------------------------------------------------------------
 

@@ -158,7 +158,7 @@ def view_of(
         cordons=cordons,
         overlays=overlays,
         foreign=foreign,
-        gate=_gate(device, facts, status, known, now_s),
+        gate=gate_of(device, facts, status, known, now_s),
         causes=_causes(device, facts, cordons, overlays, now_s),
         unwell_since_s=known.unwell_since_s,
     )
@@ -244,13 +244,14 @@ def _evidence(
         )  # fmt: skip
 
 
-def _gate(
+def gate_of(
     device: Device,
     facts: NodeFacts | None,
     status: GpuNodeStatus | None,
     known: Known,
     now_s: float,
 ) -> GateResult:
+    """What is missing for its return, of what was seen since the last thing was done to it."""
     seen = None if status is None else seen_of(status)
     gpu = device.intent.gpu or GpuIntent()
     # Where no driver is declared the operator's own is right, whichever that is.

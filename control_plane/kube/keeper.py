@@ -13,6 +13,7 @@ from control_plane.api.objects import GpuNodeStatus
 from control_plane.core import limits
 from control_plane.core.cluster import NODE, Cluster, ClusterError, Object
 from control_plane.core.errors import FenceLost, StoreBusy, StoreError
+from control_plane.core.gpu_life import Record
 from control_plane.core.node_conditions import conditions_in, says_more, told
 from control_plane.core.ports import Bmc, Clock, Rng, Secrets
 from control_plane.core.remedy_round import NodeView
@@ -61,6 +62,8 @@ class Keeper:
         """
         self.verdicts: Mapping[str, Verdict] = {}
         """Of every node that is not known to be well: what is done to it, or why nothing is."""
+        self.lives: Mapping[str, Record] = {}
+        """Of every node, as of the last round."""
         self.trouble = ""
         """Why nothing is decided, in words; empty where something is."""
         self._cluster, self._namespace, self._say = cluster, namespace, say
@@ -104,7 +107,7 @@ class Keeper:
                     continue
                 try:
                     views = await rounds.once(place)
-                    self.verdicts, self.trouble = rounds.verdicts, ""
+                    self.verdicts, self.lives, self.trouble = rounds.verdicts, rounds.lives, ""
                     await self._mark(duty, place, views, conditions)
                 except (ClusterError, StoreBusy) as error:
                     self.trouble = str(error)

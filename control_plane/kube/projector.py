@@ -26,6 +26,7 @@ from control_plane.core.cluster import (
     Object,
     Rejected,
 )
+from control_plane.core.gpu_life import Record
 from control_plane.core.ports import Clock
 from control_plane.core.remedy_case import Remedy, Stayed
 from control_plane.engine.queue import Priority
@@ -64,6 +65,7 @@ class Projector:
         clock: Clock,
         may_write: Callable[[], bool],
         remedies: Callable[[], Mapping[str, Remedy | Stayed]] = dict,
+        lives: Callable[[], Mapping[str, Record]] = dict,
         saw: Callable[[Kind, Object, Status, Sequence[Told]], None] = lambda *_: None,
         edited: Callable[[Kind, Object], None] = lambda *_: None,
     ) -> None:
@@ -77,6 +79,7 @@ class Projector:
             clock: the clock.
             may_write: whether this process leads.
             remedies: what is done to each GPU node that is not well, or why nothing is.
+            lives: how far each GPU node has come.
             saw: told what each status is going to say.
             edited: told of an object whose spec somebody else has changed, before it is put back.
         """
@@ -84,7 +87,7 @@ class Projector:
         """Why the last pass did not end, in words."""
         self._cluster, self._caches, self._writer = cluster, caches, writer
         self._namespace, self._clock, self._may_write = namespace, clock, may_write
-        self._remedies, self._saw, self._edited = remedies, saw, edited
+        self._remedies, self._lives, self._saw, self._edited = remedies, lives, saw, edited
         self._stood: dict[str, Part] = {}
         """Kind and key → the spec that an object had by our own hand."""
         self._refused: list[str] = []
@@ -108,7 +111,7 @@ class Projector:
         """
         kinds: list[tuple[Kind, Iterable[_Made]]] = [
             (RACK, racks(snapshot)),
-            (GPU_NODE, gpu_nodes(snapshot, self._reported(), self._remedies())),
+            (GPU_NODE, gpu_nodes(snapshot, self._reported(), self._remedies(), self._lives())),
             (MINER, miners(snapshot)),
         ]
         if snapshot.rollouts is not None:

@@ -1,4 +1,4 @@
-"""What was done to a GPU node that fails, what came of it, and whether more would be."""
+"""How far a GPU node has come; where it fails, what was done, what came of it, and whether more would be."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from control_plane.core import limits
 from control_plane.core.findings import SourceRef
 from control_plane.core.fleet import Device, DeviceKind
 from control_plane.core.gpu import Alert
+from control_plane.core.gpu_life import Operation, Record, Transition
 from control_plane.core.remedy_case import Attempt, Outcome, RepairTicket, Why
 from control_plane.core.remedy_kept import NodeKept
 from control_plane.views.table import counted, one_line, span
@@ -64,6 +65,8 @@ def remedy_lines(shown: RemediesShown | None, now_s: float) -> list[str]:
     where = f" ({shown.declared_at})" if shown.declared_at else ""
     says = "act" if shown.acts else "tell what would be done, and do nothing"
     lines = [f"Remedies    {says}{where}"]
+    if kept.life is not None:
+        lines += _life(kept.life, now_s)
     if kept.calm_since_s is not None:
         left_s = kept.calm_since_s + limits.MAINTENANCE_GRACE_S - now_s
         if left_s > 0.0:
@@ -75,6 +78,24 @@ def remedy_lines(shown: RemediesShown | None, now_s: float) -> list[str]:
     if len(kept.attempts) > _LAST:
         lines.append(f"  {counted(len(kept.attempts) - _LAST, 'older attempt')}: `-o json`")
     return lines
+
+
+def _life(record: Record, now_s: float) -> list[str]:
+    what = ""
+    if record.operation is not Operation.IDLE:
+        what = f": {record.operation.replace('_', ' ')}"
+    older = len(record.history) - _LAST
+    return [
+        f"  life      {record.life}, for {span(now_s - record.since_s)}{what}",
+        *(f"  {_step(one, now_s)}" for one in record.history[: -_LAST - 1 : -1]),
+        *([f"  {counted(older, 'older step')}: `-o json`"] if older > 0 else []),
+    ]
+
+
+def _step(step: Transition, now_s: float) -> str:
+    by = step.by
+    why = f"{by.source}: {one_line(by.detail)}" if by.detail else by.source
+    return f"{span(now_s - by.at_s):>6} ago  {step.before} -> {step.after} ({why})"
 
 
 def _ticket(ticket: RepairTicket, now_s: float) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control_plane.core import limits
 from control_plane.core.gpu_life import (
     DEADLINES_S,
     TABLE,
@@ -17,12 +18,17 @@ from control_plane.core.gpu_life import (
     Life,
     Operation,
     Record,
+    Transition,
     advance,
+    awaits_look,
 )
 from control_plane.core.remedy_case import Action, Remedy, Stay, Stayed, Why
 
 T0 = 1_000.0
 MAC = "02:00:00:00:00:01"
+BOARD, OTHER_BOARD = "4c4c4544-0051-3510-8052-b4c04f4d3533", "4c4c4544-0051-3510-8052-b4c04f4d3534"
+TURNED = "44454c4c-5100-1035-8052-b4c04f4d3533"
+"""The first one, with its bytes as SMBIOS keeps them."""
 NEW = Record(node="gpu-1", slot="r1/3", since_s=T0)
 
 
@@ -125,6 +131,54 @@ def test_what_is_half_old_early_or_out_of_place_is_passed_over(evidence: Evidenc
     assert advance(NEW, [evidence], now_s=T0 + 20.0) == (NEW, ())
 
 
+def test_a_machine_is_told_by_its_board_alone() -> None:
+    came = fact(Fact.IDENTIFIED, serial=None, mac=None, board=BOARD)
+    record, steps = advance(NEW, [came], now_s=T0 + 20.0)
+    assert [step.after for step in steps] == [Life.DISCOVERED]
+    assert (record.board, record.serial, record.mac) == (BOARD, None, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "is_another"),
+    [
+        ({"board": BOARD}, False),
+        ({"board": BOARD.upper()}, False),
+        ({"board": TURNED}, False),
+        ({"board": BOARD, "serial": "S2"}, False),
+        ({"board": OTHER_BOARD}, True),
+        ({"board": OTHER_BOARD, "serial": "S1"}, True),
+        ({"serial": "S2", "mac": MAC}, True),
+    ],
+)
+def test_the_board_tells_before_the_serial_does(said: dict[str, str], *, is_another: bool) -> None:
+    record = at(Life.READY, board=BOARD)
+    seen = Evidence(fact=Fact.IDENTIFIED, at_s=T0 + 10.0, source="test", **said)
+    after, _ = advance(record, [seen], now_s=T0 + 20.0)
+    assert after.life is (Life.DISCOVERED if is_another else Life.READY)
+
+
+def test_who_is_known_by_a_serial_only_is_not_another_one_by_a_board() -> None:
+    seen = fact(Fact.IDENTIFIED, serial=None, mac=None, board=BOARD)
+    assert advance(at(Life.READY), [seen], now_s=T0 + 20.0)[1] == ()
+
+
+def test_the_newest_steps_are_kept() -> None:
+    record, steps = at(Life.READY), list[Transition]()
+    for turn in range(limits.LIFE_STEPS_KEPT):
+        told = [fact(Fact.ALERTED, T0 + 2.0 * turn), fact(Fact.CLEARED, T0 + 2.0 * turn + 1.0)]
+        record, those = advance(record, told, now_s=T0 + 1_000.0)
+        steps += those
+    assert len(steps) == 2 * limits.LIFE_STEPS_KEPT
+    assert list(record.history) == steps[-limits.LIFE_STEPS_KEPT :]
+
+
+@pytest.mark.parametrize("life", sorted(Life))
+def test_a_fresh_look_is_asked_for_where_the_next_step_hangs_on_it(life: Life) -> None:
+    wants = life in {Life.INSPECTING, Life.VALIDATING, Life.DRAINING}
+    assert awaits_look(at(life)) is wants
+    assert not awaits_look(at(life, operation=Operation.STUCK))
+
+
 def test_no_quarantine_without_a_ticket() -> None:
     assert (
         advance(at(Life.DRAINING), [fact(Fact.QUARANTINED, ticket=None)], now_s=T0 + 20.0)[1] == ()
@@ -191,6 +245,7 @@ FACTS = st.lists(
         source=st.just("test"),
         serial=st.sampled_from([None, "S1", "S2"]),
         mac=st.sampled_from([None, MAC]),
+        board=st.sampled_from([None, None, BOARD, OTHER_BOARD]),
         ticket=st.sampled_from([None, "t1"]),
     ),
     max_size=12,
@@ -210,7 +265,8 @@ def test_history_only_grows_and_holds_together(
         assert step.by.at_s >= since_s
         life, since_s = step.after, step.by.at_s
     assert (after.life, after.since_s) == (life, since_s)
-    assert (after.serial is None) == (after.life in {Life.DECLARED, Life.RMA, Life.RETIRED})
+    is_nobody = after.board is None and after.serial is None
+    assert is_nobody == (after.life in {Life.DECLARED, Life.RMA, Life.RETIRED})
     assert (
         advance(after, [*first, *second], now_s=T0 + 200.0)[0].history[: len(after.history)]
         == after.history

@@ -64,6 +64,19 @@ def test_a_process_that_comes_after_finds_what_was_tried(tmp_path: Path) -> None
         assert two.remedies() == {"n1": TRIED}
 
 
+def test_a_row_that_is_what_it_was_is_not_decoded_again_and_another_one_is(tmp_path: Path) -> None:
+    path, calm = tmp_path / "state.sqlite", NodeKept(asset="n2", calm_since_s=NOW_S)
+    with closing(Store(path)) as one, closing(Store(path)) as two:
+        one.put_remedies([TRIED, NodeKept(asset="n2")])
+        before = two.remedies()
+        one.put_remedies([calm])
+        after = two.remedies()
+        assert after == {"n1": TRIED, "n2": calm}
+        assert after["n1"] is before["n1"]
+        one.drop_remedies(["n1"])
+        assert two.remedies() == {"n2": calm}
+
+
 def test_what_was_tried_is_kept_elsewhere_and_what_is_forgotten_goes_there_too() -> None:
     store, other = KeptStore(None), KeptStore(None)
     store.put_remedies([TRIED])

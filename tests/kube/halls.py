@@ -15,7 +15,9 @@ from control_plane.core.cluster import NODE, PDB, POD
 from control_plane.core.secret import Secret
 from control_plane.drivers.redfish import RedfishBmc
 from control_plane.inventory.load import load_files
+from control_plane.kube.controller import Controller
 from control_plane.kube.kinds import CONFIG_MAP, GPU_NODE
+from control_plane.simulator.api_client import ApiClient
 from control_plane.simulator.api_controllers import Controllers
 from control_plane.simulator.gpu_hall import GpuHall
 from control_plane.simulator.memory import MemoryNet
@@ -73,13 +75,19 @@ class Floor:
         self.agents = GpuAgents(
             self.hall, playing.server, clock=playing.stage.clock, namespace=NAMESPACE
         )
+        self.controllers: dict[str, tuple[Controller, ApiClient]] = {}
+        """By name, each with its line to the API server."""
         self._serving: list[asyncio.Future[None]] = []
 
     async def serve(self, name: str = "one", **site: Any) -> None:
         """Run a controller on what is declared."""
-        controller, _ = self.playing.controller(name)
-        self._serving.append(asyncio.ensure_future(controller.run()))
+        self.join(name)
         await self.playing.declare(self.files, **{"mode": "enforce", **site})
+
+    def join(self, name: str) -> None:
+        """Run one more controller."""
+        self.controllers[name] = self.playing.controller(name)
+        self._serving.append(asyncio.ensure_future(self.controllers[name][0].run()))
 
     async def close(self) -> None:
         """End everything."""
@@ -106,6 +114,12 @@ class Floor:
         node = self.node(name)
         by = node["metadata"].get("annotations", {}).get("gridplane.dev/hold-by")
         return bool(by == "gridplane-remedies" and node["spec"].get("unschedulable"))
+
+    async def status(self, name: str) -> dict[str, Any]:
+        """Of its `GpuNode`."""
+        found = await self.playing.get(GPU_NODE, name)
+        status: dict[str, Any] = msgspec.json.decode(found.status) if found is not None else {}
+        return status
 
     async def told(self, name: str) -> dict[str, tuple[str, str, str]]:
         """Conditions of its `GpuNode`."""

@@ -12,6 +12,7 @@ from control_plane.api.conditions import Told, camel, moment
 from control_plane.api.objects import Condition, GpuNodeSpec, GpuNodeStatus, GpuSettingsPart
 from control_plane.core import limits
 from control_plane.core.fleet import SlotState
+from control_plane.core.gpu_life import Life, Operation, Record
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.remedy_case import NEEDS_PERSON, Action, Remedy, Stay, Stayed, Why
 from control_plane.kube.gpu_projection import AS_DECLARED, HEALTHY, READABLE, gpu_nodes
@@ -48,6 +49,30 @@ def test_a_node_is_granted_what_is_declared_under_the_fence_for_a_while() -> Non
     assert (found.power_cap.gpu_w, found.power_cap.fence) == (650.0, 7)
     left_s = found.power_cap.granted_until.timestamp() - NOW_S
     assert limits.GPU_GRANT_S / 2 < left_s <= limits.GPU_GRANT_S
+
+
+def shown(record: Record | None, stands: GpuNodeStatus | None = None) -> tuple[GpuNodeSpec, Any]:
+    """Spec and our part of the status of the node."""
+    reported = {} if stands is None else {NODE: stands}
+    lives = {} if record is None else {NODE: record}
+    each = gpu_nodes(at(), reported, {}, lives)
+    return next((spec, status) for name, spec, status, _ in each if name == NODE)
+
+
+def test_its_life_is_shown_and_stays_as_it_is_shown_where_nobody_looked_yet() -> None:
+    record = Record(node=NODE, slot="r/1", since_s=NOW_S, life=Life.READY, operation=Operation.HELD)
+    assert shown(record)[1] == GpuNodeStatus(life="ready", operation="held")
+    stands = GpuNodeStatus(life="repair", operation="waiting_human", driver="1")
+    assert shown(None, stands)[1] == GpuNodeStatus(life="repair", operation="waiting_human")
+    assert shown(None)[1] == GpuNodeStatus()
+
+
+def test_an_agent_whose_look_is_waited_for_reports_often() -> None:
+    record = Record(node=NODE, slot="r/1", since_s=NOW_S, life=Life.INSPECTING)
+    assert shown(record)[0].attention
+    stuck = msgspec.structs.replace(record, operation=Operation.STUCK)
+    assert not shown(stuck)[0].attention
+    assert not shown(msgspec.structs.replace(record, life=Life.READY))[0].attention
 
 
 def test_a_grant_is_renewed_once_in_half_its_time_and_never_ends_in_between() -> None:

@@ -12,6 +12,7 @@ from control_plane.core import limits
 from control_plane.core.findings import SourceRef
 from control_plane.core.fleet import DeviceKind, GpuIntent
 from control_plane.core.gpu import Alert, AlertKind, Rung
+from control_plane.core.gpu_life import Evidence, Fact, Life, Operation, Record, advance
 from control_plane.core.memory import Memory
 from control_plane.core.remedy_case import Action, Attempt, Outcome, Part, RepairTicket, Why
 from control_plane.core.remedy_kept import NodeKept
@@ -127,3 +128,36 @@ def test_an_explanation_has_them_after_its_verdict() -> None:
     shown = render_explanation(explanation)
     assert re.search(r"^  next .*\nRemedies    act .*\n  ticket    n1-7", shown, re.MULTILINE)
     assert "Remedies" not in render_explanation(msgspec.structs.replace(explanation, remedies=None))
+
+
+def lived(steps: int, operation: Operation = Operation.IDLE) -> NodeKept:
+    """A node that is ready, with so many steps behind it, the last two hours ago."""
+    record = Record(node="n1", slot="r1/1", life=Life.READY, since_s=NOW_S - 90_000.0)
+    for left in reversed(range(steps)):
+        fact = Fact.CLEARED if left % 2 == 0 else Fact.ALERTED
+        at_s = NOW_S - 7_200.0 - 600.0 * left
+        one = Evidence(fact=fact, at_s=at_s, source="agent", detail=f"xid {left}" if left else EVIL)
+        record, _ = advance(record, [one], now_s=NOW_S)
+    return NodeKept(asset="n1", life=msgspec.structs.replace(record, operation=operation))
+
+
+def test_its_life_and_the_last_steps_are_shown_the_newest_first() -> None:
+    assert lines(lived(2)) == [
+        "Remedies    act (inventory/profiles/g.yaml:3:6)",
+        "  life      ready, for 2 h",
+        "     2 h ago  degraded -> ready (agent: x\\u001b[2J\\n  next      nothing)",
+        "     2 h ago  ready -> degraded (agent: xid 1)",
+    ]
+    found = lines(lived(8, Operation.WAITING_BUDGET))
+    assert found[1] == "  life      ready, for 2 h: waiting budget"
+    assert found[-1] == "  3 older steps: `-o json`"
+    assert len(found) == 8
+
+
+def test_scripts_get_every_step_that_is_kept() -> None:
+    shown = json.loads(msgspec.json.encode(remedies_shown(NODE, lived(8))))
+    assert len(shown["kept"]["life"]["history"]) == 8
+
+
+def test_a_row_that_was_written_before_there_were_lives_is_read() -> None:
+    assert msgspec.json.decode(b'{"asset": "n1"}', type=NodeKept) == NodeKept(asset="n1")
