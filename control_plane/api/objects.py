@@ -734,13 +734,19 @@ class OrderSpec(Part, frozen=True, kw_only=True):
             "unplugged",
             "firmware",
             "credentials",
+            "repaired",
+            "approve",
+            "breaker",
         ],
-        _said("What is to be ended or taken for granted."),
+        _said("What is to be ended, approved of or taken for granted."),
     ]
     target: Annotated[
         str,
         _said(
-            "Id of an overlay, a device, a rollout or an incident.", min_length=1, max_length=253
+            "Id of an overlay, a device, a rollout, an incident, or a failure domain "
+            "(`rack/ga-g1-r001`).",
+            min_length=1,
+            max_length=253,
         ),
     ]
     by: Annotated[Text, _said("Who says it.")]
@@ -751,6 +757,14 @@ class OrderSpec(Part, frozen=True, kw_only=True):
     through: Annotated[
         Annotated[int, Meta(ge=1)] | None,
         _said("Of waves: the last that is let go, from 1; without it, the open one."),
+    ] = None
+    reason: Annotated[
+        Text | None, _said("With `repaired`, `approve` and `breaker`: why, for people.")
+    ] = None
+    until: Annotated[Time | None, _said("With `approve`: until when.")] = None
+    up_to: Annotated[
+        Literal["reset_gpu", "reload_driver", "reboot", "power_cycle", "repair"] | None,
+        _said("With `approve`: the rung of the ladder that a node may be taken to."),
     ] = None
 
 

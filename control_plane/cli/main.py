@@ -36,6 +36,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "Print what a person does where machines change their firmware family.",
     ),
     "bmc": ("control_plane.cli.bmc", "Look at the BMCs of GPU nodes and hosts, by Redfish."),
+    "remedy": (
+        "control_plane.cli.remedy",
+        "List GPU nodes that are not well; close tickets, approve, reset breakers.",
+    ),
     "freeze": ("control_plane.cli.freeze", "Suspend configuration writes below a node."),
     "simulate": ("control_plane.cli.simulate", "Serve a site's devices on loopback."),
     "render": ("control_plane.cli.render", "Print a site's objects for a cluster."),

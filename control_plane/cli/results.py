@@ -30,6 +30,18 @@ class ReleaseResult(msgspec.Struct, frozen=True, kw_only=True):
     """What was ended, in words."""
 
 
+class RemedyResult(msgspec.Struct, frozen=True, kw_only=True):
+    """From `remedy repaired`, `remedy approve` and `remedy reset`."""
+
+    site: str
+    target: str
+    """A node, or a failure domain."""
+    by: str
+    reason: str
+    done: str
+    """What whoever leads answered, in words; durable when this is printed."""
+
+
 class ApplyResult(msgspec.Struct, frozen=True, kw_only=True):
     """From `apply`."""
 

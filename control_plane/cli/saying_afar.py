@@ -146,6 +146,37 @@ class ClusterSaying(Saying):
         """Order, all at once."""
         self._order([(o.kind.value, o.target, o.by, o.pin, o.through) for o in orders])
 
+    def say_remedy(
+        self,
+        kind: str,
+        target: str,
+        *,
+        by: str,
+        reason: str,
+        up_to: str | None = None,
+        for_s: float | None = None,
+    ) -> str:
+        """Say something of the remedies of a GPU node; what was answered, in words."""
+        from control_plane.api.conditions import moment
+        from control_plane.api.objects import OrderSpec
+        from control_plane.kube.kinds import ORDER
+        from control_plane.kube.saying import order_body, shortened_text
+
+        now_s = self.place.clock.wall_s()
+        spec = OrderSpec(
+            site=self.site,
+            kind=kind,  # type: ignore[arg-type]  # the server checks it
+            target=target,
+            by=by,
+            at=moment(now_s),
+            reason=shortened_text(reason),
+            until=None if for_s is None else moment(now_s + for_s),
+            up_to=up_to,  # type: ignore[arg-type]  # of the choice
+        )
+        name = f"{kind}-{secrets.token_hex(4)}"
+        body = order_body(spec, name=name, namespace=self._namespace)
+        return self._say(ORDER, [body], f"Order {name}", "obeyed")[name].words
+
     def _order(self, words: Iterable[tuple[str, str, str, Any, int | None]]) -> None:
         from control_plane.api.conditions import moment
         from control_plane.api.objects import OrderSpec, PinPart
@@ -171,8 +202,10 @@ class ClusterSaying(Saying):
         ]
         self._say(ORDER, bodies, f"{len(bodies):,} orders", "obeyed")
 
-    def _say(self, kind: Kind, bodies: Sequence[Body], what: str, wanted: str) -> None:
-        """Make objects and wait.
+    def _say(
+        self, kind: Kind, bodies: Sequence[Body], what: str, wanted: str
+    ) -> Mapping[str, Answer]:
+        """Make objects and wait; what was answered, by name.
 
         Raises:
             Stop: it was refused, or nobody has answered in time.
@@ -216,6 +249,7 @@ class ClusterSaying(Saying):
                 "then look at the machines yourself",
                 Exit.STATE,
             )
+        return answers
 
 
 class JournalSaying(Saying):

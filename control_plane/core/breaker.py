@@ -22,12 +22,19 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reset_at_s: float | None = None
     """A person's word; what began before does not count any more."""
     reset_by: str = ""
+    reset_reason: str = ""
+
+    @property
+    def is_reset(self) -> bool:
+        """Whether a person has said so since it tripped last; it may have to cool down still."""
+        tripped_s, reset_s = self.tripped_at_s, self.reset_at_s
+        return tripped_s is not None and reset_s is not None and reset_s >= tripped_s
 
     def is_open(self, now_s: float) -> bool:
         """Whether nothing may be begun."""
         if self.tripped_at_s is None:
             return False
-        if self.reset_at_s is None or self.reset_at_s < self.tripped_at_s:
+        if not self.is_reset:
             return True
         return now_s < self.tripped_at_s + limits.BREAKER_COOLDOWN_S
 
@@ -48,6 +55,6 @@ def began(breaker: Breaker, *, node: str, members: int, now_s: float) -> Breaker
     return msgspec.structs.replace(breaker, begun=begun, tripped_at_s=tripped_at_s)
 
 
-def reset(breaker: Breaker, *, by: str, now_s: float) -> Breaker:
+def reset(breaker: Breaker, *, by: str, now_s: float, reason: str = "") -> Breaker:
     """The breaker after a person looked into it. In force once it has cooled down."""
-    return msgspec.structs.replace(breaker, reset_at_s=now_s, reset_by=by)
+    return msgspec.structs.replace(breaker, reset_at_s=now_s, reset_by=by, reset_reason=reason)

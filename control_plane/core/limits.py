@@ -534,6 +534,12 @@ BREAKER_COOLDOWN_S: Final = _limit(
 GPU_CORRELATED_FLOOR: Final = _limit(
     "GPU_CORRELATED_FLOOR", 3, "GPU nodes", "racks have four or eight, not the 20 of miners"
 )
+APPROVAL_MAX_S: Final = _limit(
+    "APPROVAL_MAX_S",
+    86_400.0,
+    "s",
+    "ours: who approves of more has looked, and looks again tomorrow",
+)
 BREAK_GLASS_MAX_S: Final = _limit("BREAK_GLASS_MAX_S", 14_400.0, "s", "ours: half a shift")
 BREAK_GLASS_ONE_PERSON_W: Final = _limit(
     "BREAK_GLASS_ONE_PERSON_W", 1_000_000.0, "W", "gpu-nodes §14.11; some hundred nodes"

@@ -36,10 +36,12 @@ from control_plane.core.remedy_ladder import (
     GRACE_S,
     Wanted,
     acute,
+    counts_since,
     cures,
     drained_since,
     end_of,
     grace_end,
+    last_try,
     wanted,
 )
 from control_plane.core.remedy_urgent import emergency_on, glass_of, was_switched_off
@@ -212,7 +214,8 @@ def _well(case: NodeCase) -> Remedy | Stayed | None:
 
 def _shut(case: NodeCase, ours: Cordon) -> Stayed | None:
     """What keeps out a node that is well."""
-    since_s = max([ours.since_s, *(end_of(one) for one in cures(case))])
+    ends = (end_of(one) for one in cures(case))
+    since_s = max([ours.since_s, case.repaired_s or 0.0, *ends])
     gate = case.gate
     seen_s = min(case.alerts_at_s or 0.0, 0.0 if gate is None else gate.at_s)
     if gate is None or not is_fresh(seen_s, case.now_s) or seen_s <= since_s:
@@ -228,7 +231,7 @@ def _shut(case: NodeCase, ours: Cordon) -> Stayed | None:
 
 
 def _returns(case: NodeCase) -> int:
-    since_s = case.now_s - limits.REMEDY_WINDOW_S
+    since_s = counts_since(case)
     return sum(a.action is Action.RETURN and a.at_s > since_s for a in case.attempts)
 
 
@@ -255,7 +258,7 @@ def _incident(case: NodeCase) -> Stayed | None:
 
 
 def _after_a_try(case: NodeCase) -> Stayed | None:
-    last = max(cures(case), key=grace_end, default=None)
+    last = last_try(case)
     if last is None or case.now_s >= grace_end(last):
         return None
     return _stay(case, Stay.GRACE, f"after {last.action}", until_s=grace_end(last))

@@ -139,6 +139,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     at_s: float
     until_s: float
     up_to: Rung
+    reason: str = ""
 
 
 class BreakGlass(msgspec.Struct, frozen=True, kw_only=True):
@@ -232,6 +233,9 @@ class NodeCase(msgspec.Struct, frozen=True, kw_only=True):
     """Work that no power may be cut under: a flash, by its grant."""
     foreign: tuple[Foreign, ...] = ()
     maintenance_ended_s: float | None = None
+    repaired_s: float | None = None
+    """When a person closed its last ticket. What was tried before counts against no cap, and is no word on
+    what helps the machine as it is now."""
     breakers: tuple[Breaker, ...] = ()
     """Those of its domains."""
     incident: str | None = None

@@ -7,7 +7,18 @@ import msgspec
 from control_plane.core.breaker import Breaker
 from control_plane.core.correlate import Incident
 from control_plane.core.gpu_life import Record
-from control_plane.core.remedy_case import Attempt, RepairTicket
+from control_plane.core.remedy_case import Approval, Attempt, RepairTicket
+
+
+class Repaired(msgspec.Struct, frozen=True, kw_only=True):
+    """A person's word that closed a ticket: the same machine goes back."""
+
+    ticket: str
+    """Id of the ticket that it closed."""
+    by: str
+    reason: str
+    at_s: float
+    """From when it holds. What was tried before is of a machine that was not repaired yet."""
 
 
 class NodeKept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -22,6 +33,10 @@ class NodeKept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When an incident above it ended: people had it, as in a maintenance."""
     life: Record | None = None
     """How far it has come; nothing is decided by it. `None`: nobody looked since it is kept."""
+    repaired: Repaired | None = None
+    """The last word that closed a ticket of it."""
+    approvals: tuple[Approval, ...] = ()
+    """Those whose time is not over, in the order in which they were said."""
 
     @property
     def is_idle(self) -> bool:

@@ -54,9 +54,19 @@ def acute(case: NodeCase) -> tuple[Alert, ...]:
 
 
 def cures(case: NodeCase) -> Iterator[Attempt]:
-    """What was tried on the drained node within the window, in order; begun counts."""
-    since_s = case.now_s - limits.REMEDY_WINDOW_S
+    """What was tried on the drained node as it is now, within the window, in order; begun counts."""
+    since_s = counts_since(case)
     return (one for one in case.attempts if one.action in CURES and one.at_s > since_s)
+
+
+def last_try(case: NodeCase) -> Attempt | None:
+    """The one whose grace ends last. A repair shortens none: the node may be booting still."""
+    return max((a for a in case.attempts if a.action in CURES), key=grace_end, default=None)
+
+
+def counts_since(case: NodeCase) -> float:
+    """From when attempts count: those of the window, and of the machine as it was repaired last."""
+    return max(case.now_s - limits.REMEDY_WINDOW_S, case.repaired_s or 0.0)
 
 
 def end_of(attempt: Attempt) -> float:

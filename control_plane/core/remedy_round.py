@@ -25,7 +25,6 @@ from control_plane.core.overlay import Overlay
 from control_plane.core.remedy_case import (
     CURES,
     Action,
-    Approval,
     Attempt,
     BreakGlass,
     Cordon,
@@ -47,6 +46,7 @@ from control_plane.core.remedy_case import (
 from control_plane.core.remedy_kept import NodeKept, SiteKept
 from control_plane.core.remedy_ladder import grace_end
 from control_plane.core.remedy_storm import incidents_after
+from control_plane.core.remedy_words import still_approved
 
 TookPlace = Callable[[Attempt], bool]
 """Whether evidence of a cure is there: another boot id, an uptime, an answer."""
@@ -87,19 +87,21 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class People(msgspec.Struct, frozen=True, kw_only=True):
-    """What persons, and what they approved in advance, set aside."""
+    """What persons, and what they approved in advance, set aside. Their word on one node is kept with it."""
 
-    approvals: Mapping[str, tuple[Approval, ...]] = {}
-    """By node."""
     glass: tuple[BreakGlass, ...] = ()
     emergencies: tuple[Emergency, ...] = ()
+
+
+_NOBODY: Final = People()
 
 
 # --- before anything is decided ------------------------------------------------------------------
 
 
 def closed(kept: NodeKept, view: NodeView, took_place: TookPlace, *, now_s: float) -> NodeKept:
-    """End what evidence shows to have ended."""
+    """End what evidence shows to have ended, and forget approvals whose time is over."""
+    kept = still_approved(kept, now_s=now_s)
     for attempt in kept.attempts:
         if attempt.outcome is Outcome.OPEN:
             outcome = _outcome(attempt, kept, view, took_place, now_s)
@@ -214,7 +216,8 @@ def counted(
             causes.add(Cause.REMEDIATION)
         said = view.said(Source.CLUSTER)
         if said is not None and not is_fresh(said.at_s, now_s):
-            causes.add(Cause.UNKNOWN)
+            # That it is down is an old word, too: it may have come back, and would be taken for nothing.
+            causes = causes - {Cause.FAULT} | {Cause.UNKNOWN}
         if causes:
             down[view.node] = frozenset(causes)
     return msgspec.structs.replace(domains, down=down, waiting=frozenset(waiting))
@@ -229,22 +232,26 @@ def case_of(
     site: SiteKept,
     books: Books,
     *,
-    people: People,
+    people: People = _NOBODY,
     path: Sequence[str],
     now_s: float,
 ) -> NodeCase:
     """All that its remedy depends on."""
+    repaired_s = kept.repaired.at_s if kept.repaired is not None else None
     return NodeCase(
         node=view.node, now_s=now_s, books=books, slot=view.slot, serial=view.serial,
         parts=view.parts, policy=view.policy, alerts=view.alerts, alerts_at_s=view.alerts_at_s,
         evidence=view.evidence, attempts=kept.attempts, cordons=view.cordons,
         overlays=view.overlays, locks=view.locks, foreign=view.foreign,
-        maintenance_ended_s=kept.calm_since_s,
+        maintenance_ended_s=max(
+            (at_s for at_s in (kept.calm_since_s, repaired_s) if at_s is not None), default=None
+        ),
+        repaired_s=repaired_s,
         breakers=tuple(
             site.breakers[name] for name in books.of.get(view.node, ()) if name in site.breakers
         ),
         incident=incident_above({one.node: one for one in site.incidents}, path),
-        approvals=people.approvals.get(view.node, ()),
+        approvals=kept.approvals,
         glass=people.glass, emergencies=people.emergencies, gate=view.gate,
         no_power=view.no_power,
         ticket=kept.ticket.id if kept.ticket is not None else None,
@@ -306,6 +313,9 @@ def ended(kept: NodeKept, action: Action, outcome: Outcome, *, now_s: float) -> 
         else one
         for one in kept.attempts
     )
+    if action is Action.QUARANTINE and outcome is Outcome.FAILED:
+        # Decided anew it came out otherwise: nobody has to close a ticket that led to nothing.
+        kept = msgspec.structs.replace(kept, ticket=None)
     return msgspec.structs.replace(kept, attempts=attempts)
 
 

@@ -13,9 +13,12 @@ from control_plane.core.remedy_kept import NodeKept, SiteKept
 from control_plane.core.rotation import RotationEntry, Subject
 from control_plane.core.rotation_rollout import Rotation
 from control_plane.engine.database import Database
+from control_plane.engine.records import Event
 
 REMEDY_SITE: Final = "site"
 """The one key of what is kept of all GPU nodes together: a Store has one site."""
+DECIDED: Final = "decided"
+"""Kind of the events that say what is done to a GPU node next, or why nothing is: `word: detail`."""
 _ENTRIES: Mapping[Subject, str] = {Subject.PASSWORD: "login", Subject.ADDRESS: "address"}
 _encode = msgspec.json.Encoder().encode
 
@@ -117,6 +120,12 @@ class WorkStore(Database):
         """Forget nodes of which nothing is left to remember."""
         with self.transaction() as db:
             db.executemany("DELETE FROM remedy WHERE asset = ?", ((a,) for a in assets))
+
+    def remedy_said(self, asset: str) -> Event | None:
+        """What was decided of a GPU node last, in the words of its event."""
+        rows = self._select("event", "WHERE asset = ? ORDER BY seq DESC", (asset,))
+        newest_first = (event for _, event in self._decoded(Event, "event", rows))
+        return next((event for event in newest_first if event.kind == DECIDED), None)
 
     def put_remedy_site(self, kept: SiteKept) -> None:
         """Keep the breakers and incidents of all GPU nodes together; durable before this returns."""

@@ -33,10 +33,12 @@ from control_plane.core.remedy_case import (
 )
 from control_plane.core.remedy_kept import NodeKept, SiteKept
 from control_plane.core.remedy_ladder import end_of
-from control_plane.core.remedy_round import NodeView, People
+from control_plane.core.remedy_round import NodeView
+from control_plane.core.remedy_words import with_words_of
 from control_plane.engine.log import Say
 from control_plane.engine.records import Event
 from control_plane.engine.store import Store
+from control_plane.engine.store_work import DECIDED
 from control_plane.kube.gpu_bmc import Bmcs
 from control_plane.kube.gpu_hands import Hands
 from control_plane.kube.gpu_lives import in_words, lives_after
@@ -108,6 +110,8 @@ class Rounds:
         self._clock, self._say = clock, say
         self._unwell: dict[str, float] = {}
         self._upgrade: dict[str, float] = {}
+        self._told: dict[str, str] | None = None
+        """Node → the word that was said of it last; `None`: not looked up yet."""
 
     async def once(self, place: Place) -> dict[str, NodeView]:
         """One round; what was seen of the nodes that are not known to be well.
@@ -133,7 +137,6 @@ class Rounds:
                 kept.get(name, NodeKept(asset=name)),
                 site,
                 books,
-                people=People(),
                 path=place.paths[name],
                 now_s=now_s,
             )
@@ -141,7 +144,7 @@ class Rounds:
             if isinstance(verdict, Remedy):
                 acts.append((case, verdict))
                 books = rounds.also_counted(books, verdict)
-        self._tell(verdicts, now_s)
+        self._tell(place, verdicts, now_s)
         self.verdicts = verdicts
         self._live(place, kept, now_s)
         for case, verdict in acts:
@@ -237,19 +240,25 @@ class Rounds:
             self._say(f"incident over: {one.id}", kind="remedy")
         return after, {**kept, **calm}
 
-    def _tell(self, verdicts: Mapping[str, Verdict], now_s: float) -> None:
-        """Say what is decided anew, and note it for `explain`."""
-        events: list[Event] = []
-        for name, verdict in verdicts.items():
-            before = self.verdicts.get(name)
-            if before is not None and _said(before) == _said(verdict):
+    def _tell(self, place: Place, verdicts: Mapping[str, Verdict], now_s: float) -> None:
+        """Say what is decided anew, and note it for `explain` and `remedy list`."""
+        store, events = self._duty.store, list[Event]()
+        if self._told is None:
+            last = {name: store.remedy_said(name) for name in place.devices}
+            self._told = {name: said.text.partition(": ")[0] for name, said in last.items() if said}
+        # Of who is not looked at any more everybody says that it is well.
+        for name in sorted(self._told.keys() | verdicts.keys()):
+            verdict = verdicts.get(name) or Stayed(node=name, reason=Stay.WELL)
+            word, before = _said(verdict), self._told.get(name)
+            if word == before or (
+                before is None and _reason(verdict) in {Stay.WELL, Stay.OBSERVED}
+            ):
                 continue
-            if before is None and _reason(verdict) in {Stay.WELL, Stay.OBSERVED}:
-                continue
-            words = f"{_said(verdict)}: {verdict.detail}" if verdict.detail else _said(verdict)
-            events.append(Event(at_s=now_s, kind="remedy", text=words, asset=name))
+            self._told[name] = word
+            words = f"{word}: {verdict.detail}" if verdict.detail else word
+            events.append(Event(at_s=now_s, kind=DECIDED, text=words, asset=name))
         if events:
-            self._duty.store.put_events(events)
+            store.put_events(events)
 
     def _live(self, place: Place, kept: Mapping[str, NodeKept], now_s: float) -> None:
         """Keep what was seen of the lives of nodes, and say which of them came to a stand."""
@@ -298,12 +307,15 @@ class Rounds:
                 self._say(f"{name}: {what.action}: {error}", kind="remedy", level="warning")
                 return
         if outcome is not Outcome.OPEN:
+            # Persons may have said something of it meanwhile.
+            kept = with_words_of(kept, store.remedy(name))
             ended = rounds.ended(kept, what.action, outcome, now_s=self._clock.wall_s())
             store.put_remedies([ended])
 
     def _anew(self, place: Place, case: NodeCase, before: NodeKept, site: SiteKept) -> Verdict:
         """What is decided at this moment, without the attempt that was just kept."""
         store, now_s = self._duty.store, self._clock.wall_s()
+        before = with_words_of(before, store.remedy(case.node))
         kept = {**store.remedies(), case.node: before}
         views = self._views(place, kept, store.overlays(), now_s)
         view = views.get(case.node)
@@ -315,7 +327,6 @@ class Rounds:
             before,
             site,
             books,
-            people=People(),
             path=place.paths[case.node],
             now_s=now_s,
         )
@@ -343,8 +354,11 @@ def _in_another_boot(facts: NodeFacts | None) -> rounds.TookPlace:
 
 
 def _last_cure_s(kept: NodeKept | None) -> float:
-    attempts = kept.attempts if kept is not None else ()
-    return max((end_of(one) for one in attempts if one.action in CURES), default=0.0)
+    """When something was done to it last, by us or by whoever repaired it."""
+    if kept is None:
+        return 0.0
+    repaired_s = kept.repaired.at_s if kept.repaired is not None else 0.0
+    return max([repaired_s, *(end_of(one) for one in kept.attempts if one.action in CURES)])
 
 
 def _is_the_same(now: Verdict, before: Remedy) -> bool:

@@ -19,9 +19,12 @@ from control_plane.core.rollout import RolloutState
 from control_plane.engine.queue import Priority
 from control_plane.engine.records import Order, OrderKind
 from control_plane.kube.kinds import ORDER
+from control_plane.kube.remedy_orders import OF_REMEDIES, heard
 from control_plane.kube.saying import (
     Malformed,
+    Refused,
     ended_at_s,
+    nothing_to_do,
     order_told,
     pin_in,
     read_spec,
@@ -34,10 +37,6 @@ ORDER_KEPT_S = 86_400.0
 _AT_ONCE = 100
 """Orders that are obeyed together, at most."""
 _OF_DEVICES = frozenset({OrderKind.TRUST, OrderKind.OVERRIDE, OrderKind.CONTESTED, OrderKind.STUCK})
-
-
-class Refused(ValueError):
-    """An order that is not obeyed; its words say why."""
 
 
 class _Done(msgspec.Struct, frozen=True):
@@ -156,8 +155,12 @@ class Obeying:
                 return self._release(each, spec, sitting)
             if spec.kind == "unplugged":
                 return _unplugged(each, spec, sitting)
-            if sitting.declared() is None:
+            declared = sitting.declared()
+            if declared is None:
                 return None  # nothing is in force: the engine begins later
+            if spec.kind in OF_REMEDIES:
+                now_s = self._desk.clock.wall_s()
+                return _Done(each, [heard(spec, sitting.store, declared, now_s=now_s)])
             order = _for_engine(spec, sitting)
         except (Malformed, Refused) as error:
             reason = "Malformed" if isinstance(error, Malformed) else "Refused"
@@ -165,7 +168,7 @@ class Obeying:
             self._ended[uid] = [stalled(reason, words), ready("False", reason, words)]
             return None
         if order is None:
-            return _Done(each, [_nothing(f"{spec.kind} {spec.target} has nothing to end")])
+            return _Done(each, [nothing_to_do(f"{spec.kind} {spec.target} has nothing to end")])
         sitting.store.put_order(order)
         left[uid] = order
         return None
@@ -191,7 +194,7 @@ class Obeying:
         goes = self._words.drop(spec.target, store)
         released = spec.target if self._words.object_named(spec.target) is None else ""
         if overlay is None and goes is None:
-            nothing = _nothing(f"nothing named {spec.target} is in force")
+            nothing = nothing_to_do(f"nothing named {spec.target} is in force")
             return _Done(each, [nothing], released=released)
         what = f"{overlay.kind} of {overlay.owner} on {overlay.node}" if overlay else spec.target
         return _Done(each, [ready("True", "Released", f"{what} is released")], goes, released)
@@ -217,7 +220,7 @@ def _refuse_another(overlay: Overlay, spec: OrderSpec) -> None:
 
 def _unplugged(each: Object, spec: OrderSpec, sitting: Sitting) -> _Done:
     if all(device.asset != spec.target for device in sitting.store.released()):
-        return _Done(each, [_nothing(f"{spec.target} is not counted")])
+        return _Done(each, [nothing_to_do(f"{spec.target} is not counted")])
     sitting.store.drop_released([spec.target])
     return _Done(each, [ready("True", "Obeyed", f"{spec.target} is no longer counted")])
 
@@ -255,11 +258,6 @@ def _for_engine(spec: OrderSpec, sitting: Sitting) -> Order | None:
         pin=pin_in(spec.pin) if spec.pin else None,
         through=spec.through,
     )
-
-
-def _nothing(words: str) -> Told:
-    """What was asked for is so already: perhaps a leader obeyed it that could not tell any more."""
-    return ready("True", "NothingToDo", words)
 
 
 class _About(msgspec.Struct):

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from control_plane.api.conditions import READY, STALLED, Told, conditions, moment
+from control_plane.api.conditions import READY, STALLED, Told, conditions, moment, ready
 from control_plane.api.objects import (
     OrderSpec,
     OrderStatus,
@@ -30,6 +30,10 @@ P = TypeVar("P", bound=Part)
 
 class Malformed(ValueError):
     """An object that says nothing that can be understood; who wrote it says it anew."""
+
+
+class Refused(ValueError):
+    """An order that is not obeyed; its words say why."""
 
 
 class _OfSite(msgspec.Struct):
@@ -81,8 +85,8 @@ def overlay_body(overlay: Overlay, *, site: str, namespace: str) -> Body:
         site=site,
         kind=overlay.kind.value,  # type: ignore[arg-type]  # of SAYABLE
         node=overlay.node,
-        owner=_text(overlay.owner),
-        reason=_text(overlay.reason),
+        owner=shortened_text(overlay.owner),
+        reason=shortened_text(overlay.reason),
         since=moment(overlay.since_s),
         expires=None if overlay.expires_s is None else moment(overlay.expires_s),
         assets=tuple(sorted(overlay.assets)),
@@ -110,7 +114,14 @@ def is_same_word(kept: Overlay, said: Overlay) -> bool:
 
     def words(one: Overlay) -> tuple[object, ...]:
         ends = None if one.expires_s is None else int(one.expires_s)
-        return (one.kind, one.node, _text(one.owner), _text(one.reason), int(one.since_s), ends)
+        return (
+            one.kind,
+            one.node,
+            shortened_text(one.owner),
+            shortened_text(one.reason),
+            int(one.since_s),
+            ends,
+        )
 
     return words(kept) == words(said) and said.assets <= kept.assets
 
@@ -118,6 +129,11 @@ def is_same_word(kept: Overlay, said: Overlay) -> bool:
 def pin_in(part: PinPart) -> Pin:
     """The pin of an order `trust`."""
     return Pin(mac=part.mac, serial=part.serial, source=part.source)
+
+
+def nothing_to_do(words: str) -> Told:
+    """What was asked for is so already: perhaps a leader obeyed it that could not tell any more."""
+    return ready("True", "NothingToDo", words)
 
 
 def is_ended(order: Object) -> bool:
@@ -164,5 +180,6 @@ _TEXT_MAX = 200
 """Of the schema."""
 
 
-def _text(text: str) -> str:
+def shortened_text(text: str) -> str:
+    """What the schema takes of what a person says."""
     return text if len(text) <= _TEXT_MAX else f"{text[: _TEXT_MAX - 1]}…"

@@ -12,8 +12,8 @@ from control_plane.core.findings import SourceRef
 from control_plane.core.fleet import Device, DeviceKind
 from control_plane.core.gpu import Alert
 from control_plane.core.gpu_life import Operation, Record, Transition
-from control_plane.core.remedy_case import Attempt, Outcome, RepairTicket, Why
-from control_plane.core.remedy_kept import NodeKept
+from control_plane.core.remedy_case import Approval, Attempt, Outcome, RepairTicket, Why
+from control_plane.core.remedy_kept import NodeKept, Repaired
 from control_plane.views.table import counted, one_line, span
 
 _LAST: Final = 5
@@ -74,6 +74,13 @@ def remedy_lines(shown: RemediesShown | None, now_s: float) -> list[str]:
             lines.append(f"  calm      an incident above it ended {ago} ago: {span(left_s)} more")
     if kept.ticket is not None:
         lines += _ticket(kept.ticket, now_s)
+    if kept.repaired is not None:
+        lines.append(f"  repaired  {kept.repaired.ticket}: {_word(kept.repaired, now_s)}")
+    lines += [
+        f"  approved  up to {one.up_to.name.lower()}, {span(one.until_s - now_s)} more: {_word(one, now_s)}"
+        for one in kept.approvals
+        if now_s < one.until_s
+    ]
     lines += [f"  {_attempt(one, now_s)}" for one in kept.attempts[: -_LAST - 1 : -1]]
     if len(kept.attempts) > _LAST:
         lines.append(f"  {counted(len(kept.attempts) - _LAST, 'older attempt')}: `-o json`")
@@ -108,10 +115,13 @@ def _ticket(ticket: RepairTicket, now_s: float) -> list[str]:
         *([f"  wrong     {one_line(alerts)}"] if alerts else []),
         *([f"  parts     {one_line(parts)}"] if parts else []),
     ]
-    return [
-        *lines,
-        "  next      a person repairs it and closes the ticket; it stays out until then",
-    ]
+    then = f"`gridplane remedy repaired {ticket.node} --reason ...`"
+    return [*lines, f"  next      it stays out until a person says {then}"]
+
+
+def _word(word: Repaired | Approval, now_s: float) -> str:
+    reason = f" ({one_line(word.reason)})" if word.reason else ""
+    return f"{one_line(word.by)}, {span(now_s - word.at_s)} ago{reason}"
 
 
 def _alert(alert: Alert) -> str:

@@ -18,6 +18,7 @@ from control_plane.core.cluster import Cluster as Port
 from control_plane.core.overlay import Overlay
 from control_plane.engine import said
 from control_plane.engine.adapters import SystemClock
+from control_plane.engine.records import Event
 from control_plane.engine.store import Store
 from control_plane.kube import asking
 from control_plane.kube.kinds import OVERLAY
@@ -41,6 +42,7 @@ class Far:
         self.cluster = Cluster(around)
         self.leads = True
         self.overlays: tuple[Overlay, ...] = ()
+        self.events: tuple[Event, ...] = ()
         self.options = ("--kubeconfig", str(folder / "kubeconfig"), "--namespace", "site", *WORDS)
         (folder / "kubeconfig").write_text("{}")
         self._copy = folder / "copy.sqlite"
@@ -66,6 +68,9 @@ class Far:
         store = Store(self._copy)
         for overlay in self.overlays:
             store.put_overlay(overlay)
+        store.put_remedies(self.cluster.remedies)
+        store.put_remedy_site(self.cluster.together)
+        store.put_events(self.events)
         store.close()
         packed = gzip.compress(self._copy.read_bytes())
         return Copy(site="lab", leads=True, of="one", store=packed)

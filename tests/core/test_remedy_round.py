@@ -114,6 +114,12 @@ def test_what_has_ended_stays_ended() -> None:
         (view(), kept(left(Action.DRAIN)), {Cause.REMEDIATION}),
         (view(), kept(left(Action.REBOOT)), None),
         (view(at_s=NOW_S - limits.GPU_EVIDENCE_TTL_S - 1), None, {Cause.UNKNOWN}),
+        # That it was down is as old a word.
+        (
+            view(at_s=NOW_S - limits.GPU_EVIDENCE_TTL_S - 1, causes=frozenset({Cause.FAULT})),
+            None,
+            {Cause.UNKNOWN},
+        ),
     ],
 )
 def test_who_is_counted(seen: NodeView, of: NodeKept | None, causes: set[Cause] | None) -> None:

@@ -10,13 +10,15 @@ from typing import Any
 
 import msgspec
 
-from control_plane.api.objects import GpuNodeStatus
+from control_plane.api.conditions import moment
+from control_plane.api.objects import GpuNodeStatus, OrderSpec
 from control_plane.core.cluster import NODE, PDB, POD
 from control_plane.core.secret import Secret
 from control_plane.drivers.redfish import RedfishBmc
 from control_plane.inventory.load import load_files
 from control_plane.kube.controller import Controller
-from control_plane.kube.kinds import CONFIG_MAP, GPU_NODE
+from control_plane.kube.kinds import CONFIG_MAP, GPU_NODE, ORDER
+from control_plane.kube.saying import order_body
 from control_plane.simulator.api_client import ApiClient
 from control_plane.simulator.api_controllers import Controllers
 from control_plane.simulator.gpu_hall import GpuHall
@@ -128,6 +130,39 @@ class Floor:
     async def is_well(self, name: str) -> bool:
         """Whether it is in service, as declared."""
         return (await self.told(name)).get("Ready", ("",))[0] == "True" and not self.is_held(name)
+
+    async def at_the_bench(self, name: str) -> None:
+        """People put another GPU in, and have it run well for a while."""
+        host, clock = self.hall[name], self.playing.stage.clock
+        host.bmc.reset("ForceOff")
+        await clock.sleep(60.0)
+        host.replace_gpu(3)
+        host.bmc.reset("On")
+        await clock.sleep(1_200.0)
+
+    def in_repair(self, name: str) -> Callable[[], Awaitable[bool]]:
+        """Whether it is told to wait for a person with its ticket."""
+
+        async def is_it() -> bool:
+            return (await self.told(name)).get("Ready", ("", ""))[1] == "InRepair"
+
+        return is_it
+
+    async def say(self, order: str, kind: str, target: str, **more: Any) -> None:
+        """An `Order` of a person."""
+        at = moment(self.playing.stage.clock.wall_s())
+        spec = OrderSpec(site="lab", kind=kind, target=target, by="ann", at=at, **more)  # type: ignore[arg-type]
+        body = order_body(spec, name=order, namespace=NAMESPACE)
+        self.playing.server.create(ORDER, body, manager="kubectl")
+
+    async def obeyed(self, order: str) -> str:
+        """Wait until an order is; what was answered."""
+
+        async def is_it() -> bool:
+            return (await self.playing.told(ORDER, order)).get("Ready", ("",))[0] == "True"
+
+        await self.playing.until(is_it)
+        return (await self.playing.told(ORDER, order))["Ready"][2]
 
     async def all_well(self) -> None:
         """Wait until every node is."""

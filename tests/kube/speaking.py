@@ -14,6 +14,7 @@ from control_plane.core.cluster import Kind, Object
 from control_plane.core.errors import FenceLost
 from control_plane.core.fleet import Site
 from control_plane.core.overlay import Overlay
+from control_plane.core.remedy_kept import NodeKept, SiteKept
 from control_plane.engine.records import Order
 from control_plane.engine.store import Store
 from control_plane.inventory.load import load, load_files
@@ -46,6 +47,8 @@ class Cluster:
 
     around: Around
     kept: tuple[Overlay, ...] = ()
+    remedies: tuple[NodeKept, ...] = ()
+    together: SiteKept = field(default_factory=SiteKept)
     obeyed: list[Order] = field(default_factory=list)
     """Effects of orders, durable ones."""
 
@@ -190,6 +193,8 @@ class Process:
         if not self.is_live:
             raise FenceLost("another one leads")
         self.cluster.kept = self.store.overlays()
+        self.cluster.remedies = tuple(self.store.remedies().values())
+        self.cluster.together = self.store.remedy_site()
         self.cluster.obeyed += self.obeyed
         self.obeyed.clear()
         self._point("after durable")
@@ -209,6 +214,8 @@ class Process:
             await self.leads.wait()
             for overlay in self.cluster.kept:
                 self.store.put_overlay(overlay)
+            self.store.put_remedies(self.cluster.remedies)
+            self.store.put_remedy_site(self.cluster.together)
             await self.words.merge(self.store)
             group.create_task(self.words.serve(sitting))
             group.create_task(self.obeying.serve(sitting))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
+from control_plane.core import limits
+from control_plane.engine.store import Store
 from control_plane.kube.kinds import GPU_NODE
+from control_plane.kube.takeover import STORE
 from control_plane.simulator.gpu_host import Mends
 from tests.kube.halls import Floor, declared, on_a_floor
 
@@ -52,13 +56,51 @@ def test_what_nothing_mends_ends_in_repair_with_a_ticket(tmp_path: Path) -> None
         await floor.all_well()
         floor.hall[ONE].fall_off(3, mends=Mends.NEVER)
 
-        async def is_in_repair() -> bool:
-            return (await floor.told(ONE)).get("Ready", ("", ""))[1] == "InRepair"
-
-        await floor.playing.until(is_in_repair, within_s=12_000.0)
+        await floor.playing.until(floor.in_repair(ONE), within_s=12_000.0)
         assert floor.is_held(ONE)
         told = await floor.told(ONE)
         assert told["Stalled"][:2] == ("True", "InRepair")
+
+    on_a_floor(tmp_path, case)
+
+
+def test_a_node_in_repair_comes_back_once_it_is_repaired_and_its_ticket_closed(
+    tmp_path: Path,
+) -> None:
+    async def case(floor: Floor) -> None:
+        playing, clock = floor.playing, floor.playing.stage.clock
+        await floor.serve()
+        await floor.all_well()
+        floor.hall[ONE].uncorrectable(3, remap=False)
+        await playing.until(floor.in_repair(ONE), within_s=1_800.0)
+        assert floor.is_held(ONE)
+
+        # A repair that was none: left alone for as long as people may be at it, then another ticket.
+        await floor.say("first", "repaired", ONE, reason="reseated")
+        assert "comes back once its return gate is open" in await floor.obeyed("first")
+        await clock.sleep(limits.MAINTENANCE_GRACE_S - 60.0)
+        assert not await floor.in_repair(ONE)()
+        assert floor.is_held(ONE)
+        await playing.until(floor.in_repair(ONE), within_s=1_800.0)
+
+        await floor.at_the_bench(ONE)
+        assert await floor.in_repair(ONE)(), "that it is well closes no ticket"
+        assert floor.is_held(ONE)
+        await floor.say("second", "repaired", ONE, reason="another GPU")
+        await floor.obeyed("second")
+
+        async def is_back() -> bool:
+            return await floor.is_well(ONE)
+
+        await playing.until(is_back, within_s=600.0)
+        await clock.sleep(300.0)
+        assert await floor.is_well(ONE), "and stays"
+        with contextlib.closing(Store(playing.folder / "one" / STORE)) as store:
+            said = [event.text for _, event in store.events(ONE, limit=100)]
+        assert said[0] == "well", "and `remedy list` has it no more"
+        assert (
+            sum(f"says ann: {why}" in text for text in said for why in ("reseated", "another")) == 2
+        )
 
     on_a_floor(tmp_path, case)
 

@@ -14,6 +14,7 @@ from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.engine.records import OrderKind, Released
 from control_plane.kube.kinds import ORDER, OVERLAY, RACK
 from control_plane.kube.obeying import ORDER_KEPT_S
+from tests.kube.remedies import in_repair
 from tests.kube.running import PLACE, Around, around, until
 from tests.kube.speaking import LAB, Cluster, Process, ready
 
@@ -447,7 +448,9 @@ class _Crash:
 
 
 def _crashing(
-    act: Callable[[Cluster], Awaitable[None]], proof: Callable[[Cluster, Process], None]
+    act: Callable[[Cluster], Awaitable[None]],
+    proof: Callable[[Cluster, Process], None],
+    begin: Callable[[Cluster], None] = lambda _cluster: None,
 ) -> list[str]:
     """Crash at every point after `act`, one run each; where that was."""
     places: list[str] = []
@@ -455,6 +458,7 @@ def _crashing(
         crash = _Crash(len(places))
 
         async def case(cluster: Cluster, crash: _Crash = crash) -> None:
+            begin(cluster)
             await cluster.say_overlay("pdu", kind="safety")
             first = Process(cluster, point=crash).start()
             await ready(cluster, OVERLAY, "pdu")
@@ -517,3 +521,23 @@ def test_a_hold_that_was_deleted_is_made_again_at_whatever_point_the_leader_dies
 
     places = _crashing(act, proof)
     assert {"before create of Overlay", "after create of Overlay"} <= set(places)
+
+
+def test_a_ticket_is_closed_once_at_whatever_point_the_leader_dies() -> None:
+    def begin(cluster: Cluster) -> None:
+        cluster.remedies = (in_repair(cluster.around.clock.wall_s() - 500.0),)
+
+    async def act(cluster: Cluster) -> None:
+        await cluster.say_order("o", "repaired", "lab-g1-n1", reason="new riser")
+
+    def proof(cluster: Cluster, process: Process) -> None:
+        (kept,) = process.store.remedies().values()
+        assert kept.ticket is None
+        assert kept.repaired is not None
+        assert kept.repaired.by == "ann"
+        assert cluster.told(ORDER, "o")["Ready"][1] in {"Closed", "NothingToDo"}
+
+    places = _crashing(act, proof, begin)
+    assert places == [
+        "before durable", "after durable", "before apply of Order", "after apply of Order",
+    ]  # fmt: skip

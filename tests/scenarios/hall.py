@@ -25,6 +25,7 @@ from control_plane.core.remedy_case import (
     Source,
     is_fresh,
 )
+from control_plane.core.remedy_kept import Repaired
 
 LOOK_S = 20.0
 FEEDS, RACKS_PER_FEED, NODES_PER_RACK = 3, 8, 8
@@ -112,6 +113,8 @@ class Node(msgspec.Struct, kw_only=True):
     unsafe: bool = False
     journal: list[Attempt] = []
     ticket: RepairTicket | None = None
+    repaired: Repaired | None = None
+    """The last word of whoever repaired it."""
     busy: Busy | None = None
     done: list[tuple[float, Action, str | None]] = []
     """What truly was done to it, for the oracle and for nobody else."""
@@ -198,10 +201,10 @@ class Hall:
         """What takes it down now, by what the API server, the journal and people know."""
         found: set[Cause] = set()
         cluster = node.said.get(Source.CLUSTER)
-        if not node.is_ready:
-            found.add(Cause.FAULT)
         if cluster is not None and not is_fresh(cluster.at_s, self.now_s):
             found.add(Cause.UNKNOWN)
+        elif not node.is_ready:
+            found.add(Cause.FAULT)
         if node.cordon(CordonedBy.OURS) is not None or node.ticket is not None:
             found.add(Cause.REMEDIATION)
         if node.cordon(CordonedBy.PERSON) is not None:

@@ -63,6 +63,11 @@ def _one_source_is_enough(case: NodeCase, want: Any) -> Any:
     return None if False in said else deciding._stay(case, remedy_case.Stay.ONE_SOURCE)
 
 
+def _of_the_day(case: NodeCase) -> float:
+    """From when attempts count where nobody knows of repairs."""
+    return case.now_s - limits.REMEDY_WINDOW_S
+
+
 def cut(
     name: str,
     cuts: Callable[[], Iterable[Cut]],
@@ -112,6 +117,9 @@ ABLATIONS: tuple[HallAblation, ...] = (
     cut("budget: counted unless somebody vouches",
         lambda: [(rounds, "is_fresh", _always), (hall, "is_fresh", _always)],
         "budget", "reserve", first=750),
+    cut("what was tried before a repair does not count",
+        lambda: [(remedy_ladder, "counts_since", _of_the_day), (deciding, "counts_since", _of_the_day)],
+        "liveness"),
     cut("breakers", lambda: [(Breaker, "is_open", lambda *_: False)], "breaker"),
     cut("incidents", lambda: [(rounds, "incidents_after", lambda *_, **__: ())], "mass"),
     cut("return gate", lambda: [(deciding, "_shut", nothing)], "return"),

@@ -83,12 +83,13 @@ class Controller:
             self._close(hall.nodes[name], view)
         self._correlate(views)
         books = self._books(views)
+        people = People(glass=self._kept.glass, emergencies=self._kept.emergencies)
         self.verdicts = {name: v for name, v in self.verdicts.items() if name in hall.active}
         for name, view in views.items():
             node = hall.nodes[name]
             case = rounds.case_of(
                 view, self._kept_of(node), self._kept.site, books,
-                people=self._people(node), path=hall.paths[name], now_s=now_s,
+                people=people, path=hall.paths[name], now_s=now_s,
             )  # fmt: skip
             verdict = deciding.remedy(case)
             if verdict != self.verdicts.get(name):
@@ -123,19 +124,14 @@ class Controller:
         )
 
     def _kept_of(self, node: Node) -> NodeKept:
+        approval = self._kept.approvals.get(node.name)
         return NodeKept(
             asset=node.name,
             attempts=tuple(node.journal),
             ticket=node.ticket,
             calm_since_s=self._kept.calm_since_s.get(node.name),
-        )
-
-    def _people(self, node: Node) -> People:
-        kept, approval = self._kept, self._kept.approvals.get(node.name)
-        return People(
-            approvals={} if approval is None else {node.name: (approval,)},
-            glass=kept.glass,
-            emergencies=kept.emergencies,
+            repaired=node.repaired,
+            approvals=() if approval is None else (approval,),
         )
 
     def _close(self, node: Node, view: NodeView) -> None:

@@ -128,7 +128,10 @@ class Oracle:
         return any(self._hall.now_s < at_s + GRACES_S[act] for at_s, act, _ in node.done)
 
     def _is_spent(self, node: Node, what: Remedy) -> bool:
-        today = [one for one in node.done if self._hall.now_s - one[0] < DAY_S]
+        since_s = node.repaired.at_s if node.repaired is not None else 0.0
+        today = [
+            one for one in node.done if self._hall.now_s - one[0] < DAY_S and one[0] >= since_s
+        ]
         same = [one for one in today if one[1:] == (what.action, what.gpu)]
         return len(today) >= 6 or len(same) >= 2
 

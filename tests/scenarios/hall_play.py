@@ -14,8 +14,9 @@ from tests.scenarios.hall_controller import Controller, Died, Faults, Kept
 from tests.scenarios.hall_oracle import Oracle
 from tests.scenarios.hall_script import TROUBLE_S, Script
 
-_HELPED = {Stay.BREAKER, Stay.HUMAN_CORDON, Stay.HOLD, Stay.FREEZE}
+_HELPED = {Stay.BREAKER, Stay.HUMAN_CORDON, Stay.HOLD, Stay.FREEZE, Stay.IN_REPAIR}
 """What the people who come by end: nobody may be left with it."""
+_NOT_HELPED = NEEDS_PERSON - _HELPED
 SETTLE_S = 8 * 3_600.0
 HELP_S = 1_200.0
 
@@ -32,6 +33,7 @@ class HallReport(msgspec.Struct, kw_only=True):
     """Controller processes."""
     hours: float = 0.0
     tickets: int = 0
+    """That were opened; all of them are closed in the end."""
     incidents: int = 0
     digest: int = 0
     lines: list[str] = []
@@ -61,6 +63,7 @@ class _Play:
         self._controller: Controller | None = None
         self._starts_s = 0.0
         self._incidents: set[str] = set()
+        self._tickets: set[str] = set()
         self._script.waiting = self._waiting
 
     def _trace(self, line: str) -> None:
@@ -92,7 +95,7 @@ class _Play:
         report.violations = self._oracle.violations
         report.actions = dict(sorted(self._counts.items()))
         report.hours = (hall.now_s - began_s) / 3_600.0
-        report.tickets = sum(node.ticket is not None for node in hall.nodes.values())
+        report.tickets = len(self._tickets)
         report.incidents = len(self._incidents)
         report.lines = self._lines
         return report
@@ -114,6 +117,8 @@ class _Play:
             self._starts_s = hall.now_s + self._rng.uniform(LOOK_S, 400.0)
             return
         self._incidents |= {one.id for one in self._kept.site.incidents}
+        tickets = (self._hall.nodes[name].ticket for name in self._hall.active)
+        self._tickets |= {one.id for one in tickets if one is not None}
         for verdict in self._controller.verdicts.values():
             if isinstance(verdict, Remedy):
                 self._counts[verdict.action] += 1
@@ -122,15 +127,13 @@ class _Play:
         return self._rng.random() < self._deadly
 
     def _left(self) -> list[str]:
-        """Nodes that are neither well, nor in repair with a ticket, nor waiting for somebody who is named."""
+        """Nodes that are neither well, nor waiting for somebody who is named and does not come by."""
         hall = self._hall
         if self._controller is None or self._script.events:
             return ["it goes on"]
         left = []
         for name in sorted(hall.active):
             node, verdict = hall.nodes[name], self._controller.verdicts.get(name)
-            if node.ticket is not None:
-                continue
             if isinstance(verdict, Stayed) and self._may_end(node, verdict.reason):
                 continue
             said = verdict.reason if isinstance(verdict, Stayed) else "acting"
@@ -143,11 +146,13 @@ class _Play:
         if reason is Stay.OBSERVED:
             return not node.cordons
         if reason is Stay.BUDGET:
-            return self._is_behind_a_ticket(node.name)
-        return reason in NEEDS_PERSON - _HELPED
+            return self._is_behind_somebody(node.name)
+        return reason in _NOT_HELPED
 
-    def _is_behind_a_ticket(self, name: str) -> bool:
-        """Whether somebody on whose ticket another one waits is all that it waits for."""
-        domains = self._hall.domains
+    def _is_behind_somebody(self, name: str) -> bool:
+        """Whether a node of its domains waits for somebody who does not come by, and it for that node."""
+        assert self._controller is not None
+        domains, verdicts = self._hall.domains, self._controller.verdicts
         members = {other for one in domains.of[name] for other in domains.domains[one].members}
-        return any(self._hall.nodes[other].ticket is not None for other in members)
+        said = (verdicts.get(other) for other in members)
+        return any(isinstance(one, Stayed) and one.reason in _NOT_HELPED for one in said)

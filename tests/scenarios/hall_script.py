@@ -25,6 +25,8 @@ from control_plane.core.remedy_case import (
     EmergencyKind,
     Source,
 )
+from control_plane.core.remedy_kept import NodeKept
+from control_plane.core.remedy_words import repaired
 from tests.scenarios.hall import BOOT_S, LOOK_S, Fault, FaultKind, Hall, Node
 from tests.scenarios.hall_controller import Kept
 from tests.scenarios.hall_oracle import Oracle
@@ -64,6 +66,12 @@ class Script:
             (hall.now_s + rng.uniform(0.0, TROUBLE_S), act)
             for act, least, most in menu
             for _ in range(rng.randint(least, most))
+        ]
+        # Of a stream of its own: the halls of before there were repairs stay what they were.
+        self._bench = random.Random(f"{seed}/bench")
+        self.events += [
+            (hall.now_s + self._bench.uniform(0.25, 1.0) * TROUBLE_S, self._repair)
+            for _ in range(self._bench.choice((0, 0, 3, 10)))
         ]
         # Early, so that there is time for it to come back.
         self.events += [(hall.now_s + rng.uniform(0.0, 3_600.0), self._recurring) for _ in range(3)]
@@ -270,6 +278,23 @@ class Script:
         approval = self._kept.approvals.get(node.name)
         return approval is not None and approval.until_s > self._hall.now_s
 
+    def _repair(self) -> None:
+        """Somebody at the bench has repaired one, or says so."""
+        tickets = [n for n in sorted(self._hall.active) if self._hall.nodes[n].ticket is not None]
+        if tickets:
+            self._close(self._hall.nodes[self._bench.choice(tickets)])
+
+    def _close(self, node: Node) -> None:
+        """Close a ticket. The first repair of a node may be none; then its fault is there still."""
+        hall = self._hall
+        if node.repaired is not None or self._bench.random() < 0.7:
+            node.fault = node.last_fault = node.recurs_at_s = None
+        kept = NodeKept(asset=node.name, attempts=tuple(node.journal), ticket=node.ticket)
+        after = repaired(kept, by="lee", reason="new parts", now_s=hall.now_s)
+        node.journal, node.ticket, node.repaired = list(after.attempts), None, after.repaired
+        node.powered = node.rack not in hall.dark_since_s
+        self._say(f"lee has repaired {node.name}" + (", and did not" if node.fault else ""))
+
     # --- other writers --------------------------------------------------------------------------
 
     def _upgrade(self) -> None:
@@ -338,4 +363,6 @@ class Script:
             if node.cordon(CordonedBy.OURS) is not None:
                 node.has_work, node.work_ends_s = False, None
             self.approve(node)
+            if node.ticket is not None:
+                self._close(node)
         breakers("kim")

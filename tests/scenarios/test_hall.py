@@ -8,14 +8,16 @@ from tests.scenarios.hall_ablations import ABLATIONS, try_hall
 from tests.scenarios.hall_play import play_hall
 
 QUICK = 6
-SILENT = (765, 780, 903)
-"""In these a node whose state nobody had told for long was down, and others were taken beside it."""
+SILENT = (84, 765, 780, 903)
+"""In these nobody had told of a node for long: it was down, and others were taken; or it was back, and was."""
+REPAIRED = (109,)
+"""In this one somebody said so while the node was still in the grace of a power cycle."""
 SEEDS = 40
 NOTICED_SOON = ("drained: evidence", "holds and freezes", "budget: remediation", "incidents")
 
 
 def test_no_rule_breaks_in_a_few_halls() -> None:
-    reports = [play_hall(seed) for seed in (*range(QUICK), *SILENT)]
+    reports = [play_hall(seed) for seed in (*range(QUICK), *SILENT, *REPAIRED)]
     assert [report.violations[0] for report in reports if report.violations] == []
     done = {action for report in reports for action in report.actions}
     assert {"drain", "reset_gpu", "reboot", "power_cycle", "quarantine", "return"} <= done

@@ -14,8 +14,16 @@ from control_plane.core.fleet import DeviceKind, GpuIntent
 from control_plane.core.gpu import Alert, AlertKind, Rung
 from control_plane.core.gpu_life import Evidence, Fact, Life, Operation, Record, advance
 from control_plane.core.memory import Memory
-from control_plane.core.remedy_case import Action, Attempt, Outcome, Part, RepairTicket, Why
-from control_plane.core.remedy_kept import NodeKept
+from control_plane.core.remedy_case import (
+    Action,
+    Approval,
+    Attempt,
+    Outcome,
+    Part,
+    RepairTicket,
+    Why,
+)
+from control_plane.core.remedy_kept import NodeKept, Repaired
 from control_plane.views.explain import Explanation, render_explanation
 from control_plane.views.remedies import remedies_shown, remedy_lines
 from tests.core.builders import NOW_S, TYPE, decided, device, intent
@@ -98,7 +106,20 @@ def test_a_ticket_says_why_what_is_wrong_and_who_goes_on(why: Why) -> None:
     assert found[2:] == [
         "  wrong     xid 79 on 0000:0a",
         "  parts     0000:0a (G1)",
-        "  next      a person repairs it and closes the ticket; it stays out until then",
+        "  next      it stays out until a person says `gridplane remedy repaired n1 --reason ...`",
+    ]
+
+
+def test_words_of_people_are_shown_with_who_said_them_and_how_long_they_hold() -> None:
+    repaired = Repaired(ticket="n1-7", by="kim", reason="new riser", at_s=NOW_S - 7_200.0)
+    word = Approval(
+        by="lee", at_s=NOW_S - 60.0, until_s=NOW_S + 3_540.0, up_to=Rung.REBOOT, reason="seen"
+    )
+    over = msgspec.structs.replace(word, by="ann", until_s=NOW_S)
+    found = lines(NodeKept(asset="n1", repaired=repaired, approvals=(over, word)))
+    assert found[1:] == [
+        "  repaired  n1-7: kim, 2 h ago (new riser)",
+        "  approved  up to reboot, 59 min more: lee, 60 s ago (seen)",
     ]
 
 

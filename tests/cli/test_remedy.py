@@ -1,0 +1,185 @@
+"""`gridplane remedy`: what is listed, and what a person says to the leader of a cluster."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from click.shell_completion import ShellComplete
+
+from control_plane.cli.exits import Exit
+from control_plane.cli.main import main, root
+from control_plane.core.breaker import Breaker
+from control_plane.core.correlate import Incident
+from control_plane.core.gpu import Rung
+from control_plane.core.remedy_kept import NodeKept, SiteKept
+from control_plane.engine.records import Event
+from control_plane.engine.store_work import DECIDED
+from control_plane.kube import asking
+from control_plane.kube.kinds import ORDER
+from tests.cli.test_saying_afar import WORDS, Far, far
+from tests.kube.remedies import ONE, in_repair
+
+__all__ = ["far"]
+TWO, RACK = "lab-g1-n2", "rack/lab-g1"
+WHY = ("--reason", "new riser")
+Out = pytest.CaptureFixture[str]
+
+
+def ago(seconds: float) -> float:
+    return time.time() - seconds
+
+
+def tripped(**more: object) -> SiteKept:
+    at_s = ago(3_600.0)
+    base = {"domain": RACK, "begun": {ONE: at_s, TWO: at_s}, "tripped_at_s": at_s}
+    breaker = Breaker(**{**base, **more})  # type: ignore[arg-type]
+    incident = Incident(
+        id="lab-g1-1", node="lab-g1", cause="lost", since_s=ago(900.0), assets=2, detail="2 of 2 are lost"
+    )  # fmt: skip
+    return SiteKept(breakers={RACK: breaker}, incidents=(incident,))
+
+
+def test_a_ticket_is_closed_by_a_person_and_the_leader_says_so(far: Far, capsys: Out) -> None:
+    far.cluster.remedies = (in_repair(ago(7_200.0)),)
+    assert main(("remedy", "repaired", ONE, *WHY, "-o", "json", *far.options)) == Exit.OK
+    told = json.loads(capsys.readouterr().out)
+    assert (told["target"], told["by"], told["reason"]) == (ONE, "ann", "new riser")
+    assert "comes back once its return gate is open" in told["done"]
+    (kept,) = far.cluster.remedies
+    assert kept.ticket is None
+    assert kept.repaired is not None
+    assert (kept.repaired.by, kept.repaired.reason) == ("ann", "new riser")
+    assert main(("remedy", "repaired", ONE, *WHY, *far.options)) == Exit.OK
+    assert "has no open repair ticket: ann closed" in capsys.readouterr().out
+
+
+def test_an_approval_and_a_reset(far: Far, capsys: Out) -> None:
+    far.cluster.together = tripped()
+    words = ("remedy", "approve", ONE, "--up-to", "power_cycle", "--for", "2h", *WHY, *far.options)
+    assert main(words) == Exit.OK
+    assert "up to power_cycle until" in capsys.readouterr().out
+    (kept,) = far.cluster.remedies
+    (word,) = kept.approvals
+    assert (word.by, word.up_to, word.until_s - word.at_s) == ("ann", Rung.POWER_CYCLE, 7_200.0)
+    assert main(("remedy", "reset", RACK, *WHY, *far.options)) == Exit.OK
+    assert f"{RACK}: it is closed" in capsys.readouterr().out
+    assert far.cluster.together.breakers[RACK].reset_by == "ann"
+
+
+@pytest.mark.parametrize(
+    ("words", "says", "code"),
+    [
+        (("repaired", "lab-g1-n9", *WHY), "Did you mean lab-g1-n", Exit.USAGE),
+        (("repaired", "lab-r1-s1", *WHY), "no GPU node 'lab-r1-s1'", Exit.USAGE),
+        (("reset", "rack/lab-g2", *WHY), "Did you mean rack/lab-g1", Exit.USAGE),
+        (("approve", ONE, "--up-to", "reboot", "--for", "2d", *WHY), "a day at most", Exit.USAGE),
+    ],
+)
+def test_a_typing_error_says_nothing_to_anybody(
+    far: Far, capsys: Out, words: tuple[str, ...], says: str, code: Exit
+) -> None:
+    assert main(("remedy", *words, *far.options)) == code
+    assert says in capsys.readouterr().err
+    assert far.cluster.names(ORDER) == set()
+
+
+def test_where_nobody_leads_it_stands_and_is_not_claimed(
+    far: Far, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far.leads = False
+    far.cluster.remedies = (in_repair(ago(7_200.0)),)
+    monkeypatch.setattr(asking, "WAIT_S", 1.0)
+    assert main(("remedy", "repaired", ONE, *WHY, *far.options)) == Exit.STATE
+    assert "NOT KNOWN to be obeyed" in capsys.readouterr().err
+    assert len(far.cluster.names(ORDER)) == 1
+
+
+def test_a_ticket_of_after_the_word_is_refused_by_the_leader(far: Far, capsys: Out) -> None:
+    far.cluster.remedies = (in_repair(time.time() + 600.0),)
+    assert main(("remedy", "repaired", ONE, *WHY, *far.options)) == Exit.REFUSED
+    assert "was opened after this word" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [("repaired", ONE), ("reset", RACK)])
+def test_a_site_without_a_cluster_has_nobody_who_hears_it(
+    verb: tuple[str, str], capsys: Out
+) -> None:
+    assert main(("remedy", *verb, *WHY, *WORDS)) == Exit.USAGE
+    assert "has nobody who remedies GPU nodes" in capsys.readouterr().err
+
+
+# --- listing -----------------------------------------------------------------------------------------
+
+
+def said(asset: str, text: str, *, ago_s: float) -> Event:
+    return Event(at_s=ago(ago_s), kind=DECIDED, text=text, asset=asset)
+
+
+def test_nodes_that_are_not_well_are_listed_and_what_is_open_above_them(
+    far: Far, capsys: Out
+) -> None:
+    far.cluster.remedies = (in_repair(ago(7_200.0)), NodeKept(asset=TWO))
+    far.cluster.together = tripped()
+    far.events = (
+        said(ONE, "drain: xid 79", ago_s=9_000.0),
+        said(ONE, "in_repair: ticket lab-g1-n1-7", ago_s=7_200.0),
+        Event(at_s=ago(10.0), kind="order", text="override by ann", asset=ONE),
+        said(TWO, "grace: after reboot", ago_s=8_000.0),
+        said(TWO, "well", ago_s=7_000.0),
+    )
+    reading = [word for word in far.options if word not in ("--by", "ann")]
+    assert main(("remedy", *reading)) == Exit.OK
+    told = capsys.readouterr().out
+    first, *_ = [line for line in told.splitlines() if line.startswith(ONE)]
+    assert first.split()[:4] == [ONE, "lab-g1", "in_repair", "2"]
+    assert f"{ONE}-7" in first
+    assert TWO not in told.replace(f"begun on {ONE}, {TWO}", "")
+    assert "Incident lab-g1-1, for 15 min: 2 of 2 are lost" in told
+    assert f"gridplane remedy reset {RACK} --reason" in told
+    assert "1 node of these wait" in told
+
+    assert main(("remedy", "list", "-o", "json", *reading)) == Exit.OK
+    found = json.loads(capsys.readouterr().out)
+    (node,) = found["nodes"]
+    assert (node["doing"], node["needs_person"], node["ticket"]) == ("in_repair", True, f"{ONE}-7")
+    assert [one["domain"] for one in found["breakers"]] == [RACK]
+
+
+def test_a_site_on_which_all_is_well_says_so(far: Far, capsys: Out) -> None:
+    reading = [word for word in far.options if word not in ("--by", "ann")]
+    assert main(("remedy", *reading)) == Exit.OK
+    assert "All GPU nodes of lab are well" in capsys.readouterr().out
+
+
+# --- completion --------------------------------------------------------------------------------------
+
+
+def completed(far: Far, *words: str, incomplete: str = "") -> list[str]:
+    options = [word for word in far.options if word not in ("--by", "ann")]
+    complete = ShellComplete(root, {}, "gridplane", "_GRIDPLANE_COMPLETE")
+    verb, *rest = words
+    found = complete.get_completions(["remedy", verb, *options, *rest], incomplete)
+    return [item.value for item in found]
+
+
+def test_completion_offers_what_is_open(far: Far) -> None:
+    far.cluster.remedies = (in_repair(ago(7_200.0)), NodeKept(asset=TWO))
+    far.cluster.together = tripped()
+    assert completed(far, "repaired") == [ONE]
+    assert completed(far, "approve") == [ONE, TWO]
+    assert completed(far, "reset", incomplete="rack/") == [RACK]
+    far.cluster.together = SiteKept()
+    assert completed(far, "reset") == []
+    far.leads = False
+    assert completed(far, "repaired") == [], "nobody can be asked"
+
+
+def test_completion_of_a_site_without_a_place_is_silent(tmp_path: Path) -> None:
+    complete = ShellComplete(root, {}, "gridplane", "_GRIDPLANE_COMPLETE")
+    options = ["--state", str(tmp_path / "none"), *WORDS[:4]]
+    assert complete.get_completions(["remedy", "reset", *options], "") == []
+    names = [item.value for item in complete.get_completions(["remedy"], "")]
+    assert names == ["approve", "list", "repaired", "reset"]
