@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from bench import adopt as adopt_bench
 from bench import agent as agent_bench
 from bench import bootstrap as bootstrap_bench
+from bench import gpu as gpu_bench
 from bench import help as help_bench
 from bench import jobs as jobs_bench
 from bench import kube as kube_bench
@@ -34,6 +35,7 @@ BENCHES = {
     "jobs": jobs_bench.measure,
     "adopt": adopt_bench.measure,
     "agent": agent_bench.measure,
+    "gpu": gpu_bench.measure,
     "bootstrap": bootstrap_bench.measure,
     "lab": lab_bench.measure,
     "soak": soak_bench.measure,

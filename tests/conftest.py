@@ -28,7 +28,7 @@ PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else
 settings.load_profile(PROFILE)
 
 # Wall seconds per area, an area being a folder of tests/, on two cores with two workers, which share them:
-# their sum is some twice what the run takes. Together at most 57 min, so 30 of the clock; 15 are aimed at.
+# their sum is some twice what the run takes. Together at most 61 min, so 31 of the clock; 15 are aimed at.
 # A run fails when an area takes twice its budget: less than that may be the machine's mood.
 BUDGET_S: Mapping[str, float] = {
     "agent": 15,
@@ -40,7 +40,7 @@ BUDGET_S: Mapping[str, float] = {
     "engine": 120,
     "hosts": 10,
     "inventory": 15,
-    "kube": 290,
+    "kube": 480,
     "lab": 1_350,
     "provider": 60,
     "provision": 30,
@@ -50,7 +50,7 @@ BUDGET_S: Mapping[str, float] = {
     "views": 5,
     "(other)": 10,
 }
-TOTAL_S = 3_450
+TOTAL_S = 3_660
 FAIL_FACTOR = 2
 
 CANNOT_RUN = "this machine cannot run it: "

@@ -348,6 +348,7 @@ NEEDS_PERSON: Final = frozenset(
         Stay.HUMAN_CORDON,
         Stay.FOREIGN_OVERDUE,
         Stay.CONTRADICTION,
+        Stay.ONE_SOURCE,
         Stay.INCIDENT,
         Stay.BREAKER,
         Stay.DRAIN_OVERDUE,

@@ -8,17 +8,18 @@ from collections.abc import Callable, Collection, Mapping
 import msgspec
 
 from control_plane.core import limits
+from control_plane.core.bmc import BootProgress
 from control_plane.core.cluster import Cluster, ClusterError
 from control_plane.core.fleet import Device, Site
 from control_plane.core.node_drain import Drained, DrainOrder, DrainState
 from control_plane.core.node_hold import NodeHold
 from control_plane.core.node_pods import DrainPolicy
-from control_plane.core.ports import Clock, Rng
+from control_plane.core.ports import Clock, Permit, Rng
 from control_plane.core.remedy_case import Action, Outcome, Remedy
 from control_plane.engine.log import Say
 from control_plane.kube.gpu_bmc import Bmcs
 from control_plane.kube.gpu_view import BY, Known, NodeFacts
-from control_plane.kube.node_drain import NodeDrain, forget
+from control_plane.kube.node_drain import NodeDrain, evidence, forget
 from control_plane.kube.node_hold import HoldState, NodeHolds
 
 
@@ -43,8 +44,21 @@ class Hands:
         self._holds = NodeHolds(cluster, may_write=may_act)
         self._drains: dict[str, NodeDrain] = {}
 
-    async def look(self, site: Site, devices: Mapping[str, Device], held: Collection[str]) -> None:
-        """Go on with the drains of all that we hold, and look at their BMCs.
+    async def look(
+        self,
+        site: Site,
+        devices: Mapping[str, Device],
+        held: Collection[str],
+        *,
+        draining: Collection[str],
+    ) -> None:
+        """Look closer at all that we hold: what is on it, and what its BMC says.
+
+        Args:
+            site: of the nodes.
+            devices: the nodes, by name.
+            held: those that we hold.
+            draining: those of them whose drain goes on; on the others nothing is ended.
 
         Raises:
             FenceLost: another process acts for this site.
@@ -53,19 +67,32 @@ class Hands:
             del self.known[name]
         for name in self._drains.keys() - set(held):
             del self._drains[name]
-        await asyncio.gather(*(self._look(site, devices[name]) for name in sorted(held)))
+        looks = (self._look(site, devices[name], ends=name in draining) for name in sorted(held))
+        await asyncio.gather(*looks)
 
-    async def _look(self, site: Site, device: Device) -> None:
+    async def _look(self, site: Site, device: Device, *, ends: bool) -> None:
         name, known = device.asset, self.known.get(device.asset, Known())
-        drained = await self._drain(name)
+        drained, left = await (self._drain(name) if ends else self._is_drained(name))
         bmc, at_s = known.bmc, known.bmc_at_s
         if self._clock.wall_s() - at_s >= limits.GPU_ATTENTION_S:
             at_s = self._clock.wall_s()
             bmc = await self._bmcs.look(site, device)
-        self.known[name] = msgspec.structs.replace(known, drained=drained, bmc=bmc, bmc_at_s=at_s)
+        runs = bmc is not None and bmc.progress is BootProgress.OS_RUNNING
+        self.known[name] = msgspec.structs.replace(
+            known, drained=drained, left=left, bmc=bmc, bmc_at_s=at_s,
+            tells_boot=known.tells_boot or runs,
+        )  # fmt: skip
 
-    async def _drain(self, name: str) -> Drained | None:
-        """One step, and what it read back."""
+    async def _is_drained(self, name: str) -> tuple[Drained | None, str]:
+        """What is read of it, and nothing ended."""
+        try:
+            return await evidence(self._cluster, self._clock, name, by=BY, policy=DrainPolicy()), ""
+        except ClusterError as error:
+            self._not_known(name, error)
+            return None, ""
+
+    async def _drain(self, name: str) -> tuple[Drained | None, str]:
+        """One step, what it read back, and what is left."""
         drain = self._drains.get(name)
         if drain is None:
             order = DrainOrder(
@@ -77,11 +104,18 @@ class Hands:
         try:
             now = await drain.step()
         except ClusterError as error:
-            self._say(f"{name}: what is on it is not known: {error}", kind="remedy")
-            return None
-        return now.evidence if now.state is DrainState.DRAINED else None
+            self._not_known(name, error)
+            return None, ""
+        if now.state is DrainState.DRAINED:
+            return now.evidence, ""
+        return None, now.detail
 
-    async def do(self, site: Site, device: Device, what: Remedy, facts: NodeFacts) -> Outcome:
+    def _not_known(self, name: str, error: ClusterError) -> None:
+        self._say(f"{name}: what is on it is not known: {error}", kind="remedy")
+
+    async def do(
+        self, site: Site, device: Device, what: Remedy, facts: NodeFacts, *, permit: Permit
+    ) -> Outcome:
         """Carry out an attempt that is kept; what came of it, as far as that is known at once.
 
         Args:
@@ -89,6 +123,7 @@ class Hands:
             device: the node.
             what: is done.
             facts: of its `Node`.
+            permit: why it may not leave any more, asked right before it does.
 
         Raises:
             FenceLost: another process acts for this site.
@@ -98,7 +133,7 @@ class Hands:
         match what.action:
             case Action.DRAIN:
                 hold = NodeHold(by=BY, why=what.detail, since_s=self._clock.wall_s())
-                state = (await self._holds.hold(name, hold)).state
+                state = (await self._holds.hold(name, hold, behind_cordons=False)).state
                 return Outcome.OPEN if state is HoldState.HELD else Outcome.FAILED
             case Action.RETURN:
                 await self._holds.release(name, by=BY)
@@ -107,9 +142,4 @@ class Hands:
             case Action.QUARANTINE:
                 return Outcome.DONE  # its ticket is kept, and it stays held
             case _:
-                return await self._bmcs.act(
-                    site, device, what.action, facts=facts, permit=self._permit
-                )
-
-    def _permit(self) -> str | None:
-        return None if self._may_act() else "this process does not lead any more"
+                return await self._bmcs.act(site, device, what.action, facts=facts, permit=permit)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
 from control_plane.api.objects import GpuNodeStatus
+from control_plane.core import limits
 from control_plane.core import remedy as deciding
 from control_plane.core import remedy_round as rounds
 from control_plane.core.cluster import ClusterError
@@ -19,7 +21,7 @@ from control_plane.core.domain_budget import Books
 from control_plane.core.driver_upgrade import Worker, upgrade_of
 from control_plane.core.fleet import Device, Site
 from control_plane.core.gpu_domains import domains_of, gpu_devices, paths_of
-from control_plane.core.gpu_life import Record
+from control_plane.core.gpu_life import Life, Record
 from control_plane.core.overlay import Overlay, covering, nodes_above
 from control_plane.core.ports import Clock
 from control_plane.core.remedy_case import (
@@ -46,6 +48,8 @@ from control_plane.kube.gpu_reported import alerts_of
 from control_plane.kube.gpu_view import Known, NodeFacts, is_ours, serves, view_of
 
 Verdict = Remedy | Stayed
+_EMPTIES: Final = frozenset({Stay.DRAINING, Stay.DRAIN_OVERDUE})
+"""With these the drain of a node goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +124,9 @@ class Rounds:
             FenceLost: another leader has taken over.
             ClusterError, StoreBusy: what is kept is kept; the next round goes on.
         """
-        duty, store = self._duty, self._duty.store
-        if duty.may_act():
-            await self._hands.look(place.site, place.devices, self._out(place, store.remedies()))
-        now_s, kept = self._clock.wall_s(), store.remedies()
+        store = self._duty.store
+        now_s = self._clock.wall_s()
+        kept = self._without_strangers(place, store.remedies(), now_s)
         views = self._views(place, kept, store.overlays(), now_s)
         kept = self._closed(views, kept, now_s)
         site, kept = self._together(place, views, kept, now_s)
@@ -140,7 +143,8 @@ class Rounds:
                 path=place.paths[name],
                 now_s=now_s,
             )
-            verdicts[name] = verdict = deciding.remedy(case)
+            verdict = self._in_words(deciding.remedy(case))
+            verdicts[name] = verdict
             if isinstance(verdict, Remedy):
                 acts.append((case, verdict))
                 books = rounds.also_counted(books, verdict)
@@ -149,7 +153,20 @@ class Rounds:
         self._live(place, kept, now_s)
         for case, verdict in acts:
             await self._act(place, case, verdict)
+        if self._duty.may_act():
+            # Only where this very round has decided that it goes on: never under a person's word, behind
+            # a cordon, beside an operator, or on a node that is well again.
+            going = {n for n, v in verdicts.items() if _reason(v) in _EMPTIES}
+            out = self._out(place, store.remedies())
+            await self._hands.look(place.site, place.devices, out, draining=going)
         return views
+
+    def _in_words(self, verdict: Verdict) -> Verdict:
+        """A drain that goes on names what is left."""
+        known = self._hands.known.get(verdict.node)
+        if _reason(verdict) not in _EMPTIES or known is None or not known.left:
+            return verdict
+        return msgspec.structs.replace(verdict, detail=known.left)
 
     def _out(self, place: Place, kept: Mapping[str, NodeKept]) -> list[str]:
         """Nodes that we hold, and that nobody repairs."""
@@ -161,6 +178,30 @@ class Rounds:
             and is_ours(facts[name].node)
             and (name not in kept or kept[name].ticket is None)
         ]
+
+    def _without_strangers(
+        self, place: Place, kept: dict[str, NodeKept], now_s: float
+    ) -> dict[str, NodeKept]:
+        """Forget what was tried on nodes that are declared no more, once nothing of it can be under way.
+
+        Their holds stay: they may be ill, and whose they are now nobody told.
+        """
+        gone = [
+            name
+            for name, one in kept.items()
+            if name not in place.declared
+            and (one.life is None or one.life.life is Life.RETIRED)
+            and all(now_s >= a.at_s + limits.POWER_CYCLE_GRACE_S for a in one.attempts)
+        ]
+        if not gone:
+            return kept
+        for name in gone:
+            facts = self._seen.facts.get(name)
+            held = "; our hold of it stays until a person ends it"
+            words = held if facts is not None and is_ours(facts.node) else ""
+            self._say(f"{name} is declared no more{words}", kind="remedy", level="warning")
+        self._duty.store.drop_remedies(gone)
+        return {name: one for name, one in kept.items() if name not in gone}
 
     # --- seeing --------------------------------------------------------------------------------------
 
@@ -286,7 +327,7 @@ class Rounds:
     # --- acting --------------------------------------------------------------------------------------
 
     async def _act(self, place: Place, case: NodeCase, what: Remedy) -> None:
-        """Keep the attempt, look at the case anew, and have it leave."""
+        """Keep the attempt, have it leave, and look at the case anew right before it does."""
         store, name = self._duty.store, case.node
         before, site = store.remedies().get(name, NodeKept(asset=name)), store.remedy_site()
         facts = self._seen.facts.get(name)
@@ -297,11 +338,19 @@ class Rounds:
             store.put_remedies([kept])
             store.put_remedy_site(after)
         await self._duty.durable()
-        again = self._anew(place, case, before, site)
+
+        def permit() -> str | None:
+            if not self._duty.may_act():
+                return "this process does not act any more"
+            now = self._anew(place, case, before, site)
+            return None if _is_the_same(now, what) else f"it is {_said(now)} by now"
+
         facts, outcome = self._seen.facts.get(name), Outcome.FAILED
-        if facts is not None and self._duty.may_act() and _is_the_same(again, what):
+        if facts is not None and permit() is None:
             try:
-                outcome = await self._hands.do(place.site, place.devices[name], what, facts)
+                outcome = await self._hands.do(
+                    place.site, place.devices[name], what, facts, permit=permit
+                )
             except ClusterError as error:
                 # It may have been done: evidence ends it, or its time.
                 self._say(f"{name}: {what.action}: {error}", kind="remedy", level="warning")

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from control_plane.api.objects import GpuNodeStatus
-from control_plane.core.bmc import BmcSeen, Health, Power
+from control_plane.core.bmc import BmcSeen, BootProgress, Health, Power
 from control_plane.core.cluster import Object
 from control_plane.core.domain_budget import Cause
 from control_plane.core.driver_upgrade import Worker, upgrade_of
@@ -59,8 +59,13 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
     drained: Drained | None = None
     """Read back under our hold."""
+    left: str = ""
+    """What is in the way of that, in words."""
     bmc: BmcSeen | None = None
     bmc_at_s: float = 0.0
+    tells_boot: bool = False
+    """Whether that BMC was seen to tell that an operating system runs: one that never does is no witness of
+    firmware."""
     unwell_since_s: float | None = None
     upgrade_since_s: float | None = None
     last_cure_s: float = 0.0
@@ -236,6 +241,8 @@ def _evidence(
         yield agent
     if known.bmc is not None:
         is_off = known.bmc.power is Power.OFF
+        if known.tells_boot and known.bmc.progress is BootProgress.FIRMWARE:
+            is_off = True  # nothing of anybody's runs there, either
         bad = is_off or known.bmc.health is Health.CRITICAL
         # It sees no GPU serve, and what draws little may compute: it says what it sees, and no more.
         yield Evidence(

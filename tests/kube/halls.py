@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,24 +13,30 @@ import msgspec
 
 from control_plane.api.conditions import moment
 from control_plane.api.objects import GpuNodeStatus, OrderSpec
-from control_plane.core.cluster import NODE, PDB, POD
+from control_plane.core import limits
+from control_plane.core.cluster import NODE, PDB, POD, Kind
+from control_plane.core.driver_upgrade import LABEL as UPGRADE
+from control_plane.core.remedy_case import Action, Outcome
 from control_plane.core.secret import Secret
 from control_plane.drivers.redfish import RedfishBmc
+from control_plane.engine.store import Store
 from control_plane.inventory.load import load_files
 from control_plane.kube.controller import Controller
-from control_plane.kube.kinds import CONFIG_MAP, GPU_NODE, ORDER
+from control_plane.kube.kinds import GPU_NODE, ORDER, OVERLAY, STATE_SHARD
 from control_plane.kube.saying import order_body
-from control_plane.simulator.api_client import ApiClient
-from control_plane.simulator.api_controllers import Controllers
+from control_plane.simulator.api_client import ApiClient, Call
+from control_plane.simulator.api_controllers import Controllers, edit
 from control_plane.simulator.gpu_hall import GpuHall
 from control_plane.simulator.memory import MemoryNet
 from control_plane.simulator.nvml import install
 from control_plane.simulator.tls import make_authority
 from tests.kube.gpu_agents import GpuAgents
-from tests.kube.test_controller import FILES, NAMESPACE, FactorySecrets, Playing, play
+from tests.kube.test_controller import FILES, NAMESPACE, RACKS, FactorySecrets, Playing, play
 
 AUTHORITY = make_authority("bmcs.example")
 PROFILE, SITE, RACK = "profiles/gpu-inference.yaml", "sites/lab/site.yaml", "sites/lab/gpu/lab.yaml"
+POWER = "sites/lab/power.yaml"
+SET = Kind(group="apps", version="v1", kind="ReplicaSet", plural="replicasets")
 
 
 class HallSecrets(FactorySecrets):
@@ -42,25 +49,45 @@ class HallSecrets(FactorySecrets):
         return Secret(self._password) if "BMC" in ref else super().resolve(ref)
 
 
-def declared(*, nodes: int = 2, remedies: str = "act") -> dict[str, bytes]:
-    """The lab with so many GPU nodes, and BMCs that are known by who signs their certificates."""
+def declared(*, nodes: int = 2, racks: int = 1, remedies: str = "act") -> dict[str, bytes]:
+    """The lab with so many GPU nodes in each rack, and BMCs that are known by who signs their certificates.
+
+    The racks are `lab-g1`, `lab-g2` …, and there are no miners.
+    """
     authority = "".join(f"    {line}\n" for line in AUTHORITY.pem.decode().splitlines())
     credentials = "{user: gridplane, secret_ref: env:BMC_PASSWORD}"
     bmc = f"bmc:\n  credentials: {credentials}\n  authority: |-\n{authority}"
-    rack = FILES[RACK].replace(b"nodes: 2", f"nodes: {nodes}".encode())
+    rack = b"racks:\n" + b"".join(_rack(n, nodes) for n in range(racks))
     profile = FILES[PROFILE] + f"  remedies: {remedies}\n".encode()
     return {
-        **FILES,
+        **{name: text for name, text in FILES.items() if name != RACKS},
         PROFILE: profile,
         SITE: FILES[SITE] + bmc.encode(),
         RACK: rack,
+        POWER: re.sub(rb"rating_kw: (\d+)", rb"rating_kw: \g<1>00", FILES[POWER]),
     }
+
+
+def _rack(number: int, nodes: int) -> bytes:
+    """One rack; the first is as the lab has it."""
+    first = number * nodes
+    return f"""
+  - id: lab-g{number + 1}
+    feed: lab-hall-p{(3, 4, 2, 1)[number % 4]}
+    nodes: {nodes}
+    owner: house
+    type: gpu-hgx-h200
+    profile: gpu-inference
+    first_address: 10.90.2.{11 + first}
+    first_bmc: 10.90.3.{21 + first}
+    first_pods: 10.244.{2 + first}.0/24
+""".encode()
 
 
 class Floor:
     """The hall, and who is in it."""
 
-    def __init__(self, playing: Playing, files: dict[str, bytes]) -> None:
+    def __init__(self, playing: Playing, files: dict[str, bytes], *, looks_s: float) -> None:
         fleet = load_files(files, sites={"lab"}).fleet
         assert fleet is not None
         self.playing, self.files = playing, files
@@ -75,8 +102,9 @@ class Floor:
         playing.secrets = HallSecrets(self.hall.password)
         playing.bmc = RedfishBmc(MemoryNet(self.hall.network), playing.stage.clock)
         self.agents = GpuAgents(
-            self.hall, playing.server, clock=playing.stage.clock, namespace=NAMESPACE
-        )
+            self.hall, playing.server, clock=playing.stage.clock, namespace=NAMESPACE,
+            looks_s=looks_s,
+        )  # fmt: skip
         self.controllers: dict[str, tuple[Controller, ApiClient]] = {}
         """By name, each with its line to the API server."""
         self._serving: list[asyncio.Future[None]] = []
@@ -90,6 +118,19 @@ class Floor:
         """Run one more controller."""
         self.controllers[name] = self.playing.controller(name)
         self._serving.append(asyncio.ensure_future(self.controllers[name][0].run()))
+
+    def die(self, name: str) -> None:
+        """A controller is cut off: it asks nothing and hears nothing of the API server any more."""
+        line = self.controllers[name][1]
+        line.faults.away = "refused"
+        line.cut()
+
+    @property
+    def store(self) -> Store:
+        """That of whoever leads."""
+        tenures = [one.tenure for one, _ in self.controllers.values() if one.elector.is_live()]
+        (tenure,) = [one for one in tenures if one is not None]
+        return tenure.said
 
     async def close(self) -> None:
         """End everything."""
@@ -127,6 +168,87 @@ class Floor:
         """Conditions of its `GpuNode`."""
         return await self.playing.told(GPU_NODE, name)
 
+    async def why(self, name: str) -> str:
+        """The one word for what is done to it, or why nothing is."""
+        told = await self.told(name)
+        return next((told[c][1] for c in ("Stalled", "Reconciling") if c in told), "")
+
+    async def comes_to(self, name: str, why: str, *, within_s: float = 300.0) -> None:
+        """Wait for that word."""
+
+        async def has_come() -> bool:
+            return await self.why(name) == why
+
+        await self.playing.until(has_come, within_s=within_s)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let policy time go by."""
+        await self.playing.stage.clock.sleep(seconds)
+
+    # --- people and operators ----------------------------------------------------------------------
+
+    def edit(self, name: str, change: Callable[[Any], None], *, manager: str = "kubectl") -> None:
+        """Edit a `Node`, as `kubectl edit` does."""
+        edit(self.playing.server, NODE, name, change, manager=manager)
+
+    def cordon(self, name: str, *, cordoned: bool = True) -> None:
+        """`kubectl cordon` and `uncordon`."""
+        self.edit(name, lambda node: node["spec"].update(unschedulable=cordoned))
+
+    def upgrade(self, name: str, state: str) -> None:
+        """The label of NVIDIA's operator."""
+
+        def change(node: Any) -> None:
+            node["metadata"].setdefault("labels", {})[UPGRADE] = state
+
+        self.edit(name, change, manager="gpu-operator")
+
+    async def say(self, name: str, node: str, *, kind: str = "safety") -> None:
+        """A hold or a freeze of a person, in force."""
+        overlay = {
+            "apiVersion": OVERLAY.api_version, "kind": OVERLAY.kind,
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {
+                "site": "lab", "kind": kind, "node": node, "owner": "ann",
+                "reason": "hands in it", "since": "2026-11-01T10:00:00Z",
+                **({"expires": "2036-11-01T10:00:00Z"} if kind == "freeze" else {}),
+            },
+        }  # fmt: skip
+        await self.playing.kubectl.create(OVERLAY, overlay)
+
+        async def is_in_force() -> bool:
+            return (await self.playing.told(OVERLAY, name)).get("Ready", ("",))[0] == "True"
+
+        await self.playing.until(is_in_force)
+
+    async def release(self, name: str) -> None:
+        """Its owner ends a hold."""
+        order = {
+            "apiVersion": ORDER.api_version, "kind": ORDER.kind,
+            "metadata": {"name": f"release-{name}", "namespace": NAMESPACE},
+            "spec": {
+                "site": "lab", "kind": "release", "target": name, "by": "ann",
+                "at": "2026-11-01T11:00:00Z",
+            },
+        }  # fmt: skip
+        await self.playing.kubectl.create(ORDER, order)
+
+    def once_kept(self, node: str, action: Action, then: Callable[[], None]) -> None:
+        """Have something happen when an attempt is durable, before it leaves."""
+        line = next(line for one, line in self.controllers.values() if one.elector.is_live())
+
+        def after(call: Call) -> None:
+            if call.kind != STATE_SHARD or not call.writes or not line.faults.after:
+                return
+            kept = self.store.remedy(node)
+            if kept is not None and any(
+                a.action is action and a.outcome is Outcome.OPEN for a in kept.attempts
+            ):
+                line.faults.after = None
+                then()
+
+        line.faults.after = after
+
     async def is_well(self, name: str) -> bool:
         """Whether it is in service, as declared."""
         return (await self.told(name)).get("Ready", ("",))[0] == "True" and not self.is_held(name)
@@ -148,7 +270,7 @@ class Floor:
 
         return is_it
 
-    async def say(self, order: str, kind: str, target: str, **more: Any) -> None:
+    async def order(self, order: str, kind: str, target: str, **more: Any) -> None:
         """An `Order` of a person."""
         at = moment(self.playing.stage.clock.wall_s())
         spec = OrderSpec(site="lab", kind=kind, target=target, by="ann", at=at, **more)  # type: ignore[arg-type]
@@ -186,41 +308,35 @@ class Floor:
         controller: str = "ReplicaSet",
         labels: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """A tenant's pod that runs on a node."""
-        # Its owner has to be there, or the pod is collected: of which kind it is, nobody looks up.
-        owner = self.playing.server.create(
-            CONFIG_MAP,
-            {
-                "apiVersion": "v1", "kind": "ConfigMap",
-                "metadata": {"name": f"owner-of-{name}", "namespace": "tenants"},
-            },
-            manager="tenant",
-        )  # fmt: skip
+        """A tenant's pod that runs on a node; with no controller nobody makes it again."""
+        made: dict[str, Any] = {
+            "apiVersion": SET.api_version, "kind": controller,
+            "metadata": {"name": f"of-{name}", "namespace": "tenants"},
+        }  # fmt: skip
+        owner = self.playing.server.create(SET, made, manager="tenant") if controller else None
         self.playing.server.create(
             POD,
             {
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": {
-                    "name": name, "namespace": "tenants", "labels": dict(labels),
+                    "name": name, "namespace": "tenants", "labels": {"app": name, **labels},
                     "ownerReferences": [
-                        {"apiVersion": "apps/v1", "kind": controller, "name": "set",
-                         "uid": owner.metadata.uid, "controller": True}
-                    ],
+                        {"apiVersion": SET.api_version, "kind": controller, "controller": True,
+                         "name": owner.metadata.name, "uid": owner.metadata.uid}
+                    ] if owner else [],
                 },
                 "spec": {"nodeName": node, "containers": [{"name": "work"}]},
             },
             manager="scheduler",
         )  # fmt: skip
-        ready = {"type": "Ready", "status": "True"}
-        self.playing.server.apply(
-            POD,
-            {
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": name, "namespace": "tenants"},
-                "status": {"phase": "Running", "conditions": [ready]},
-            },
-            manager="kubelet",
-            force=True,
+
+        def runs(pod: Any) -> None:
+            pod["status"] = {
+                "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
+            }  # fmt: skip
+
+        edit(
+            self.playing.server, POD, f"tenants/{name}", runs, manager="kubelet",
             subresource="status",
         )  # fmt: skip
 
@@ -236,6 +352,22 @@ class Floor:
             manager="tenant",
         )  # fmt: skip
 
+    def keep_up(self, name: str) -> None:
+        """A budget that lets none of the pods of a name go."""
+        self.playing.server.create(
+            PDB,
+            {
+                "apiVersion": PDB.api_version, "kind": PDB.kind,
+                "metadata": {"name": name, "namespace": "tenants"},
+                "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": name}}},
+            },
+            manager="kubectl",
+        )  # fmt: skip
+
+    def resets(self, name: str) -> list[str]:
+        """What its BMC was asked for."""
+        return self.hall[name].bmc.resets
+
     def pods(self, node: str) -> list[str]:
         """Names of the pods on a node."""
         page = self.playing.server.list_page(
@@ -249,11 +381,12 @@ def on_a_floor(
     case: Callable[[Floor], Awaitable[None]],
     *,
     files: dict[str, bytes] | None = None,
+    looks_s: float = limits.GPU_LOOK_S,
 ) -> None:
-    """Play a case."""
+    """Play a case; agents look so often, and at once where something happens to their host."""
 
     async def whole(playing: Playing) -> None:
-        floor = Floor(playing, files or declared())
+        floor = Floor(playing, files or declared(), looks_s=looks_s)
         try:
             await case(floor)
         finally:

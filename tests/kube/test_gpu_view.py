@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from control_plane.api.objects import AlertPart, Condition, GpuNodeStatus, GpuPart
-from control_plane.core.bmc import BmcSeen, Health, Power
+from control_plane.core.bmc import BmcSeen, BootProgress, Health, Power
 from control_plane.core.bmc_quirks import Maker
 from control_plane.core.cluster import NODE
 from control_plane.core.domain_budget import Cause
@@ -189,20 +189,27 @@ def test_only_of_this_very_node_it_was_read_that_it_is_empty(uid: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("power", "health", "told"),
+    ("seen", "tells_boot", "told"),
     [
-        (Power.ON, Health.OK, (None, None)),
-        (Power.ON, Health.CRITICAL, (None, False)),
-        (Power.OFF, Health.OK, (True, False)),
-        (Power.POWERING_ON, None, (None, None)),
-        (None, None, (None, None)),
+        ({"power": Power.OFF}, False, (True, False)),
+        ({"power": Power.ON, "health": Health.OK}, True, (None, None)),
+        ({"power": None}, True, (None, None)),
+        ({"power": Power.POWERING_ON}, False, (None, None)),
+        ({"power": Power.ON, "health": Health.CRITICAL}, False, (None, False)),
+        ({"power": Power.ON, "progress": BootProgress.FIRMWARE}, True, (True, False)),
+        # One that never tells that an operating system runs may tell firmware for ever.
+        ({"power": Power.ON, "progress": BootProgress.FIRMWARE}, False, (None, None)),
+        ({"power": Power.ON, "progress": BootProgress.SETUP}, True, (None, None)),
+        ({"power": Power.ON, "progress": BootProgress.OS_STARTED}, True, (None, None)),
+        ({"power": Power.ON, "progress": BootProgress.OS_RUNNING}, True, (None, None)),
     ],
 )
 def test_a_bmc_says_no_more_than_it_sees(
-    power: Power | None, health: Health | None, told: tuple[bool | None, bool | None]
+    seen: dict[str, Any], tells_boot: bool, told: tuple[bool | None, bool | None]
 ) -> None:
-    bmc = BmcSeen(maker=Maker.DELL, power=power, health=health)
-    assert said(view(facts(), bmc=bmc, bmc_at_s=NOW_S), Source.BMC) == told
+    bmc = BmcSeen(maker=Maker.DELL, **seen)
+    found = view(facts(), bmc=bmc, bmc_at_s=NOW_S, tells_boot=tells_boot)
+    assert said(found, Source.BMC) == told
 
 
 def test_what_its_profile_and_its_bmc_allow() -> None:

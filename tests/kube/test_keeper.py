@@ -76,7 +76,7 @@ def test_a_node_in_repair_comes_back_once_it_is_repaired_and_its_ticket_closed(
         assert floor.is_held(ONE)
 
         # A repair that was none: left alone for as long as people may be at it, then another ticket.
-        await floor.say("first", "repaired", ONE, reason="reseated")
+        await floor.order("first", "repaired", ONE, reason="reseated")
         assert "comes back once its return gate is open" in await floor.obeyed("first")
         await clock.sleep(limits.MAINTENANCE_GRACE_S - 60.0)
         assert not await floor.in_repair(ONE)()
@@ -86,7 +86,7 @@ def test_a_node_in_repair_comes_back_once_it_is_repaired_and_its_ticket_closed(
         await floor.at_the_bench(ONE)
         assert await floor.in_repair(ONE)(), "that it is well closes no ticket"
         assert floor.is_held(ONE)
-        await floor.say("second", "repaired", ONE, reason="another GPU")
+        await floor.order("second", "repaired", ONE, reason="another GPU")
         await floor.obeyed("second")
 
         async def is_back() -> bool:
@@ -165,7 +165,7 @@ def test_power_is_not_cut_while_somebody_that_nobody_sees_holds_a_gpu(tmp_path: 
         host.gpus.gpus[0].processes = 1
 
         async def waits_for_another_source() -> bool:
-            told = (await floor.told(ONE)).get("Reconciling", ("", "", ""))
+            told = (await floor.told(ONE)).get("Stalled", ("", "", ""))
             return told[1:] == ("OneSource", "drained: cluster says drained")
 
         await playing.until(waits_for_another_source, within_s=6_000.0)

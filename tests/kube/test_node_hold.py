@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -90,6 +91,22 @@ def test_a_cordon_of_a_person_is_never_undone(when: str) -> None:
         assert TAINT not in {taint.key for taint in h.node().taints}
         h.cordon(whether=False)
         assert not h.node().is_cordoned
+
+    hall(case)
+
+
+def test_a_node_that_somebody_cordoned_is_not_held_behind_that_cordon_unless_asked() -> None:
+    async def case(h: Hall) -> None:
+        await h.have()
+
+        def cordon(node: dict[str, Any]) -> None:
+            node["spec"]["unschedulable"] = True
+
+        edit(h.server, NODE, "n1", cordon, manager="kubectl")
+        done = await h.holds().hold("n1", held(h.clock), behind_cordons=False)
+        assert (done.state, done.is_cordoned) == (HoldState.FREE, True)
+        assert hold_in(h.node()) is None
+        assert (await h.holds().hold("n1", held(h.clock))).state is HoldState.HELD
 
     hall(case)
 

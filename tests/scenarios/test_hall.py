@@ -9,7 +9,7 @@ from tests.scenarios.hall_play import play_hall
 
 QUICK = 6
 SILENT = (84, 765, 780, 903)
-"""In these nobody had told of a node for long: it was down, and others were taken; or it was back, and was."""
+"""In these nobody had told of a node for long: it was down, and others were taken; or back, and was."""
 REPAIRED = (109,)
 """In this one somebody said so while the node was still in the grace of a power cycle."""
 SEEDS = 40
