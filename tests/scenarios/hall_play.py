@@ -18,7 +18,8 @@ _HELPED = {Stay.BREAKER, Stay.HUMAN_CORDON, Stay.HOLD, Stay.FREEZE, Stay.IN_REPA
 """What the people who come by end: nobody may be left with it."""
 # In these halls every node has a BMC that answers in the end.
 _NOT_HELPED = NEEDS_PERSON - _HELPED - {Stay.ONE_SOURCE}
-SETTLE_S = 8 * 3_600.0
+SETTLE_S = 16 * 3_600.0
+"""A node may wait for its turn, go up the whole ladder, and once more after a repair that was none."""
 HELP_S = 1_200.0
 
 
