@@ -7,13 +7,15 @@ import msgspec
 from control_plane.core.bmc import (
     BmcChange,
     BmcSeen,
+    Power,
     PowerCycle,
     PowerOff,
+    PowerOn,
     Restart,
     is_same_board,
 )
 from control_plane.core.change import Failed, RefusedByDevice
-from control_plane.core.errors import ControlPlaneError, WrongIdentity
+from control_plane.core.errors import ControlPlaneError, Unreachable, WrongIdentity
 from control_plane.core.fleet import Device, Site
 from control_plane.core.memory import Pin
 from control_plane.core.ports import Bmc, BmcTarget, Permit, Secrets
@@ -60,26 +62,49 @@ class Bmcs:
                 restarted is the board that it runs on.
             permit: asked right before the write.
         """
-        if self._bmc is None:
+        try:
+            target, seen = await self._identified(site, device, facts.board)
+        except ControlPlaneError as error:
+            self._trouble(device, str(error))
             return Outcome.FAILED
         change: BmcChange
         match action:
             case Action.REBOOT:
                 change = Restart(forced=not facts.is_ready)
-            case Action.POWER_CYCLE:
+            case Action.POWER_CYCLE if cycles_by_itself(seen):
                 change = PowerCycle()
-            case Action.POWER_OFF:
+            case Action.POWER_CYCLE | Action.POWER_OFF:
                 change = PowerOff(forced=True)
             case _:
                 return Outcome.FAILED
+        return await self._sent(device, target, change, action.value, permit)
+
+    async def power_on(
+        self, site: Site, device: Device, *, facts: NodeFacts, permit: Permit
+    ) -> None:
+        """The second half of a power cycle, of a BMC that has none: asked for again while it is off.
+
+        Args:
+            site: of the node.
+            device: the node.
+            facts: of its `Node`, as it was known before its power went.
+            permit: asked right before the write.
+        """
         try:
-            target = await self._identified(site, device, facts.board)
+            target, seen = await self._identified(site, device, facts.board)
         except ControlPlaneError as error:
             self._trouble(device, str(error))
-            return Outcome.FAILED
+            return
+        if seen.power is Power.OFF:
+            await self._sent(device, target, PowerOn(), "power on", permit)
+
+    async def _sent(
+        self, device: Device, target: BmcTarget, change: BmcChange, what: str, permit: Permit
+    ) -> Outcome:
+        assert self._bmc is not None  # noqa: S101 - `_identified` looked
         sent = (await self._bmc.apply(target, change, permit)).outcome
         if isinstance(sent, RefusedByDevice | Failed):
-            self._trouble(device, f"{action} was not carried out: {sent.reason}")
+            self._trouble(device, f"{what} was not carried out: {sent.reason}")
             return Outcome.FAILED
         return Outcome.OPEN
 
@@ -88,7 +113,9 @@ class Bmcs:
         if self._bmc is not None:
             await self._bmc.close()
 
-    async def _identified(self, site: Site, device: Device, board: str) -> BmcTarget:
+    async def _identified(
+        self, site: Site, device: Device, board: str
+    ) -> tuple[BmcTarget, BmcSeen]:
         """The BMC of the very machine that the `Node` is, with the serial that a write is held against.
 
         An address in a declaration may be another rack's. Recorded serials settle it; where there is none,
@@ -96,12 +123,14 @@ class Bmcs:
 
         Raises:
             WrongIdentity: they do not.
+            Unreachable: it does not answer, or this process commands none.
         """
-        assert self._bmc is not None  # noqa: S101 - the caller looked
+        if self._bmc is None:
+            raise Unreachable("this process commands no BMC")
         target = self._target(site, device)
-        if target.pin is not None:
-            return target
         seen = await self._bmc.look(target, frozenset())
+        if target.pin is not None:
+            return target, seen
         if seen.serial is None or seen.uuid is None or not is_same_board(seen.uuid, board):
             raise WrongIdentity(
                 f"{target.address} is of the board {seen.uuid or 'without a UUID'}, and the kubelet of "
@@ -109,7 +138,7 @@ class Bmcs:
                 "rack right?"
             )
         pin = Pin(mac=None, serial=seen.serial, source="the board that its kubelet names")
-        return msgspec.structs.replace(target, pin=pin)
+        return msgspec.structs.replace(target, pin=pin), seen
 
     def _target(self, site: Site, device: Device) -> BmcTarget:
         place = next(one for one in bmcs_of(site) if one.asset == device.asset)
@@ -120,3 +149,8 @@ class Bmcs:
         if self._said.get(device.asset) != words:
             self._say(f"BMC of {device.asset}: {words}", kind="remedy", level="warning")
         self._said[device.asset] = words
+
+
+def cycles_by_itself(seen: BmcSeen) -> bool:
+    """Whether a BMC takes power and gives it back by one command; not all makers' do."""
+    return seen.resets is None or "PowerCycle" in seen.resets

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 import msgspec
 
 from control_plane.core import limits
-from control_plane.core.bmc import BootProgress
+from control_plane.core.bmc import BootProgress, Power
 from control_plane.core.cluster import Cluster, ClusterError
 from control_plane.core.fleet import Device, Site
 from control_plane.core.node_drain import Drained, DrainOrder, DrainState
@@ -17,7 +17,7 @@ from control_plane.core.node_pods import DrainPolicy
 from control_plane.core.ports import Clock, Permit, Rng
 from control_plane.core.remedy_case import Action, Outcome, Remedy
 from control_plane.engine.log import Say
-from control_plane.kube.gpu_bmc import Bmcs
+from control_plane.kube.gpu_bmc import Bmcs, cycles_by_itself
 from control_plane.kube.gpu_view import BY, Known, NodeFacts
 from control_plane.kube.node_drain import NodeDrain, evidence, forget
 from control_plane.kube.node_hold import HoldState, NodeHolds
@@ -51,6 +51,7 @@ class Hands:
         held: Collection[str],
         *,
         draining: Collection[str],
+        cycling: Mapping[str, tuple[NodeFacts, Permit]],
     ) -> None:
         """Look closer at all that we hold: what is on it, and what its BMC says.
 
@@ -59,6 +60,8 @@ class Hands:
             devices: the nodes, by name.
             held: those that we hold.
             draining: those of them whose drain goes on; on the others nothing is ended.
+            cycling: those of them in a power cycle of ours, as they were known before it, and whether it goes
+                on: a BMC that only takes power is told to give it back.
 
         Raises:
             FenceLost: another process acts for this site.
@@ -69,6 +72,10 @@ class Hands:
             del self._drains[name]
         looks = (self._look(site, devices[name], ends=name in draining) for name in sorted(held))
         await asyncio.gather(*looks)
+        for name in sorted(cycling.keys() & self.known.keys()):
+            bmc, (facts, permit) = self.known[name].bmc, cycling[name]
+            if bmc is not None and bmc.power is Power.OFF and not cycles_by_itself(bmc):
+                await self._bmcs.power_on(site, devices[name], facts=facts, permit=permit)
 
     async def _look(self, site: Site, device: Device, *, ends: bool) -> None:
         name, known = device.asset, self.known.get(device.asset, Known())

@@ -23,9 +23,10 @@ from control_plane.core.fleet import Device, Site
 from control_plane.core.gpu_domains import domains_of, gpu_devices, paths_of
 from control_plane.core.gpu_life import Life, Record
 from control_plane.core.overlay import Overlay, covering, nodes_above
-from control_plane.core.ports import Clock
+from control_plane.core.ports import Clock, Permit
 from control_plane.core.remedy_case import (
     CURES,
+    Action,
     Attempt,
     NodeCase,
     Outcome,
@@ -48,6 +49,7 @@ from control_plane.kube.gpu_reported import alerts_of
 from control_plane.kube.gpu_view import Known, NodeFacts, is_ours, serves, view_of
 
 Verdict = Remedy | Stayed
+_OF_POWER: Final = frozenset({Action.POWER_CYCLE, Action.POWER_OFF})
 _EMPTIES: Final = frozenset({Stay.DRAINING, Stay.DRAIN_OVERDUE})
 """With these the drain of a node goes on."""
 
@@ -133,6 +135,7 @@ class Rounds:
         waiting = {n for n, v in self.verdicts.items() if _reason(v) is Stay.BUDGET}
         books = rounds.counted(place.domains, views.values(), kept, waiting=waiting, now_s=now_s)
         verdicts: dict[str, Verdict] = {}
+        cases: dict[str, NodeCase] = {}
         acts: list[tuple[NodeCase, Remedy]] = []
         for name, view in views.items():
             case = rounds.case_of(
@@ -144,7 +147,7 @@ class Rounds:
                 now_s=now_s,
             )
             verdict = self._in_words(deciding.remedy(case))
-            verdicts[name] = verdict
+            cases[name], verdicts[name] = case, verdict
             if isinstance(verdict, Remedy):
                 acts.append((case, verdict))
                 books = rounds.also_counted(books, verdict)
@@ -158,8 +161,31 @@ class Rounds:
             # a cordon, beside an operator, or on a node that is well again.
             going = {n for n, v in verdicts.items() if _reason(v) in _EMPTIES}
             out = self._out(place, store.remedies())
-            await self._hands.look(place.site, place.devices, out, draining=going)
+            cycling = {n: self._cycling(place, cases[n]) for n in out if self._is_cycling(n)}
+            await self._hands.look(place.site, place.devices, out, draining=going, cycling=cycling)
         return views
+
+    def _is_cycling(self, name: str) -> bool:
+        """Whether a power cycle of ours goes on, and nobody's word is in its way."""
+        kept, verdict = self._duty.store.remedy(name), self.verdicts.get(name)
+        if kept is None or verdict is None or _reason(verdict) is not Stay.ACTING:
+            return False
+        of_power = [a for a in kept.attempts if a.action in _OF_POWER]
+        last = of_power[-1] if of_power else None
+        return last is not None and (last.action, last.outcome) == (
+            Action.POWER_CYCLE,
+            Outcome.OPEN,
+        )
+
+    def _cycling(self, place: Place, case: NodeCase) -> tuple[NodeFacts, Permit]:
+        def permit() -> str | None:
+            if not self._duty.may_act():
+                return "this process does not act any more"
+            kept = self._duty.store.remedy(case.node) or NodeKept(asset=case.node)
+            now = self._anew(place, case, kept, self._duty.store.remedy_site())
+            return None if _reason(now) is Stay.ACTING else f"it is {_said(now)} by now"
+
+        return self._seen.facts[case.node], permit
 
     def _in_words(self, verdict: Verdict) -> Verdict:
         """A drain that goes on names what is left."""

@@ -26,6 +26,7 @@ from control_plane.kube.kinds import GPU_NODE, ORDER, OVERLAY, STATE_SHARD
 from control_plane.kube.saying import order_body
 from control_plane.simulator.api_client import ApiClient, Call
 from control_plane.simulator.api_controllers import Controllers, edit
+from control_plane.simulator.bmc_profiles import DELL, Profile
 from control_plane.simulator.gpu_hall import GpuHall
 from control_plane.simulator.memory import MemoryNet
 from control_plane.simulator.nvml import install
@@ -87,7 +88,9 @@ def _rack(number: int, nodes: int) -> bytes:
 class Floor:
     """The hall, and who is in it."""
 
-    def __init__(self, playing: Playing, files: dict[str, bytes], *, looks_s: float) -> None:
+    def __init__(
+        self, playing: Playing, files: dict[str, bytes], *, looks_s: float, profile: Profile
+    ) -> None:
         fleet = load_files(files, sites={"lab"}).fleet
         assert fleet is not None
         self.playing, self.files = playing, files
@@ -98,6 +101,7 @@ class Floor:
             server=playing.server,
             rest=self.rest,
             authority=AUTHORITY,
+            profile=profile,
         )
         playing.secrets = HallSecrets(self.hall.password)
         playing.bmc = RedfishBmc(MemoryNet(self.hall.network), playing.stage.clock)
@@ -382,11 +386,12 @@ def on_a_floor(
     *,
     files: dict[str, bytes] | None = None,
     looks_s: float = limits.GPU_LOOK_S,
+    profile: Profile = DELL,
 ) -> None:
     """Play a case; agents look so often, and at once where something happens to their host."""
 
     async def whole(playing: Playing) -> None:
-        floor = Floor(playing, files or declared(), looks_s=looks_s)
+        floor = Floor(playing, files or declared(), looks_s=looks_s, profile=profile)
         try:
             await case(floor)
         finally:

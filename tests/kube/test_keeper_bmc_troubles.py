@@ -14,6 +14,7 @@ from control_plane.engine.log import silent
 from control_plane.inventory.load import load_files
 from control_plane.kube.gpu_bmc import Bmcs
 from control_plane.kube.gpu_view import facts_of
+from control_plane.simulator.bmc_profiles import SUPERMICRO
 from control_plane.simulator.gpu_host import Mends
 from control_plane.simulator.network import Trouble
 from tests.kube.halls import RACK, Floor, declared, on_a_floor
@@ -215,3 +216,33 @@ def test_a_restart_that_never_ends_is_a_persons_within_bounds(tmp_path: Path, wh
         assert "PowerCycle" not in floor.resets(ONE) or where == "stuck_post"
 
     on_a_floor(tmp_path, case, looks_s=LOOKS_S)
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_a_bmc_that_only_takes_power_is_told_to_give_it_back_and_not_under_a_person_s_hands(
+    tmp_path: Path, is_held: bool
+) -> None:
+    """Supermicro's have no reset `PowerCycle`."""
+
+    async def case(floor: Floor) -> None:
+        playing, bmc = floor.playing, floor.hall[ONE].bmc
+        await _ill(floor, mends=Mends.POWER_CYCLE)
+
+        async def is_off() -> bool:
+            return bmc.power == "Off"
+
+        await playing.until(is_off, within_s=6_000.0)
+        if is_held:
+            await floor.say("h-1", ONE)
+            await floor.pass_time(600.0)
+            assert bmc.power == "Off"
+            await floor.release("h-1")
+
+        async def is_back() -> bool:
+            return await floor.is_well(ONE)
+
+        await playing.until(is_back, within_s=LONG_S)
+        assert bmc.resets[-2:] == ["ForceOff", "On"]
+        assert "PowerCycle" not in bmc.resets
+
+    on_a_floor(tmp_path, case, profile=SUPERMICRO)
