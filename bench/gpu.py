@@ -35,7 +35,8 @@ from control_plane.inventory.load import load
 from control_plane.kube.gpu_bmc import Bmcs
 from control_plane.kube.gpu_hands import Hands
 from control_plane.kube.gpu_projection import AS_DECLARED, HEALTHY, READABLE
-from control_plane.kube.gpu_rounds import Duty, Rounds, Seen, place_of
+from control_plane.kube.gpu_rounds import Duty, Rounds
+from control_plane.kube.gpu_sight import Seen, place_of
 from control_plane.kube.gpu_view import NodeFacts, facts_of
 from control_plane.simulator.api_client import ApiClient
 from control_plane.simulator.api_controllers import edit

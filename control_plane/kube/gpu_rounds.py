@@ -6,23 +6,18 @@ before it leaves its case is looked at anew; that it took place is evidence of a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from control_plane.api.objects import GpuNodeStatus
 from control_plane.core import limits
 from control_plane.core import remedy as deciding
 from control_plane.core import remedy_round as rounds
 from control_plane.core.cluster import ClusterError
-from control_plane.core.domain_budget import Books
-from control_plane.core.driver_upgrade import Worker, upgrade_of
-from control_plane.core.fleet import Device, Site
-from control_plane.core.gpu_domains import domains_of, gpu_devices, paths_of
+from control_plane.core.fleet import Site
 from control_plane.core.gpu_life import Life, Record
-from control_plane.core.overlay import Overlay, covering, nodes_above
 from control_plane.core.ports import Clock, Permit
 from control_plane.core.remedy_case import (
     CURES,
@@ -35,7 +30,6 @@ from control_plane.core.remedy_case import (
     Stayed,
 )
 from control_plane.core.remedy_kept import NodeKept, SiteKept
-from control_plane.core.remedy_ladder import end_of
 from control_plane.core.remedy_round import NodeView
 from control_plane.core.remedy_words import with_words_of
 from control_plane.engine.log import Say
@@ -45,8 +39,8 @@ from control_plane.engine.store_work import DECIDED
 from control_plane.kube.gpu_bmc import Bmcs
 from control_plane.kube.gpu_hands import Hands
 from control_plane.kube.gpu_lives import in_words, lives_after
-from control_plane.kube.gpu_reported import alerts_of
-from control_plane.kube.gpu_view import Known, NodeFacts, is_ours, serves, view_of
+from control_plane.kube.gpu_sight import Place, Seen, Sight
+from control_plane.kube.gpu_view import NodeFacts, is_ours
 
 Verdict = Remedy | Stayed
 _OF_POWER: Final = frozenset({Action.POWER_CYCLE, Action.POWER_OFF})
@@ -68,39 +62,6 @@ class Duty:
     """Whether this process leads, and the `Site` says `enforce`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What watches know of all nodes; kept up to date by others."""
-
-    facts: Mapping[str, NodeFacts]
-    """Of `Node`s, by name."""
-    told: Mapping[str, GpuNodeStatus]
-    """By agents, by asset."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """What follows from a declaration, worked out once for each."""
-
-    site: Site
-    devices: Mapping[str, Device]
-    declared: frozenset[str]
-    """All of the site, in service or not."""
-    domains: Books
-    paths: Mapping[str, Sequence[str]]
-    above: Mapping[str, frozenset[str]]
-
-
-def place_of(site: Site) -> Place:
-    """The GPU nodes of a site."""
-    devices = {device.asset: device for device in gpu_devices(site)}
-    return Place(
-        site=site, devices=devices, declared=frozenset(one.asset for one in site.devices),
-        domains=domains_of(site), paths=paths_of(site),
-        above={name: nodes_above(site, one) for name, one in devices.items()},
-    )  # fmt: skip
-
-
 class Rounds:
     """Those of one tenure. What it remembers beside the Store is lost with it, and found again."""
 
@@ -112,10 +73,9 @@ class Rounds:
         """Of the last round: of every node that is not known to be well."""
         self.lives: Mapping[str, Record] = {}
         """Of all nodes, as they are kept."""
-        self._duty, self._seen, self._hands, self._bmcs = duty, seen, hands, bmcs
+        self._duty, self._seen, self._hands = duty, seen, hands
+        self._sight = Sight(seen, hands, bmcs, may_act=duty.may_act)
         self._clock, self._say = clock, say
-        self._unwell: dict[str, float] = {}
-        self._upgrade: dict[str, float] = {}
         self._told: dict[str, str] | None = None
         """Node → the word that was said of it last; `None`: not looked up yet."""
 
@@ -129,7 +89,7 @@ class Rounds:
         store = self._duty.store
         now_s = self._clock.wall_s()
         kept = self._without_strangers(place, store.remedies(), now_s)
-        views = self._views(place, kept, store.overlays(), now_s)
+        views = self._sight.views(place, kept, store.overlays(), now_s)
         kept = self._closed(views, kept, now_s)
         site, kept = self._together(place, views, kept, now_s)
         waiting = {n for n, v in self.verdicts.items() if _reason(v) is Stay.BUDGET}
@@ -229,45 +189,7 @@ class Rounds:
         self._duty.store.drop_remedies(gone)
         return {name: one for name, one in kept.items() if name not in gone}
 
-    # --- seeing --------------------------------------------------------------------------------------
-
-    def _views(
-        self,
-        place: Place,
-        kept: Mapping[str, NodeKept],
-        overlays: tuple[Overlay, ...],
-        now_s: float,
-    ) -> dict[str, NodeView]:
-        found: dict[str, NodeView] = {}
-        for name, device in place.devices.items():
-            facts, told = self._seen.facts.get(name), self._seen.told.get(name)
-            over = covering(overlays, place.above[name]) if overlays else ()
-            self._note(name, device, facts, now_s)
-            row = kept.get(name)
-            if (row is None or row.is_idle) and not over and _is_quiet(device, facts, told):
-                continue
-            known = msgspec.structs.replace(
-                self._hands.known.get(name, Known()),
-                unwell_since_s=self._unwell.get(name),
-                upgrade_since_s=self._upgrade.get(name),
-                last_cure_s=_last_cure_s(kept.get(name)),
-                has_bmc=self._bmcs.reaches(place.site, device),
-                may_act=self._duty.may_act(),
-            )
-            found[name] = view_of(device, facts, told, known, overlays=over, now_s=now_s)
-        return found
-
-    def _note(self, name: str, device: Device, facts: NodeFacts | None, now_s: float) -> None:
-        """Note since when it is as it is seen, where nobody else says so."""
-        if serves(facts, device) is False:
-            silent_s = facts.ready_since_s if facts is not None and not facts.is_ready else 0.0
-            self._unwell.setdefault(name, silent_s or now_s)
-        else:
-            self._unwell.pop(name, None)
-        if facts is not None and upgrade_of(facts.node).blocks:
-            self._upgrade.setdefault(name, now_s)
-        else:
-            self._upgrade.pop(name, None)
+    # --- before anything is decided ---------------------------------------------------------------
 
     def _closed(
         self, views: Mapping[str, NodeView], kept: dict[str, NodeKept], now_s: float
@@ -392,7 +314,7 @@ class Rounds:
         store, now_s = self._duty.store, self._clock.wall_s()
         before = with_words_of(before, store.remedy(case.node))
         kept = {**store.remedies(), case.node: before}
-        views = self._views(place, kept, store.overlays(), now_s)
+        views = self._sight.views(place, kept, store.overlays(), now_s)
         view = views.get(case.node)
         if view is None:
             return Stayed(node=case.node, reason=Stay.WELL)
@@ -408,15 +330,6 @@ class Rounds:
         return deciding.remedy(case)
 
 
-def _is_quiet(device: Device, facts: NodeFacts | None, told: GpuNodeStatus | None) -> bool:
-    """Whether everybody says that it is well, and nobody works on it."""
-    if facts is None or serves(facts, device) is False or facts.node.is_cordoned:
-        return False
-    if is_ours(facts.node) or upgrade_of(facts.node).worker is not Worker.NOBODY:
-        return False
-    return told is None or not alerts_of(told)
-
-
 def _in_another_boot(facts: NodeFacts | None) -> rounds.TookPlace:
     """A restart took place where the node is ready in another boot than the attempt left in."""
 
@@ -426,14 +339,6 @@ def _in_another_boot(facts: NodeFacts | None) -> rounds.TookPlace:
         return attempt.action in CURES and facts.boot != attempt.boot
 
     return took_place
-
-
-def _last_cure_s(kept: NodeKept | None) -> float:
-    """When something was done to it last, by us or by whoever repaired it."""
-    if kept is None:
-        return 0.0
-    repaired_s = kept.repaired.at_s if kept.repaired is not None else 0.0
-    return max([repaired_s, *(end_of(one) for one in kept.attempts if one.action in CURES)])
 
 
 def _is_the_same(now: Verdict, before: Remedy) -> bool:

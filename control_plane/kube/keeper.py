@@ -22,7 +22,8 @@ from control_plane.engine.log import Say
 from control_plane.kube.cache import Bug, Cache
 from control_plane.kube.gpu_bmc import Bmcs
 from control_plane.kube.gpu_hands import Hands
-from control_plane.kube.gpu_rounds import Duty, Place, Rounds, Seen, Verdict, place_of
+from control_plane.kube.gpu_rounds import Duty, Rounds, Verdict
+from control_plane.kube.gpu_sight import Place, Seen, place_of
 from control_plane.kube.gpu_view import NodeFacts, facts_of
 from control_plane.kube.node_conditions import NodeConditions
 from control_plane.kube.reflector import Reflector

@@ -25,7 +25,8 @@ from control_plane.engine.adapters import SystemClock
 from control_plane.engine.store import Store
 from control_plane.kube.gpu_bmc import Bmcs
 from control_plane.kube.gpu_hands import Hands
-from control_plane.kube.gpu_rounds import Duty, Rounds, Seen, place_of
+from control_plane.kube.gpu_rounds import Duty, Rounds
+from control_plane.kube.gpu_sight import Seen, place_of
 from tests.kube.remedies import ONE
 from tests.kube.speaking import lab
 
