@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import paramiko
 
@@ -43,6 +43,24 @@ _RSA_KIND = "ssh-rsa"
 
 class _Broken(Unreachable):
     """The line broke before a login: nothing of ours was sent over it, so another one may be tried."""
+
+
+class _Onward:
+    """A channel through a jump host as the socket of another connection.
+
+    A thread of paramiko closes it. A channel says goodbye then, which a line that broke does not take, and
+    what a thread raises nobody hears of but standard error.
+    """
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def close(self) -> None:
+        with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+            self._channel.close()
 
 
 class Ssh:
@@ -113,12 +131,13 @@ class Ssh:
     def _through(self, target: Target, via: Target, until: float) -> paramiko.Channel:
         jump = self._jump(via)
         try:
-            return jump.open_channel(
+            channel = jump.open_channel(
                 "direct-tcpip",
                 (target.address, target.port),
                 ("127.0.0.1", 0),
                 timeout=max(0.1, until - time.monotonic()),
             )
+            return cast("paramiko.Channel", _Onward(channel))
         except (paramiko.SSHException, OSError, EOFError) as error:
             kind = Unreachable if jump.is_active() else _Broken
             raise kind(

@@ -133,6 +133,18 @@ def test_a_line_that_broke_while_nothing_went_over_it_is_opened_anew(hall: Hall)
     assert hall.machines["b"].log == ["true", "cat /nowhere"], "each once"
 
 
+def test_a_line_that_broke_under_another_one_ends_it_without_a_word(hall: Hall) -> None:
+    """A thread of paramiko closes it, and whatever that raises would go to standard error."""
+    with (
+        contextlib.closing(ssh(hall)) as way,
+        way.connect(target(hall, "b", via=target(hall, "a"))) as connection,
+    ):
+        (jump,) = way._jumps.values()
+        jump.packetizer.close()
+        assert jump.is_active(), "it does not know yet"
+        connection._transport.sock.close()
+
+
 def test_a_line_that_breaks_once_during_the_login_is_tried_again(hall: Hall) -> None:
     hall.machines["a"].faults.cuts_logins = 1
     with ssh(hall).connect(target(hall, "a")) as connection:
