@@ -80,6 +80,8 @@ class Oracle:
             "asks": action in CURES
             and node.fault is not None
             and node.fault.kind is FaultKind.ODD
+            # On a node that nobody can read it is not known.
+            and any(alert.asks for alert in node.alerts)
             and not self.approved(node),
             "power": action is Action.POWER_CYCLE and node.serves(now_s),
             "return": action is Action.RETURN
