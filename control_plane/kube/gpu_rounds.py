@@ -277,7 +277,7 @@ class Rounds:
     async def _act(self, place: Place, case: NodeCase, what: Remedy) -> None:
         """Keep the attempt, have it leave, and look at the case anew right before it does."""
         store, name = self._duty.store, case.node
-        before, site = store.remedies().get(name, NodeKept(asset=name)), store.remedy_site()
+        before, site = store.remedy(name) or NodeKept(asset=name), store.remedy_site()
         facts = self._seen.facts.get(name)
         kept, after = rounds.kept_for(
             before, site, case, what, boot=facts.boot if facts is not None else ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from control_plane.core.fleet import Device, DeviceKind, Site
+from control_plane.core.fleet import Device, Site
+from control_plane.core.gpu_domains import gpu_devices
 
 FAKE = {"kwok.x-k8s.io/node": "fake"}
 """The annotation by which kwok knows its nodes."""
@@ -14,11 +15,7 @@ _CAPACITY = {"cpu": "192", "memory": "2Ti", "ephemeral-storage": "10Ti", "pods":
 
 def gpu_nodes(site: Site) -> list[dict[str, Any]]:
     """A `Node` for each managed GPU node of a site."""
-    return [
-        _node(device)
-        for device in site.devices
-        if device.type.kind is DeviceKind.GPU_NODE and device.is_managed
-    ]
+    return [_node(device) for device in gpu_devices(site)]
 
 
 def _node(device: Device) -> dict[str, Any]:

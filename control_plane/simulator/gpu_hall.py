@@ -14,7 +14,8 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from control_plane.core.fleet import Device, DeviceKind, Site
+from control_plane.core.fleet import Device, Site
+from control_plane.core.gpu_domains import gpu_devices
 from control_plane.simulator.api_controllers import Controllers
 from control_plane.simulator.api_server import ApiServer
 from control_plane.simulator.bmc_profiles import DELL, Profile
@@ -85,8 +86,7 @@ class GpuHall(Mapping[str, GpuMachine]):
         """SHA-256 of the certificate that each BMC shows."""
         self._hosts: dict[str, GpuMachine] = {}
         cluster = Cluster()
-        nodes = [d for d in site.devices if d.type.kind is DeviceKind.GPU_NODE and d.is_managed]
-        for number, device in enumerate(nodes):
+        for number, device in enumerate(gpu_devices(site)):
             host = GpuMachine(
                 device.asset,
                 self.clock,

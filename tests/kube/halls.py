@@ -358,15 +358,7 @@ class Floor:
 
     def keep_up(self, name: str) -> None:
         """A budget that lets none of the pods of a name go."""
-        self.playing.server.create(
-            PDB,
-            {
-                "apiVersion": PDB.api_version, "kind": PDB.kind,
-                "metadata": {"name": name, "namespace": "tenants"},
-                "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": name}}},
-            },
-            manager="kubectl",
-        )  # fmt: skip
+        self.put_budget(name, {"app": name})
 
     def resets(self, name: str) -> list[str]:
         """What its BMC was asked for."""

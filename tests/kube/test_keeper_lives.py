@@ -86,9 +86,7 @@ def test_whoever_leads_next_goes_on_with_the_lives_that_are_kept(tmp_path: Path)
         await floor.all_well()
         await lives(floor, Life.READY, within_s=120.0)
         before = record(floor)
-        line = floor.controllers["one"][1]
-        line.faults.away = "refused"
-        line.cut()
+        floor.die("one")
         floor.join("two")
 
         async def goes_on() -> bool:
