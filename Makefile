@@ -130,8 +130,8 @@ demo: venv ## a simulated site, from declaration to converged
 
 .PHONY: lock
 lock: $(LOCKER)/.locked ## resolve pyproject.toml into requirements/ (UPGRADE=1 for newer versions)
-	$(call step,requirements/runtime.txt,$(COMPILE) --extra fast --extra kube --extra gpu -o requirements/runtime.txt pyproject.toml)
-	$(call step,requirements/dev.txt,$(COMPILE) --extra fast --extra kube --extra gpu --extra pulumi --extra ssh --group dev -c requirements/runtime.txt -o requirements/dev.txt pyproject.toml)
+	$(call step,requirements/runtime.txt,$(COMPILE) --extra fast --extra kube --extra gpu --extra meters -o requirements/runtime.txt pyproject.toml)
+	$(call step,requirements/dev.txt,$(COMPILE) --extra fast --extra kube --extra gpu --extra meters --extra pulumi --extra ssh --group dev -c requirements/runtime.txt -o requirements/dev.txt pyproject.toml)
 	$(call step,requirements/clients.txt,$(COMPILE) --group clients -o requirements/clients.txt)
 	$(call step,requirements/resolver.txt,$(COMPILE) --group resolver -o requirements/resolver.txt)
 
