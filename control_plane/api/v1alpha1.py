@@ -455,6 +455,13 @@ class PdusDoc(Document, frozen=True, kw_only=True):
     derate: Annotated[float, Meta(gt=0, le=1)] = 0.8
 
 
+class TripPointDoc(Document, frozen=True, kw_only=True):
+    """How long a breaker bears a load, at the least."""
+
+    load: Annotated[float, Meta(gt=1, le=20, description="Times its rating.")]
+    seconds: Annotated[float, Meta(gt=0, le=86_400)]
+
+
 class FeedDoc(Document, frozen=True, kw_only=True):
     """One node of the feed tree."""
 
@@ -466,13 +473,35 @@ class FeedDoc(Document, frozen=True, kw_only=True):
     unmanaged_kw: Annotated[float, Meta(ge=0)] = 0
     meter: Name | None = None
     pair: Name | None = None
+    emergency_kw: Annotated[
+        Kilowatts | None,
+        Meta(
+            description="What it bears after a loss elsewhere, for as long as that lasts; `rating_kw` unless "
+            "declared. Not derated."
+        ),
+    ] = None
+    breaker: Annotated[
+        tuple[TripPointDoc, ...],
+        Meta(description="Its trip curve, load ascending; a cautious one unless declared."),
+    ] = ()
     pdus: PdusDoc | None = None
+
+
+class LossDoc(Document, frozen=True, kw_only=True):
+    """Nodes that may go dark together: a bus section, a lane of cables, a transformer out for service."""
+
+    name: Name
+    lost: Annotated[tuple[Name, ...], Meta(min_length=1)]
 
 
 class PowerDoc(Document, frozen=True, kw_only=True):
     """`sites/<site>/power.yaml`: the feed tree, as a flat list."""
 
     nodes: Annotated[tuple[FeedDoc, ...], Meta(min_length=1)]
+    contingencies: Annotated[
+        tuple[LossDoc, ...],
+        Meta(description="That of each side of a pair, and of all above it, is looked at anyway."),
+    ] = ()
 
 
 # --- sites/<site>/hosts/*.yaml ---------------------------------------------------------------

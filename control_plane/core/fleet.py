@@ -16,6 +16,7 @@ from control_plane.core.catalogue import Release, Releases
 from control_plane.core.findings import SourceRef
 from control_plane.core.gpu import GpuSettings
 from control_plane.core.observation import Field, PoolSetting, Settings
+from control_plane.core.trip_curve import TripCurve
 
 
 class DeviceKind(StrEnum):
@@ -167,12 +168,23 @@ class FeedNode(msgspec.Struct, frozen=True, kw_only=True):
     meter: str | None = None
     pair: str | None = None
     """The other side of an A/B pair."""
+    emergency_w: float | None = None
+    """What it bears after a loss elsewhere; `None`: its rating."""
+    breaker: TripCurve | None = None
+    """`None`: nobody declared it, and `core.trip_curve.DEFAULT` stands in."""
     where: SourceRef
 
     @property
     def usable_w(self) -> float:
         """What everything below this node may draw together."""
         return self.rating_w * self.derate - self.unmanaged_w
+
+
+class Contingency(msgspec.Struct, frozen=True, kw_only=True):
+    """Nodes of the feed tree that are dark together; whatever hangs below them is, too."""
+
+    name: str
+    lost: tuple[str, ...]
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -429,6 +441,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     """Where firmware Jobs find images: `http://ADDRESS[:PORT][/FOLDER]`."""
     bmc: BmcAccess | None = None
     """`None`: no BMC of the site is asked anything."""
+    contingencies: tuple[Contingency, ...] = ()
+    """Losses that are declared, beside those that the pairs make (`core.contingency`)."""
     releases: Releases = {}
     """What the site's profiles ask for, of the catalogue."""
 

@@ -48,6 +48,7 @@ def digest_of_site(site: Site) -> str:
         # Last and only where there is one: a declaration without is what it was.
         *([sorted((key, _release(one)) for key, one in site.releases.items())] if site.releases else ()),
         *((site.bmc,) if site.bmc else ()),
+        *((site.contingencies,) if site.contingencies else ()),
     )  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def _owners(site: Site) -> set[str]:
     return {device.intent.owner for device in site.devices}
 
 
-_LATER: Final = frozenset({"gpu", "bmc_sha256"})
+_LATER: Final = frozenset({"gpu", "bmc_sha256", "emergency_w", "breaker"})
 """Fields that the form got later: a declaration without them is what it was."""
 
 

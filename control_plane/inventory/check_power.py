@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Final
 
 from control_plane.api.v1alpha1 import PowerDoc
+from control_plane.core.contingency import flows_w, overloads, single_losses
 from control_plane.core.fleet import FeedKind, FeedNode
 from control_plane.inventory import errors
-from control_plane.inventory.expand import W_PER_KW, feed_nodes
+from control_plane.inventory.expand import W_PER_KW, contingencies, feed_nodes
 from control_plane.inventory.problems import Problems
 from control_plane.inventory.shape import File
 from control_plane.inventory.source import Spot, quoted
@@ -57,6 +59,8 @@ def check_feeds(
     is_tree = problems.errors == before
     if is_tree:
         _pairs(power, nodes, problems)
+        _declared_losses(power, nodes, problems)
+        _curves(power, problems)
     return nodes if is_tree else None
 
 
@@ -178,6 +182,31 @@ def _pairs(power: File[PowerDoc], nodes: Mapping[str, FeedNode], problems: Probl
             _at(power, node, errors.PAIR, what, problems)
 
 
+def _declared_losses(
+    power: File[PowerDoc], nodes: Mapping[str, FeedNode], problems: Problems
+) -> None:
+    for index, loss in enumerate(power.data.contingencies):
+        for place, name in enumerate(loss.lost):
+            if name in nodes:
+                continue
+            spot = power.doc.spot("contingencies", index, "lost", place)
+            what = f"feed {quoted(name)}, lost in {quoted(loss.name)}, is not declared"
+            problems.add(errors.UNKNOWN_FEED, power.doc, spot, what, word=name, known=nodes)
+
+
+def _curves(power: File[PowerDoc], problems: Problems) -> None:
+    for index, node in enumerate(power.data.nodes):
+        for place, (low, high) in enumerate(pairwise(node.breaker)):
+            if high.load > low.load and high.seconds < low.seconds:
+                continue
+            what = (
+                f"the breaker of feed {quoted(node.id)} bears {high.load:g} times its rating for "
+            )
+            what += f"{high.seconds:g} s, after {low.load:g} times for {low.seconds:g} s"
+            spot = power.doc.spot("nodes", index, "breaker", place + 1)
+            problems.add(errors.TRIP_CURVE, power.doc, spot, what)
+
+
 def check_loads(
     power: File[PowerDoc],
     nodes: Mapping[str, FeedNode],
@@ -203,15 +232,20 @@ def check_loads(
             what += f"({node.rating_w / W_PER_KW:g} kW × {node.derate:g}"
             what += f" less {node.unmanaged_w / W_PER_KW:g} kW" if node.unmanaged_w else ""
             _at(power, node, errors.OVER_RATING, f"{what})", problems)
-    for node in nodes.values():
-        other = nodes.get(node.pair) if node.pair else None
-        if other is None or node.id > other.id:
-            continue
-        both = sum(sums[n.id] + n.unmanaged_w for n in (node, other))
-        for side in (node, other):
-            if both > side.rating_w + _SLACK_W:
-                what = (
-                    f"{side.kind} {quoted(side.id)} of {side.rating_w / W_PER_KW:g} kW would carry "
-                )
-                what += f"{both / W_PER_KW:,.1f} kW alone"
-                _at(power, side, errors.CONTINGENCY, what, problems)
+    _losses(power, nodes, declared_w, problems)
+
+
+def _losses(
+    power: File[PowerDoc],
+    nodes: Mapping[str, FeedNode],
+    declared_w: Mapping[str, float],
+    problems: Problems,
+) -> None:
+    flows = flows_w(nodes, declared_w)
+    every = (*single_losses(nodes), *contingencies(power))
+    for over in overloads(nodes, flows, every, slack_w=_SLACK_W):
+        node = nodes[over.node]
+        what = f"{node.kind} {quoted(node.id)} would carry {over.carried_w / W_PER_KW:,.1f} kW "
+        what += f"{over.contingency.name}, instead of {flows[node.id] / W_PER_KW:,.1f} kW; "
+        what += f"it bears {over.bears_w / W_PER_KW:g} kW"
+        _at(power, node, errors.CONTINGENCY, what, problems)

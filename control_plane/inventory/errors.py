@@ -450,10 +450,18 @@ DUPLICATE_METER: Final = _code(
 )
 CONTINGENCY: Final = _code(
     "E0511",
-    "pair does not survive the loss of a side",
-    "After losing either side the other carries both, with no software action.",
+    "too much after a loss",
+    "After losing either side of a pair, anything above a side, or what `contingencies` names, the other "
+    "sides and all above them carry what moves to them, with no software action.",
     "two sides of 1,000 kW with 700 kW on each",
-    "move load off the pair, or correct the ratings",
+    "move load off the pair, derate what it hangs under, or declare `emergency_kw` where it bears more",
+)
+TRIP_CURVE: Final = _code(
+    "E0512",
+    "trip curve that cannot be",
+    "The more a breaker carries, the sooner it opens: points ascend in load and descend in seconds.",
+    "breaker: [{load: 1.4, seconds: 60}, {load: 1.1, seconds: 1020}]",
+    "order the points by load, as the curve of its maker has them",
 )
 
 # --- E06: placement --------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from control_plane.api.v1alpha1 import (
     BudgetsDoc,
     CredentialsDoc,
     DeviceTypeDoc,
+    FeedDoc,
     FirmwareReleaseDoc,
     FleetDoc,
     GpuRackDoc,
@@ -28,6 +29,7 @@ from control_plane.core.fleet import (
     BmcAccess,
     Budgets,
     Cluster,
+    Contingency,
     Credentials,
     Device,
     DeviceKind,
@@ -47,6 +49,7 @@ from control_plane.core.fleet import (
     Tenure,
 )
 from control_plane.core.observation import Field, Settings
+from control_plane.core.trip_curve import TripCurve, TripPoint
 from control_plane.inventory.choices import Choice, RackSource, choices_of
 from control_plane.inventory.expand_gpu import gpu_intent, gpu_model
 from control_plane.inventory.placement import Row, Table
@@ -190,6 +193,8 @@ def feed_nodes(power: File[PowerDoc]) -> Iterator[FeedNode]:
             unmanaged_w=node.unmanaged_kw * W_PER_KW,
             meter=node.meter,
             pair=node.pair,
+            emergency_w=node.emergency_kw * W_PER_KW if node.emergency_kw else None,
+            breaker=_trip_curve(node),
             where=where,
         )
         if node.pdus:
@@ -203,6 +208,16 @@ def feed_nodes(power: File[PowerDoc]) -> Iterator[FeedNode]:
                     derate=node.pdus.derate,
                     where=at,
                 )
+
+
+def _trip_curve(node: FeedDoc) -> TripCurve | None:
+    points = tuple(TripPoint(load=p.load, seconds=p.seconds) for p in node.breaker)
+    return TripCurve(points=points) if points else None
+
+
+def contingencies(power: File[PowerDoc]) -> tuple[Contingency, ...]:
+    """The losses that are declared."""
+    return tuple(Contingency(name=c.name, lost=c.lost) for c in power.data.contingencies)
 
 
 # --- a site ----------------------------------------------------------------------------------
@@ -250,6 +265,7 @@ def expand(tree: SiteTree, shared: Shared) -> Site | None:
         cluster=_cluster(tree),
         jump_host=doc.jump_host,
         bmc=_bmc_access(doc.bmc),
+        contingencies=contingencies(tree.power),
         firmware_store=doc.firmware_store,
         releases=_asked_for(devices, shared.releases),
     )

@@ -158,8 +158,18 @@ EDITS: tuple[tuple[str, str, str, str], ...] = (
     ("pair that does not survive the fans below it", POWER,
      "  - {id: hall, kind: hall, parent: grid, rating_kw: 100}",
      ("  - {id: pad-a, kind: pad, parent: grid, rating_kw: 40, pair: pad-b}\n"
-     "  - {id: pad-b, kind: pad, parent: grid, rating_kw: 40, pair: pad-a}\n"
+     "  - {id: pad-b, kind: pad, parent: grid, rating_kw: 28, pair: pad-a}\n"
      "  - {id: hall, kind: hall, parent: pad-a, rating_kw: 100, unmanaged_kw: 30}")),
+    ("pair whose other side hangs under too little", POWER,
+     "  - {id: hall, kind: hall, parent: grid, rating_kw: 100}",
+     ("  - {id: pad-a, kind: pad, parent: grid, rating_kw: 60}\n"
+     "  - {id: pad-b, kind: pad, parent: grid, rating_kw: 15}\n"
+     "  - {id: hall, kind: hall, parent: pad-a, rating_kw: 100, pair: hall-b}\n"
+     "  - {id: hall-b, kind: hall, parent: pad-b, rating_kw: 100, pair: hall}")),
+    ("loss of a feed that is not declared", POWER, "nodes:\n",
+     "contingencies: [{name: bus-section, lost: [halle]}]\nnodes:\n"),
+    ("trip curve that rises", POWER, "rating_kw: 100}",
+     "rating_kw: 100, breaker: [{load: 1.1, seconds: 60}, {load: 1.4, seconds: 90}]}"),
     ("nothing left for devices", POWER, "unmanaged_kw: 5", "unmanaged_kw: 120"),
     ("rack over the rating of its PDU", POWER, "rating_kw: 40}", "rating_kw: 12}"),
     ("hall over its rating", POWER, "parent: grid, rating_kw: 100}", "parent: grid, rating_kw: 20}"),
