@@ -709,3 +709,36 @@ BMC_MEMBERS_MAX: Final = _limit(
     "a GPU host lists some 60 firmwares and 150 sensors; what comes behind is not read",
 )
 BMC_LOG_MAX: Final = _limit("BMC_LOG_MAX", 50, "entries", "the newest; logs hold thousands")
+GUARD_CAP: Final = _limit(
+    "GUARD_CAP",
+    0.99,
+    "of a node's cap",
+    "energy §5, after Dynamo (unverified): above it the guard sheds",
+)
+GUARD_TARGET: Final = _limit(
+    "GUARD_TARGET", 0.95, "of a node's cap", "energy §5, after Dynamo (unverified): down to it"
+)
+GUARD_RELEASE: Final = _limit(
+    "GUARD_RELEASE",
+    0.90,
+    "of a node's cap",
+    "energy §5, after Dynamo (unverified): below it the engine may raise again",
+)
+GUARD_METER_STALE_S: Final = _limit(
+    "GUARD_METER_STALE_S",
+    15.0,
+    "wire s",
+    "ours: three readings of a slow meter (5 s); then machines are counted instead",
+)
+GUARD_TRIES: Final = _limit(
+    "GUARD_TRIES",
+    3,
+    "times",
+    "ours: a machine that does not obey is substituted after the first already",
+)
+GUARD_PATIENCE: Final = _limit(
+    "GUARD_PATIENCE",
+    0.5,
+    "of the time that a breaker bears",
+    "ours: an order that shows later does not count, and more is shed at once",
+)

@@ -1,0 +1,407 @@
+"""The guard's judgement: which machines are lowered now, so that no node stays above its cap.
+
+It lowers, and nothing else: no order of it lifts what a machine may draw. Three bands per node (energy §5):
+above `GUARD_CAP` of its cap it sheds down to `GUARD_TARGET`; below `GUARD_RELEASE` the node is free again,
+and the engine may raise there. A meter that is fresh is believed. Where there is none, or it is silent,
+machines are counted at what they may draw, and one that was lowered counts in full until it was read back.
+
+Machines that do not obey are told again, then given up: others are lowered in their place, because the node
+is still above its cap. Pure, but for what an instance remembers: times and readings come as arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from math import isfinite
+from typing import Final
+
+import msgspec
+
+from control_plane.core import limits
+from control_plane.core.guard_bundle import Bundle, GuardDevice, GuardNode, Rung, checked
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """Lower one machine."""
+
+    asset: str
+    rung: Rung
+    node: str
+    """For which node's sake."""
+
+
+class Cause(StrEnum):
+    """What a person is told of; once, for as long as it lasts."""
+
+    OVER = "over"
+    """A node is above its cap and machines are lowered for it."""
+    EXHAUSTED = "exhausted"
+    """It is above its cap, and nothing below it is left to lower: the breaker is next."""
+    NO_METER = "no_meter"
+    """Its meter says nothing, or nothing that can be so; machines are counted instead."""
+    DISOBEY = "disobey"
+    """Machines below it do not do as they are told; others were lowered in their place."""
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """One cause at one node."""
+
+    node: str
+    cause: Cause
+    detail: str
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What comes of one look."""
+
+    orders: tuple[Order, ...]
+    """Given anew, and told again."""
+    pages: tuple[Page, ...]
+    """All causes that last; whoever sends them knows which are new."""
+    guarded: frozenset[str]
+    """Nodes that the guard has shed below and that have not come down yet: nobody raises there."""
+
+
+class Ordered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a machine was told last."""
+
+    rung: int
+    power_w: float
+    """Of the rung."""
+    drop_w: float
+    """What it gives up by this order, beside what it was told before."""
+    at_s: float
+    """When it was told first."""
+    told_s: float
+    node: str
+    tries: int = 1
+    is_done: bool = False
+    """It was read back."""
+    is_given_up: bool = False
+
+
+class NodeState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is remembered of a node."""
+
+    heat: float = 0.0
+    """Part of the time to a trip that is used up."""
+    power_w: float | None = None
+    read_at_s: float = 0.0
+    beyond_w: float = 0.0
+    """By how much the last reading was above what was counted: nobody knows what it is, and it goes on."""
+    is_guarded: bool = False
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All that a guard remembers; kept on disk before orders leave."""
+
+    at_s: float = 0.0
+    nodes: dict[str, NodeState] = {}
+    ordered: dict[str, Ordered] = {}
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What a meter showed; told only where it can be believed."""
+
+    power_w: float
+    at_s: float
+
+
+_DAWN: Final = NodeState()
+_SAME_W: Final = 0.5
+"""Below what any ladder tells apart."""
+
+
+class Guard:
+    """One site's. The one that made it alone uses it."""
+
+    def __init__(self, bundle: Bundle, state: State | None = None) -> None:
+        """Nothing is decided before `look`.
+
+        Args:
+            bundle: what to keep to.
+            state: of the guard before this one, or of this one under the bundle before.
+
+        Raises:
+            BundleError: it cannot be followed.
+        """
+        self._bundle = checked(bundle)
+        state = state or State()
+        self._at_s = state.at_s
+        self._nodes = {n.id: n for n in bundle.nodes}
+        self._states = {n: state.nodes.get(n, _DAWN) for n in self._nodes}
+        self._devices = {d.asset: d for d in bundle.devices}
+        self._ordered = {
+            asset: kept
+            for asset, one in state.ordered.items()
+            if (kept := self._kept(asset, one)) is not None
+        }
+        self._paths = {n: self._path(n) for n in self._nodes}
+        self._leaves_first = sorted(self._nodes, key=lambda n: (-len(self._paths[n]), n))
+        self._unjudged: set[str] = set()
+        """Nodes that were read since the last look."""
+        self._below: dict[str, list[tuple[GuardDevice, int]]] = {}
+        self._sums = dict.fromkeys(self._nodes, 0.0)
+        for device in bundle.devices:
+            self._sums[device.feed] += self._counted_w(device)
+
+    @property
+    def state(self) -> State:
+        """What the next guard begins with."""
+        return State(at_s=self._at_s, nodes=dict(self._states), ordered=dict(self._ordered))
+
+    def _kept(self, asset: str, one: Ordered) -> Ordered | None:
+        """An order that still stands under this bundle."""
+        device = self._devices.get(asset)
+        if device is None or device.permitted_w <= one.power_w + _SAME_W:
+            return None
+        rungs = [i for i, r in enumerate(device.rungs) if r.power_w <= one.power_w + _SAME_W]
+        if not rungs:
+            return None
+        one = msgspec.structs.replace(one, rung=rungs[0], power_w=device.rungs[rungs[0]].power_w)
+        if self._bundle.made_at_s <= one.told_s:
+            return one
+        # The engine knew of the order, and counts more: it raised where it may, or nothing was lowered.
+        is_over = one.node not in self._states or not self._states[one.node].is_guarded
+        return None if is_over else msgspec.structs.replace(one, is_done=False)
+
+    # --- what is seen ---------------------------------------------------------------------------------
+
+    def read(self, node: str, reading: Reading) -> None:
+        """A meter's word; one that is no number, or older than what is known already, is not heard."""
+        state = self._states[node]
+        if isfinite(reading.power_w) and reading.at_s >= state.read_at_s:
+            self._states[node] = msgspec.structs.replace(
+                state, power_w=reading.power_w, read_at_s=reading.at_s
+            )
+            self._unjudged.add(node)
+
+    def done(self, asset: str) -> None:
+        """A machine was read back as it was told to be."""
+        one = self._ordered.get(asset)
+        if one is not None and not one.is_done:
+            self._put(asset, msgspec.structs.replace(one, is_done=True, is_given_up=False))
+
+    # --- what follows ---------------------------------------------------------------------------------
+
+    def look(self, now_s: float) -> Decision:
+        """Decide, at one moment. What is ordered counts as told at `now_s`.
+
+        The clock of this machine may be set back: then time stands still until it is where it was.
+        """
+        elapsed_s = max(0.0, now_s - self._at_s) if self._at_s else 0.0
+        self._at_s = now_s = max(now_s, self._at_s)
+        loads = self._loads(now_s)
+        on_its_way = self._on_its_way(now_s) if self._ordered else {}
+        for node, watts in loads.items():
+            self._heat(node, watts, elapsed_s)
+        orders = self._again(now_s)
+        exhausted: set[str] = set()
+        over: set[str] = set()
+        planned = dict.fromkeys(self._nodes, 0.0)
+        for node in self._leaves_first:
+            cap_w, watts = self._nodes[node].cap_w, loads[node] - planned[node]
+            if watts <= cap_w * limits.GUARD_CAP:
+                continue
+            over.add(node)
+            self._mark(node, is_guarded=True)
+            watts -= self._given_up_w(node, on_its_way.get(node, ()), watts, now_s)
+            if watts <= cap_w * limits.GUARD_CAP:
+                continue
+            need_w = watts - cap_w * limits.GUARD_TARGET
+            new, got_w = self._shed(node, need_w, now_s)
+            orders += new
+            if got_w < watts - cap_w:
+                exhausted.add(node)
+            for above in self._paths[node]:
+                planned[above] += got_w
+        for node, watts in loads.items():
+            if watts < self._nodes[node].cap_w * limits.GUARD_RELEASE:
+                self._mark(node, is_guarded=False)
+        return Decision(
+            orders=tuple(orders),
+            pages=self._pages(loads, over, exhausted, now_s),
+            guarded=frozenset(n for n, s in self._states.items() if s.is_guarded),
+        )
+
+    # --- loads ---------------------------------------------------------------------------------------
+
+    def _loads(self, now_s: float) -> dict[str, float]:
+        """What each node carries, as far as anybody knows; never less than that."""
+        loads = {n: self._sums[n] * (1 + self._nodes[n].bias) for n in self._nodes}
+        for name in self._leaves_first:
+            node, state = self._nodes[name], self._states[name]
+            loads[name] += node.unmanaged_w
+            if self._is_fresh(name, now_s):
+                power_w = state.power_w or 0.0
+                if name in self._unjudged:
+                    beyond_w = max(0.0, power_w - loads[name])
+                    self._states[name] = msgspec.structs.replace(state, beyond_w=beyond_w)
+                loads[name] = power_w
+            else:
+                loads[name] += state.beyond_w
+            if node.parent is not None:
+                loads[node.parent] += loads[name]
+        self._unjudged.clear()
+        return loads
+
+    def _is_fresh(self, node: str, now_s: float) -> bool:
+        state = self._states[node]
+        if self._nodes[node].meter is None or state.power_w is None:
+            return False
+        return abs(now_s - state.read_at_s) <= limits.GUARD_METER_STALE_S
+
+    def _counted_w(self, device: GuardDevice) -> float:
+        """A machine that was lowered counts in full until it was read back."""
+        one = self._ordered.get(device.asset)
+        if one is None or not one.is_done:
+            return device.permitted_w
+        return device.rungs[one.rung].power_w
+
+    def _on_its_way(self, now_s: float) -> dict[str, list[tuple[float, Ordered]]]:
+        """Node → orders below it that no meter may show yet, and when they have to.
+
+        From when a machine was told first: telling it again makes it no more likely to obey.
+        """
+        found: dict[str, list[tuple[float, Ordered]]] = {}
+        for asset, one in self._ordered.items():
+            device = self._devices[asset]
+            shows_s = one.at_s + device.shows_in_s
+            if one.is_given_up or shows_s + limits.GUARD_METER_STALE_S < now_s:
+                continue
+            for node in self._paths[device.feed]:
+                found.setdefault(node, []).append((shows_s, one))
+        return found
+
+    def _given_up_w(
+        self, node: str, orders: Iterable[tuple[float, Ordered]], watts: float, now_s: float
+    ) -> float:
+        """Watts that will go by themselves: as far as the breaker bears the load until they do."""
+        its, state = self._nodes[node], self._states[node]
+        bears_s = its.curve.left_s(state.heat, watts / its.rating_w) * limits.GUARD_PATIENCE
+        is_fresh = self._is_fresh(node, now_s)
+        seen_s = state.read_at_s if is_fresh else now_s
+        # A sum of counts falls when a machine is read back, a meter when its time has come.
+        return sum(
+            one.drop_w
+            for shows_s, one in orders
+            if seen_s < shows_s <= now_s + bears_s and (is_fresh or not one.is_done)
+        )
+
+    def _heat(self, node: str, watts: float, elapsed_s: float) -> None:
+        its, state = self._nodes[node], self._states[node]
+        heat = its.curve.add(state.heat, watts / its.rating_w, elapsed_s)
+        if heat != state.heat:
+            self._states[node] = msgspec.structs.replace(state, heat=heat)
+
+    # --- orders --------------------------------------------------------------------------------------
+
+    def _shed(self, node: str, need_w: float, now_s: float) -> tuple[list[Order], float]:
+        """Lower machines below a node, in the order of the bundle, until it is enough."""
+        drops: dict[str, tuple[int, float]] = {}
+        got_w = 0.0
+        for device, rung in self._candidates(node):
+            if got_w >= need_w:
+                break
+            one = self._ordered.get(device.asset)
+            if device.locked_until_s > now_s or (one and (one.is_given_up or one.rung >= rung)):
+                continue
+            at, dropped_w = drops.get(device.asset, (one.rung if one else -1, 0.0))
+            above_w = device.rungs[at].power_w if at >= 0 else device.permitted_w
+            drop_w = above_w - device.rungs[rung].power_w
+            got_w += drop_w
+            drops[device.asset] = (rung, dropped_w + drop_w)
+        for asset, (rung, drop_w) in drops.items():
+            power_w = self._devices[asset].rungs[rung].power_w
+            self._put(
+                asset,
+                Ordered(
+                    rung=rung, power_w=power_w, drop_w=drop_w, at_s=now_s, told_s=now_s, node=node
+                ),
+            )
+        return [self._order(asset) for asset in drops], got_w
+
+    def _again(self, now_s: float) -> list[Order]:
+        """Tell those again that were not read back in their time; after some tries they are given up."""
+        found: list[Order] = []
+        for asset, one in list(self._ordered.items()):
+            late = now_s >= one.told_s + self._devices[asset].shows_in_s
+            if one.is_done or one.is_given_up or not late:
+                continue
+            if not self._states[one.node].is_guarded:
+                continue
+            if one.tries >= limits.GUARD_TRIES:
+                self._put(asset, msgspec.structs.replace(one, is_given_up=True))
+                continue
+            if self._devices[asset].locked_until_s > now_s:
+                continue
+            self._put(asset, msgspec.structs.replace(one, told_s=now_s, tries=one.tries + 1))
+            found.append(self._order(asset))
+        return found
+
+    def _candidates(self, node: str) -> list[tuple[GuardDevice, int]]:
+        if node not in self._below:
+            self._below[node] = [
+                (device, rung)
+                for index, rung in self._bundle.order
+                if node in self._paths[(device := self._bundle.devices[index]).feed]
+            ]
+        return self._below[node]
+
+    def _order(self, asset: str) -> Order:
+        one = self._ordered[asset]
+        return Order(asset=asset, rung=self._devices[asset].rungs[one.rung], node=one.node)
+
+    # --- the rest ------------------------------------------------------------------------------------
+
+    def _pages(
+        self, loads: Mapping[str, float], over: set[str], exhausted: set[str], now_s: float
+    ) -> tuple[Page, ...]:
+        pages: list[Page] = []
+        for node in self._leaves_first:
+            its, watts = self._nodes[node], loads[node]
+            figures = f"{watts / 1e3:,.1f} kW of {its.cap_w / 1e3:,.1f} kW"
+            if node in exhausted:
+                detail = f"{figures}, and nothing below it is left to lower"
+                pages.append(Page(node=node, cause=Cause.EXHAUSTED, detail=detail))
+            elif node in over and not self._has(over, below=node):
+                pages.append(Page(node=node, cause=Cause.OVER, detail=f"{figures}; it is shed"))
+            if its.meter is not None and not self._is_fresh(node, now_s):
+                detail = f"meter {its.meter} says nothing; what is below counts at {figures}"
+                pages.append(Page(node=node, cause=Cause.NO_METER, detail=detail))
+        deaf = [self._devices[a] for a, one in self._ordered.items() if one.is_given_up]
+        if deaf:
+            node = self._above_all(deaf)
+            detail = f"{len(deaf)} told {limits.GUARD_TRIES} times: " + ", ".join(
+                device.asset for device in deaf[:3]
+            )
+            pages.append(Page(node=node, cause=Cause.DISOBEY, detail=detail))
+        return tuple(sorted(pages))
+
+    def _has(self, nodes: Iterable[str], *, below: str) -> bool:
+        return any(node != below and below in self._paths[node] for node in nodes)
+
+    def _above_all(self, devices: Iterable[GuardDevice]) -> str:
+        """The lowest node that all of them hang below."""
+        paths = [self._paths[device.feed] for device in devices]
+        return next(node for node in paths[0] if all(node in path for path in paths))
+
+    def _mark(self, node: str, *, is_guarded: bool) -> None:
+        state = self._states[node]
+        if state.is_guarded != is_guarded:
+            self._states[node] = msgspec.structs.replace(state, is_guarded=is_guarded)
+
+    def _put(self, asset: str, one: Ordered) -> None:
+        device = self._devices[asset]
+        self._sums[device.feed] -= self._counted_w(device)
+        self._ordered[asset] = one
+        self._sums[device.feed] += self._counted_w(device)
+
+    def _path(self, node: str) -> tuple[str, ...]:
+        found: list[str] = []
+        current: GuardNode | None = self._nodes[node]
+        while current is not None:
+            found.append(current.id)
+            current = self._nodes[current.parent] if current.parent is not None else None
+        return tuple(found)
