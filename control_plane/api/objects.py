@@ -737,6 +737,9 @@ class OrderSpec(Part, frozen=True, kw_only=True):
             "repaired",
             "approve",
             "breaker",
+            "emergency",
+            "break_glass",
+            "end",
         ],
         _said("What is to be ended, approved of or taken for granted."),
     ]
@@ -744,7 +747,7 @@ class OrderSpec(Part, frozen=True, kw_only=True):
         str,
         _said(
             "Id of an overlay, a device, a rollout, an incident, or a failure domain "
-            "(`rack/ga-g1-r001`).",
+            "(`rack/ga-g1-r001`); with `emergency` and `break_glass` a name of your own for it.",
             min_length=1,
             max_length=253,
         ),
@@ -758,14 +761,31 @@ class OrderSpec(Part, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=1)] | None,
         _said("Of waves: the last that is let go, from 1; without it, the open one."),
     ] = None
-    reason: Annotated[
-        Text | None, _said("With `repaired`, `approve` and `breaker`: why, for people.")
+    reason: Annotated[Text | None, _said("With every word on GPU nodes: why, for people.")] = None
+    until: Annotated[
+        Time | None, _said("With `approve`, `emergency` and `break_glass`: until when.")
     ] = None
-    until: Annotated[Time | None, _said("With `approve`: until when.")] = None
     up_to: Annotated[
         Literal["reset_gpu", "reload_driver", "reboot", "power_cycle", "repair"] | None,
         _said("With `approve`: the rung of the ladder that a node may be taken to."),
     ] = None
+    emergency: Annotated[
+        Literal["thermal", "leak", "feeder", "grid"] | None, _said("With `emergency`: its class.")
+    ] = None
+    domains: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=253)], ...],
+        _said(
+            "With `emergency`: the failure domains that it is in.",
+            max_length=64, x_kubernetes_list_type="atomic",
+        ),
+    ] = ()  # fmt: skip
+    nodes: Annotated[
+        tuple[Name, ...],
+        _said(
+            "With `break_glass`: the GPU nodes that it is for.",
+            max_length=512, x_kubernetes_list_type="atomic",
+        ),
+    ] = ()  # fmt: skip
 
 
 class OrderStatus(Status, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from control_plane.cli.workplace import Workplace, load_declared
 from control_plane.core.firmware import bundle_of
 from control_plane.core.firmware_rollout import FirmwareRollout
 from control_plane.core.fleet import Device, Site
+from control_plane.core.gpu_domains import domains_of
 from control_plane.core.overlay import covering, nodes_above
 from control_plane.core.renumbering import addresses_of
 from control_plane.core.rotation import RotationEntry, Subject
@@ -80,7 +81,13 @@ def command(
         login=_rotated(place, Subject.PASSWORD, device),
         renumbering=_rotates(place, addresses_of(one)),
         address=_rotated(place, Subject.ADDRESS, device),
-        remedies=remedies_shown(one, store.remedy(device)),
+        remedies=remedies_shown(
+            one,
+            store.remedy(device),
+            store.remedy_site(),
+            domains=domains_of(declared).of.get(device, ()),
+            now_s=world.now_s,
+        ),
     )
     emit(output, explanation, table=render_explanation(explanation), names=[device])
     return Exit.OK

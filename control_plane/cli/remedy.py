@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from control_plane.cli import options
 from control_plane.cli.durations import DURATION
 from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
-from control_plane.cli.reading import Source, of_reading, reading
-from control_plane.cli.results import RemedyResult
-from control_plane.cli.saying_afar import ClusterSaying, Where, saying_at
-from control_plane.cli.workplace import Workplace, load_declared
+from control_plane.cli.reading import of_reading
+from control_plane.cli.remedy_saying import (
+    NO_KEEPER,
+    are_domains,
+    are_nodes,
+    completing,
+    say,
+    says,
+)
+from control_plane.cli.remedy_urgent import break_glass, emergency, end
+from control_plane.cli.workplace import Workplace, declared_in
 from control_plane.core import limits
 from control_plane.core.fleet import Site
-from control_plane.core.gpu_domains import domains_of, gpu_devices
+from control_plane.core.gpu_domains import gpu_devices
+from control_plane.core.remedy_urgent import persons_missing
 from control_plane.engine.records import Event
 from control_plane.engine.store import Store
 from control_plane.views import remedy_list
-
-F = TypeVar("F", bound=Callable[..., object])
-
-NO_KEEPER = (
-    "GPU nodes are remedied by the controller of their cluster, and it alone hears this: --kubeconfig FILE. "
-    "A site that `gridplane run` acts on has nobody who remedies GPU nodes"
-)
 
 
 class _ListedFirst(click.Group):
@@ -53,6 +51,7 @@ def command() -> None:
     gridplane remedy repaired ga-g1-r001-n3 --reason "new riser" --kubeconfig ga.kubeconfig
     gridplane remedy approve ga-g1-r001-n3 --up-to reboot --for 2h --reason "seen" --kubeconfig ga.kubeconfig
     gridplane remedy reset rack/ga-g1-r001 --reason "bad driver, pinned" --kubeconfig ga.kubeconfig
+    gridplane remedy emergency rack/ga-g1-r001 --kind leak --reason "wet floor" --kubeconfig ga.kubeconfig
     """
 
 
@@ -71,7 +70,7 @@ def list_(*, place: Workplace, output: str) -> int:
     """
     if place.is_own:
         click.echo(f"gridplane: {NO_KEEPER}", err=True)
-    store, site = place.store, _declared(place)
+    store, site = place.store, declared_in(place)
     found = remedy_list.listed(
         site,
         store.remedies(),
@@ -83,13 +82,6 @@ def list_(*, place: Workplace, output: str) -> int:
     return Exit.OK
 
 
-def _declared(place: Workplace) -> Site:
-    accepted = place.store.accepted()
-    if accepted is None:
-        return load_declared(place.inventory, place.site).site
-    return place.revisions().site(accepted.digest)
-
-
 def _said(site: Site, store: Store) -> dict[str, Event]:
     last = ((device.asset, store.remedy_said(device.asset)) for device in gpu_devices(site))
     return {name: event for name, event in last if event is not None}
@@ -98,51 +90,27 @@ def _said(site: Site, store: Store) -> dict[str, Event]:
 # --- completion --------------------------------------------------------------------------------------
 
 
-def _completing(
-    names: Callable[[Store, float], Iterable[str]],
-) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Completes with what the site says now; with nothing where it cannot be asked."""
-
-    def complete(
-        ctx: click.Context, _param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        given: dict[str, Any] = {n: ctx.params.get(n) for n in Source.__struct_fields__}
-        try:
-            with reading(Source(**given)) as place:
-                found = sorted(names(place.store, place.clock.wall_s()))
-        except Exception:  # noqa: BLE001 - a shell that completes shows no errors
-            return []
-        return [CompletionItem(name) for name in found if name.startswith(incomplete)]
-
-    return complete
+def _in_repair(place: Workplace) -> Iterable[str]:
+    return (name for name, kept in place.store.remedies().items() if kept.ticket is not None)
 
 
-def _in_repair(store: Store, _now_s: float) -> Iterable[str]:
-    return (name for name, kept in store.remedies().items() if kept.ticket is not None)
+def _approvable(place: Workplace) -> Iterable[str]:
+    site = place.store.remedy_site()
+    waiting = (one.id for one in site.glass if one.ended is None and persons_missing(one))
+    return [*place.store.remedies(), *waiting]
 
 
-def _kept(store: Store, _now_s: float) -> Iterable[str]:
-    return store.remedies()
-
-
-def _open(store: Store, now_s: float) -> Iterable[str]:
-    return (one.domain for one in remedy_list.open_breakers(store.remedy_site(), now_s))
+def _open(place: Workplace) -> Iterable[str]:
+    site = place.store.remedy_site()
+    return (one.domain for one in remedy_list.open_breakers(site, place.clock.wall_s()))
 
 
 # --- words -------------------------------------------------------------------------------------------
 
 
-def _says(command: F) -> F:
-    """The options of every word."""
-    reason = click.option("--reason", required=True, help="Why; it is kept and shown.")
-    for option in (reason, options.by, options.output, options.cluster, options.of_site):
-        command = option(command)
-    return command
-
-
 @command.command("repaired")
-@click.argument("node", shell_complete=_completing(_in_repair))
-@_says
+@click.argument("node", shell_complete=completing(_in_repair))
+@says
 def repaired(*, node: str, output: str, by: str, reason: str, **place: Any) -> int:
     """Close the repair ticket of NODE: the same machine is back in its slot.
 
@@ -153,42 +121,60 @@ def repaired(*, node: str, output: str, by: str, reason: str, **place: Any) -> i
     \b
     gridplane remedy repaired ga-g1-r001-n3 --reason "new riser" --kubeconfig ga.kubeconfig
     """
-    return _say("repaired", node, place, by=by, reason=reason, output=output)
+    return say("repaired", node, place, by=by, reason=reason, output=output, check=are_nodes(node))
 
 
 @command.command("approve")
-@click.argument("node", shell_complete=_completing(_kept))
+@click.argument("name", metavar="NODE|GLASS", shell_complete=completing(_approvable))
 @click.option(
     "--up-to",
     type=click.Choice(["reset_gpu", "reload_driver", "reboot", "power_cycle", "repair"]),
-    required=True,
-    help="The rung of the ladder that it may be taken to.",
+    help="The rung of the ladder that a node may be taken to.",
 )
-@click.option(
-    "--for", "for_s", type=DURATION, required=True, help="For how long: 30m, 2h; a day at most."
-)
-@_says
+@click.option("--for", "for_s", type=DURATION, help="For how long: 30m, 2h; a day at most.")
+@says
 def approve(
-    *, node: str, up_to: str, for_s: float, output: str, by: str, reason: str, **place: Any
+    *,
+    name: str,
+    up_to: str | None,
+    for_s: float | None,
+    output: str,
+    by: str,
+    reason: str,
+    **place: Any,
 ) -> int:
     """Let NODE be taken further than an alert that asks, or an emergency that is over, allows.
 
     It is of faults that are there now: what begins later asks anew. Everything else is asked as ever:
     drained first, budgets, breakers, holds, two sources before a power cycle.
 
+    With the name of a break-glass that waits for a second person: be that person. --up-to and --for are not
+    said then.
+
     \b
     gridplane remedy approve ga-g1-r001-n3 --up-to reboot --for 2h --reason "seen" --kubeconfig ga.kubeconfig
+    gridplane remedy approve glass-3f2a --reason "agreed" --kubeconfig ga.kubeconfig
     """
-    if for_s > limits.APPROVAL_MAX_S:
+    if (up_to is None) is not (for_s is None):
+        raise Stop("of a node --up-to and --for are said together", Exit.USAGE)
+    if for_s is not None and for_s > limits.APPROVAL_MAX_S:
         raise Stop("--for is a day at most: who looks again approves again", Exit.USAGE)
-    return _say(
-        "approve", node, place, by=by, reason=reason, output=output, up_to=up_to, for_s=for_s
-    )
+
+    def check(site: Site) -> None:
+        if up_to is not None:
+            are_nodes(name)(site)
+        elif any(device.asset == name for device in gpu_devices(site)):
+            raise Stop(f"{name} is a GPU node: say --up-to and --for", Exit.USAGE)
+
+    return say(
+        "approve", name, place, by=by, reason=reason, output=output, check=check,
+        for_s=for_s, up_to=up_to,
+    )  # fmt: skip
 
 
 @command.command("reset")
-@click.argument("domain", shell_complete=_completing(_open))
-@_says
+@click.argument("domain", shell_complete=completing(_open))
+@says
 def reset(*, domain: str, output: str, by: str, reason: str, **place: Any) -> int:
     """Reset the breaker of DOMAIN: it is known why so many of its nodes failed at once.
 
@@ -198,44 +184,10 @@ def reset(*, domain: str, output: str, by: str, reason: str, **place: Any) -> in
     \b
     gridplane remedy reset rack/ga-g1-r001 --reason "bad driver, pinned" --kubeconfig ga.kubeconfig
     """
-    return _say("breaker", domain, place, by=by, reason=reason, output=output)
+    return say(
+        "breaker", domain, place, by=by, reason=reason, output=output, check=are_domains(domain)
+    )
 
 
-def _say(
-    kind: str,
-    target: str,
-    place: dict[str, Any],
-    *,
-    by: str,
-    reason: str,
-    output: str,
-    up_to: str | None = None,
-    for_s: float | None = None,
-) -> int:
-    kubeconfig: Path | None = place["kubeconfig"]
-    if kubeconfig is None:
-        raise Stop(NO_KEEPER, Exit.USAGE)
-    with saying_at(Where(**place)) as saying:
-        assert isinstance(saying, ClusterSaying)  # noqa: S101 - with a kubeconfig it is one
-        if saying.declared is not None:
-            _check(saying.declared, kind, target)
-        done = saying.say_remedy(kind, target, by=by, reason=reason, up_to=up_to, for_s=for_s)
-        result = RemedyResult(site=saying.site, target=target, by=by, reason=reason, done=done)
-        emit(output, result, table=f"{target}: {done}", names=[target])
-    return Exit.OK
-
-
-def _check(site: Site, kind: str, target: str) -> None:
-    """Refuse a name that means nothing.
-
-    Raises:
-        Stop: with the nearest names.
-    """
-    if kind == "breaker":
-        names, what = list(domains_of(site).domains), "failure domain of GPU nodes"
-    else:
-        names, what = [device.asset for device in gpu_devices(site)], "GPU node"
-    if target not in names:
-        near = difflib.get_close_matches(target, names, n=3)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise Stop(f"{site.id} has no {what} '{target}'.{hint}", Exit.USAGE)
+for word in (emergency, break_glass, end):
+    command.add_command(word)

@@ -31,11 +31,11 @@ class ReleaseResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RemedyResult(msgspec.Struct, frozen=True, kw_only=True):
-    """From `remedy repaired`, `remedy approve` and `remedy reset`."""
+    """From every word of `remedy`."""
 
     site: str
     target: str
-    """A node, or a failure domain."""
+    """A node, a failure domain, or the name of an emergency or break-glass."""
     by: str
     reason: str
     done: str

@@ -153,10 +153,13 @@ class ClusterSaying(Saying):
         *,
         by: str,
         reason: str,
-        up_to: str | None = None,
         for_s: float | None = None,
+        **more: Any,
     ) -> str:
-        """Say something of the remedies of a GPU node; what was answered, in words."""
+        """Say something of the remedies of GPU nodes; what was answered, in words.
+
+        `more` are other fields of the order, of which some kinds need some.
+        """
         from control_plane.api.conditions import moment
         from control_plane.api.objects import OrderSpec
         from control_plane.kube.kinds import ORDER
@@ -171,9 +174,9 @@ class ClusterSaying(Saying):
             at=moment(now_s),
             reason=shortened_text(reason),
             until=None if for_s is None else moment(now_s + for_s),
-            up_to=up_to,  # type: ignore[arg-type]  # of the choice
+            **more,
         )
-        name = f"{kind}-{secrets.token_hex(4)}"
+        name = f"{kind.replace('_', '-')}-{secrets.token_hex(4)}"
         body = order_body(spec, name=name, namespace=self._namespace)
         return self._say(ORDER, [body], f"Order {name}", "obeyed")[name].words
 

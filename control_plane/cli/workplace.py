@@ -303,6 +303,18 @@ def load_declared(root: Path, site: str) -> Declared:
     )
 
 
+def declared_in(place: Workplace) -> Site:
+    """The site as it is in force; as the inventory has it where nothing is yet.
+
+    Raises:
+        DeclarationError: as `load_declared`.
+    """
+    accepted = place.store.accepted()
+    if accepted is None:
+        return load_declared(place.inventory, place.site).site
+    return place.revisions().site(accepted.digest)
+
+
 def keep_what_is() -> None:
     """Live on: what exists now stays as long as the process, and only what comes is ever collected."""
     gc.collect()

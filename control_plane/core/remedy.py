@@ -110,18 +110,21 @@ def _emergency(case: NodeCase) -> Remedy | Stayed | None:
             why=Why.EMERGENCY,
             detail=f"{one.id} ({one.kind}): unsafe as it runs, drained or not",
             evidence=tuple(said),
-            authority=one.plan,
+            authority=one.plan or one.id,
         )
     if _barred(case) or _acting(case) or _human(case):
         return None
-    if case.cordon_of(CordonedBy.OURS) is not None:
+    ours = case.cordon_of(CordonedBy.OURS)
+    if ours is not None:
+        if not is_drained(case):
+            return _draining(case, ours)
         return _stay(case, Stay.EMERGENCY, f"kept drained for {one.id} ({one.kind})")
     return Remedy(
         node=case.node,
         action=Action.DRAIN,
         why=Why.EMERGENCY,
         detail=f"{one.id} ({one.kind}) in its domain",
-        authority=one.plan,
+        authority=one.plan or one.id,
     )
 
 

@@ -31,6 +31,8 @@ class Source(StrEnum):
     """Power state, sensors, event log."""
     METER = "meter"
     """What it draws, at the PDU."""
+    PERSON = "person"
+    """Somebody who stands before it, or reads what no program reads."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -142,17 +144,27 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class BreakGlass(msgspec.Struct, frozen=True, kw_only=True):
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """A person's word that ended another one before its time."""
+
+    by: str
+    reason: str
+    at_s: float
+
+
+class BreakGlass(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Persons who set budgets, breakers and incidents aside for a while. Caps, holds and evidence stay."""
 
     id: str
     by: tuple[str, ...]
+    """In the order in which they said it."""
     reason: str
     since_s: float
     until_s: float
     nodes: frozenset[str]
     watts: float
-    """That all its nodes may draw together."""
+    """That all its nodes may draw together, with those of what was in force when it was said."""
+    ended: Ended | None = None
 
 
 class EmergencyKind(StrEnum):
@@ -164,18 +176,22 @@ class EmergencyKind(StrEnum):
     GRID = "grid"
 
 
-class Emergency(msgspec.Struct, frozen=True, kw_only=True):
+class Emergency(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that cannot wait, in domains that it names."""
 
     id: str
     kind: EmergencyKind
     domains: frozenset[str]
     """Ids of failure domains; nothing outside them is touched for it."""
-    plan: str
-    """Id of the standing order that approved it in advance."""
+    plan: str = ""
+    """Id of the standing order that approved it in advance; empty where a person says it."""
+    by: str = ""
+    """The person who says it; empty where a program found it."""
+    reason: str = ""
     source: Source
     since_s: float
     until_s: float
+    ended: Ended | None = None
 
 
 class GateResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -295,7 +311,7 @@ class Remedy(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[Evidence, ...] = ()
     """On which it rests."""
     authority: str = ""
-    """Id of the emergency's plan or of the break-glass that it needs; empty where rules suffice."""
+    """Id of the emergency, or of its plan, or of the break-glass that it needs; empty where rules suffice."""
 
     @property
     def rung(self) -> Rung | None:

@@ -7,7 +7,7 @@ import msgspec
 from control_plane.core.breaker import Breaker
 from control_plane.core.correlate import Incident
 from control_plane.core.gpu_life import Record
-from control_plane.core.remedy_case import Approval, Attempt, RepairTicket
+from control_plane.core.remedy_case import Approval, Attempt, BreakGlass, Emergency, RepairTicket
 
 
 class Repaired(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,3 +51,12 @@ class SiteKept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """By domain."""
     incidents: tuple[Incident, ...] = ()
     """Those that are open."""
+    emergencies: tuple[Emergency, ...] = ()
+    """Whose time is not over: one that a person ended is kept until then, so that it is not heard again."""
+    glass: tuple[BreakGlass, ...] = ()
+    """Likewise; one that lacks a second person sets nothing aside."""
+
+    @property
+    def words(self) -> tuple[Emergency | BreakGlass, ...]:
+        """All that persons set in force for many nodes, whatever became of it."""
+        return (*self.emergencies, *self.glass)

@@ -26,10 +26,8 @@ from control_plane.core.remedy_case import (
     CURES,
     Action,
     Attempt,
-    BreakGlass,
     Cordon,
     CordonedBy,
-    Emergency,
     Evidence,
     Foreign,
     GateResult,
@@ -84,16 +82,6 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     def ours(self) -> Cordon | None:
         """Our own cordon of it."""
         return next((one for one in self.cordons if one.by is CordonedBy.OURS), None)
-
-
-class People(msgspec.Struct, frozen=True, kw_only=True):
-    """What persons, and what they approved in advance, set aside. Their word on one node is kept with it."""
-
-    glass: tuple[BreakGlass, ...] = ()
-    emergencies: tuple[Emergency, ...] = ()
-
-
-_NOBODY: Final = People()
 
 
 # --- before anything is decided ------------------------------------------------------------------
@@ -232,7 +220,6 @@ def case_of(
     site: SiteKept,
     books: Books,
     *,
-    people: People = _NOBODY,
     path: Sequence[str],
     now_s: float,
 ) -> NodeCase:
@@ -252,7 +239,7 @@ def case_of(
         ),
         incident=incident_above({one.node: one for one in site.incidents}, path),
         approvals=kept.approvals,
-        glass=people.glass, emergencies=people.emergencies, gate=view.gate,
+        glass=site.glass, emergencies=site.emergencies, gate=view.gate,
         no_power=view.no_power,
         ticket=kept.ticket.id if kept.ticket is not None else None,
     )  # fmt: skip

@@ -7,6 +7,7 @@ import msgspec
 from control_plane.core.bmc import (
     BmcChange,
     BmcSeen,
+    Part,
     Power,
     PowerCycle,
     PowerOff,
@@ -37,12 +38,14 @@ class Bmcs:
         """Whether commands can be given to a node's BMC."""
         return self._bmc is not None and site.bmc is not None and device.bmc is not None
 
-    async def look(self, site: Site, device: Device) -> BmcSeen | None:
-        """Power and health; `None` where nothing is known, which is not "off"."""
+    async def look(
+        self, site: Site, device: Device, parts: frozenset[Part] = frozenset()
+    ) -> BmcSeen | None:
+        """Power, health and what else is asked; `None` where nothing is known, which is not "off"."""
         if self._bmc is None or not self.reaches(site, device):
             return None
         try:
-            seen = await self._bmc.look(self._target(site, device), frozenset())
+            seen = await self._bmc.look(self._target(site, device), parts)
         except ControlPlaneError as error:
             self._trouble(device, str(error))
             return None

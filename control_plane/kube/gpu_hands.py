@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from typing import Final
 
 import msgspec
 
 from control_plane.core import limits
-from control_plane.core.bmc import BootProgress, Power
+from control_plane.core.bmc import BootProgress, Part, Power
 from control_plane.core.cluster import Cluster, ClusterError
 from control_plane.core.fleet import Device, Site
 from control_plane.core.node_drain import Drained, DrainOrder, DrainState
@@ -21,6 +22,9 @@ from control_plane.kube.gpu_bmc import Bmcs, cycles_by_itself
 from control_plane.kube.gpu_view import BY, Known, NodeFacts
 from control_plane.kube.node_drain import NodeDrain, evidence, forget
 from control_plane.kube.node_hold import HoldState, NodeHolds
+
+_NOTHING: Final = frozenset[Part]()
+_HOT: Final = frozenset({Part.SENSORS})
 
 
 class Hands:
@@ -51,6 +55,7 @@ class Hands:
         held: Collection[str],
         *,
         draining: Collection[str],
+        named: Collection[str] = (),
         cycling: Mapping[str, tuple[NodeFacts, Permit]],
     ) -> None:
         """Look closer at all that we hold: what is on it, and what its BMC says.
@@ -60,6 +65,7 @@ class Hands:
             devices: the nodes, by name.
             held: those that we hold.
             draining: those of them whose drain goes on; on the others nothing is ended.
+            named: nodes that an emergency names: their BMCs are asked how hot it is, too.
             cycling: those of them in a power cycle of ours, as they were known before it, and whether it goes
                 on: a BMC that only takes power is told to give it back.
 
@@ -70,20 +76,30 @@ class Hands:
             del self.known[name]
         for name in self._drains.keys() - set(held):
             del self._drains[name]
-        looks = (self._look(site, devices[name], ends=name in draining) for name in sorted(held))
+        looks = (
+            self._look(
+                site,
+                devices[name],
+                ends=name in draining,
+                parts=_HOT if name in named else _NOTHING,
+            )
+            for name in sorted(held)
+        )
         await asyncio.gather(*looks)
         for name in sorted(cycling.keys() & self.known.keys()):
             bmc, (facts, permit) = self.known[name].bmc, cycling[name]
             if bmc is not None and bmc.power is Power.OFF and not cycles_by_itself(bmc):
                 await self._bmcs.power_on(site, devices[name], facts=facts, permit=permit)
 
-    async def _look(self, site: Site, device: Device, *, ends: bool) -> None:
+    async def _look(
+        self, site: Site, device: Device, *, ends: bool, parts: frozenset[Part]
+    ) -> None:
         name, known = device.asset, self.known.get(device.asset, Known())
         drained, left = await (self._drain(name) if ends else self._is_drained(name))
         bmc, at_s = known.bmc, known.bmc_at_s
         if self._clock.wall_s() - at_s >= limits.GPU_ATTENTION_S:
             at_s = self._clock.wall_s()
-            bmc = await self._bmcs.look(site, device)
+            bmc = await self._bmcs.look(site, device, parts)
         runs = bmc is not None and bmc.progress is BootProgress.OS_RUNNING
         self.known[name] = msgspec.structs.replace(
             known, drained=drained, left=left, bmc=bmc, bmc_at_s=at_s,

@@ -31,6 +31,8 @@ from control_plane.core.remedy_case import (
 )
 from control_plane.core.remedy_kept import NodeKept, SiteKept
 from control_plane.core.remedy_round import NodeView
+from control_plane.core.remedy_site_words import with_site_words_of, without_past
+from control_plane.core.remedy_urgent import goes_on, in_force, named_in
 from control_plane.core.remedy_words import with_words_of
 from control_plane.engine.log import Say
 from control_plane.engine.records import Event
@@ -78,6 +80,8 @@ class Rounds:
         self._clock, self._say = clock, say
         self._told: dict[str, str] | None = None
         """Node → the word that was said of it last; `None`: not looked up yet."""
+        self._heard: dict[str, str] = {}
+        """Emergencies and break-glass that were in force in the last round: name → in words."""
 
     async def once(self, place: Place) -> dict[str, NodeView]:
         """One round; what was seen of the nodes that are not known to be well.
@@ -89,7 +93,9 @@ class Rounds:
         store = self._duty.store
         now_s = self._clock.wall_s()
         kept = self._without_strangers(place, store.remedies(), now_s)
-        views = self._sight.views(place, kept, store.overlays(), now_s)
+        self._hear(now_s)
+        named = named_in(store.remedy_site().emergencies, place.domains, now_s=now_s)
+        views = self._sight.views(place, kept, store.overlays(), now_s, named=named)
         kept = self._closed(views, kept, now_s)
         site, kept = self._together(place, views, kept, now_s)
         waiting = {n for n, v in self.verdicts.items() if _reason(v) is Stay.BUDGET}
@@ -122,7 +128,9 @@ class Rounds:
             going = {n for n, v in verdicts.items() if _reason(v) in _EMPTIES}
             out = self._out(place, store.remedies())
             cycling = {n: self._cycling(place, cases[n]) for n in out if self._is_cycling(n)}
-            await self._hands.look(place.site, place.devices, out, draining=going, cycling=cycling)
+            await self._hands.look(
+                place.site, place.devices, out, draining=going, named=named, cycling=cycling
+            )
         return views
 
     def _is_cycling(self, name: str) -> bool:
@@ -190,6 +198,23 @@ class Rounds:
         return {name: one for name, one in kept.items() if name not in gone}
 
     # --- before anything is decided ---------------------------------------------------------------
+
+    def _hear(self, now_s: float) -> None:
+        """Say what persons set in force for many nodes, and forget it when its time is over."""
+        store = self._duty.store
+        site = store.remedy_site()
+        after = without_past(site, now_s=now_s)
+        if after != site:
+            store.put_remedy_site(after)
+        going = {
+            e.id: f"{e.kind} emergency {e.id}" for e in after.emergencies if goes_on(e, now_s=now_s)
+        }
+        going |= {g.id: f"break-glass {g.id}" for g in in_force(after.glass, now_s=now_s)}
+        for name in sorted(going.keys() - self._heard.keys()):
+            self._say(f"{going[name]} is in force", kind="remedy", level="error")
+        for name in sorted(self._heard.keys() - going.keys()):
+            self._say(f"{self._heard[name]} is over", kind="remedy", level="warning")
+        self._heard = going
 
     def _closed(
         self, views: Mapping[str, NodeView], kept: dict[str, NodeKept], now_s: float
@@ -313,8 +338,10 @@ class Rounds:
         """What is decided at this moment, without the attempt that was just kept."""
         store, now_s = self._duty.store, self._clock.wall_s()
         before = with_words_of(before, store.remedy(case.node))
+        site = with_site_words_of(site, store.remedy_site())
         kept = {**store.remedies(), case.node: before}
-        views = self._sight.views(place, kept, store.overlays(), now_s)
+        named = named_in(site.emergencies, place.domains, now_s=now_s)
+        views = self._sight.views(place, kept, store.overlays(), now_s, named=named)
         view = views.get(case.node)
         if view is None:
             return Stayed(node=case.node, reason=Stay.WELL)

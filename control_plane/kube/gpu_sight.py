@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -73,14 +73,17 @@ class Sight:
         kept: Mapping[str, NodeKept],
         overlays: tuple[Overlay, ...],
         now_s: float,
+        *,
+        named: Collection[str] = (),
     ) -> dict[str, NodeView]:
-        """Every node that is not known to be well.
+        """Every node that is not known to be well, or that an emergency names.
 
         Args:
             place: the nodes.
             kept: what was tried on them.
             overlays: of the site.
             now_s: policy time.
+            named: nodes of domains in which an emergency goes on.
         """
         found: dict[str, NodeView] = {}
         for name, device in place.devices.items():
@@ -88,7 +91,8 @@ class Sight:
             over = covering(overlays, place.above[name]) if overlays else ()
             self._note(name, device, facts, now_s)
             row = kept.get(name)
-            if (row is None or row.is_idle) and not over and _is_quiet(device, facts, told):
+            is_idle = (row is None or row.is_idle) and not over and name not in named
+            if is_idle and _is_quiet(device, facts, told):
                 continue
             known = msgspec.structs.replace(
                 self._hands.known.get(name, Known()),

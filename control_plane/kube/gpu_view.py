@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from control_plane.api.objects import GpuNodeStatus
-from control_plane.core.bmc import BmcSeen, BootProgress, Health, Power
+from control_plane.core.bmc import BmcSeen, BootProgress, Health, Power, SensorKind
 from control_plane.core.cluster import Object
 from control_plane.core.domain_budget import Cause
 from control_plane.core.driver_upgrade import Worker, upgrade_of
@@ -248,7 +248,16 @@ def _evidence(
         yield Evidence(
             source=Source.BMC, at_s=known.bmc_at_s,
             drained=True if is_off else None, well=False if bad else None,
+            unsafe=True if _is_hot(known.bmc) else None,
         )  # fmt: skip
+
+
+def _is_hot(bmc: BmcSeen) -> bool:
+    """Whether a temperature is beyond what its maker calls critical. That none is told says nothing."""
+    return any(
+        one.kind is SensorKind.TEMPERATURE_C and one.health is Health.CRITICAL
+        for one in bmc.sensors or ()
+    )
 
 
 def gate_of(

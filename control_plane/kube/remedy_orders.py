@@ -6,8 +6,7 @@ happened since (another ticket, another trip of a breaker) is not ended by a wor
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -19,12 +18,14 @@ from control_plane.core.breaker import reset
 from control_plane.core.fleet import Site
 from control_plane.core.gpu import Rung
 from control_plane.core.gpu_domains import domains_of, gpu_devices
-from control_plane.core.remedy_case import Approval
+from control_plane.core.remedy_case import Approval, BreakGlass
 from control_plane.core.remedy_kept import NodeKept
+from control_plane.core.remedy_site_words import word_named
 from control_plane.core.remedy_words import approved, repaired
 from control_plane.engine.records import Event
 from control_plane.engine.store import Store
-from control_plane.kube.saying import Refused, nothing_to_do
+from control_plane.kube.remedy_site_orders import break_glass, emergency, end, sign
+from control_plane.kube.saying import Refused, is_later, near, nothing_to_do, reason_of
 
 
 def heard(spec: OrderSpec, store: Store, declared: Site, *, now_s: float) -> Told:
@@ -44,13 +45,13 @@ def heard(spec: OrderSpec, store: Store, declared: Site, *, now_s: float) -> Tol
 
 def _repaired(spec: OrderSpec, store: Store, declared: Site, now_s: float) -> Told:
     kept = _kept_of(spec, store, declared)
-    reason = _reason(spec)
+    reason = reason_of(spec)
     if kept.ticket is None:
         last = kept.repaired
         by = f": {last.by} closed {last.ticket}" if last is not None else ""
         return nothing_to_do(f"{spec.target} has no open repair ticket{by}")
     ticket = kept.ticket
-    if _is_later(ticket.opened_s, spec):
+    if is_later(ticket.opened_s, spec):
         raise Refused(
             f"ticket {ticket.id} was opened after this word: look at {spec.target}, and say it anew"
         )
@@ -63,8 +64,10 @@ def _repaired(spec: OrderSpec, store: Store, declared: Site, now_s: float) -> To
 
 
 def _approve(spec: OrderSpec, store: Store, declared: Site, now_s: float) -> Told:
+    if isinstance(word_named(store.remedy_site(), spec.target), BreakGlass):
+        return sign(spec, store, now_s)
     kept = _kept_of(spec, store, declared)
-    reason = _reason(spec)
+    reason = reason_of(spec)
     if spec.up_to is None or spec.until is None:
         raise Refused("an order `approve` needs `up_to`, the rung, and `until`")
     word = Approval(
@@ -87,13 +90,13 @@ def _approve(spec: OrderSpec, store: Store, declared: Site, now_s: float) -> Tol
 
 def _breaker(spec: OrderSpec, store: Store, declared: Site, now_s: float) -> Told:
     site, name = store.remedy_site(), spec.target
-    reason, breaker = _reason(spec), site.breakers.get(name)
+    reason, breaker = reason_of(spec), site.breakers.get(name)
     domains = domains_of(declared).domains
     if breaker is None and name not in domains:
-        raise Refused(f"{declared.id} has no failure domain '{name}'{_near(name, domains)}")
+        raise Refused(f"{declared.id} has no failure domain '{name}'{near(name, domains)}")
     if breaker is None or breaker.tripped_at_s is None or not breaker.is_open(now_s):
         return nothing_to_do(f"the breaker of {name} is closed")
-    if _is_later(breaker.tripped_at_s, spec):
+    if is_later(breaker.tripped_at_s, spec):
         raise Refused(f"the breaker of {name} tripped after this word: look, and say it anew")
     cooled = moment(breaker.tripped_at_s + limits.BREAKER_COOLDOWN_S).isoformat()
     if breaker.is_reset:
@@ -111,6 +114,9 @@ OF_REMEDIES: Final[Mapping[str, Callable[[OrderSpec, Store, Site, float], Told]]
     "repaired": _repaired,
     "approve": _approve,
     "breaker": _breaker,
+    "emergency": emergency,
+    "break_glass": break_glass,
+    "end": end,
 }
 """By kind of order."""
 
@@ -126,24 +132,8 @@ def _kept_of(spec: OrderSpec, store: Store, declared: Site) -> NodeKept:
         return kept
     names = [device.asset for device in gpu_devices(declared)]
     if spec.target not in names:
-        raise Refused(f"{declared.id} has no GPU node '{spec.target}'{_near(spec.target, names)}")
+        raise Refused(f"{declared.id} has no GPU node '{spec.target}'{near(spec.target, names)}")
     return NodeKept(asset=spec.target)
-
-
-def _near(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names), n=3)
-    return f". Did you mean {' or '.join(near)}?" if near else ""
-
-
-def _reason(spec: OrderSpec) -> str:
-    if spec.reason is None:
-        raise Refused(f"an order `{spec.kind}` needs a reason")
-    return spec.reason
-
-
-def _is_later(at_s: float, spec: OrderSpec) -> bool:
-    """Whether something came to be after the word was said; times in objects are whole seconds."""
-    return int(at_s) > spec.at.timestamp()
 
 
 def _note(store: Store, spec: OrderSpec, text: str, now_s: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -134,6 +135,28 @@ def pin_in(part: PinPart) -> Pin:
 def nothing_to_do(words: str) -> Told:
     """What was asked for is so already: perhaps a leader obeyed it that could not tell any more."""
     return ready("True", "NothingToDo", words)
+
+
+def reason_of(spec: OrderSpec) -> str:
+    """Why it was said.
+
+    Raises:
+        Refused: it does not say so.
+    """
+    if spec.reason is None:
+        raise Refused(f"an order `{spec.kind}` needs a reason")
+    return spec.reason
+
+
+def is_later(at_s: float, spec: OrderSpec) -> bool:
+    """Whether something came to be after the word was said; times in objects are whole seconds."""
+    return int(at_s) > spec.at.timestamp()
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """What might be meant, as the end of a sentence."""
+    found = difflib.get_close_matches(name, list(names), n=3)
+    return f". Did you mean {' or '.join(found)}?" if found else ""
 
 
 def is_ended(order: Object) -> bool:

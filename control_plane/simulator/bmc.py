@@ -106,6 +106,8 @@ class BmcFaults(msgspec.Struct, kw_only=True):
 
     serial: str | None = None
     """It tells another serial: a swapped board, a label of somebody else."""
+    overheats: bool = False
+    """Its inlet is beyond what its maker allows."""
     shows_power: str | None = None
     """It tells this `PowerState`, whatever is so."""
     ignores_resets: bool = False

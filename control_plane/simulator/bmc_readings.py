@@ -9,6 +9,7 @@ from control_plane.simulator.bmc_profiles import PowerStyle
 from control_plane.simulator.machine import mix, seed_of
 
 Resource = dict[str, Any]
+INLET = "Inlet_Temp"
 _CAP_RANGE_W = (2_000, 10_200)
 
 
@@ -22,11 +23,21 @@ def readings(bmc: Bmc) -> list[tuple[str, str, str, float]]:
     is_warm = bmc.power == "On"
     noise = mix(seed_of(bmc.chassis.serial), int(bmc.wall_s // 60))
     return [
-        ("Inlet_Temp", "Temperature", "Cel", round(22.0 + 2.0 * noise, 1)),
+        (
+            INLET,
+            "Temperature",
+            "Cel",
+            58.0 if bmc.faults.overheats else round(22.0 + 2.0 * noise, 1),
+        ),
         ("CPU0_Temp", "Temperature", "Cel", round((48.0 if is_warm else 23.0) + noise, 1)),
         ("FAN1", "Rotational", "RPM", float(8_400 if is_warm else 0)),
         ("FAN2", "Rotational", "RPM", float(8_520 if is_warm else 0)),
     ]
+
+
+def _status(bmc: Bmc, name: str) -> Resource:
+    is_hot = name == INLET and bmc.faults.overheats
+    return {"State": "Enabled", "Health": "Critical" if is_hot else "OK"}
 
 
 def sensor(bmc: Bmc, name: str) -> Resource:
@@ -38,26 +49,26 @@ def sensor(bmc: Bmc, name: str) -> Resource:
                 "ReadingType": kind,
                 "ReadingUnits": unit,
                 "Reading": value,
-                "Status": {"State": "Enabled", "Health": "OK"},
+                "Status": _status(bmc, name),
             }
     raise KeyError(name)
 
 
 def thermal(bmc: Bmc, chassis: str) -> Resource:
     """`Thermal` of a chassis at a path."""
-    status = {"State": "Enabled", "Health": "OK"}
     heat = [r for r in readings(bmc) if r[1] == "Temperature"]
     fans = [r for r in readings(bmc) if r[1] == "Rotational"]
     return {
         **typed("Thermal", "v1_7_0", "Thermal", "Thermal"),
         "Temperatures": [
             {"@odata.id": f"{chassis}/Thermal#/Temperatures/{n}", "MemberId": str(n),
-             "Name": name, "ReadingCelsius": value, "Status": status}
+             "Name": name, "ReadingCelsius": value, "Status": _status(bmc, name)}
             for n, (name, _, _, value) in enumerate(heat)
         ],
         "Fans": [
             {"@odata.id": f"{chassis}/Thermal#/Fans/{n}", "MemberId": str(n),
-             "Name": name, "Reading": int(value), "ReadingUnits": "RPM", "Status": status}
+             "Name": name, "Reading": int(value), "ReadingUnits": "RPM",
+             "Status": _status(bmc, name)}
             for n, (name, _, _, value) in enumerate(fans)
         ],
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import msgspec
@@ -12,10 +12,21 @@ from control_plane.core.findings import SourceRef
 from control_plane.core.fleet import Device, DeviceKind
 from control_plane.core.gpu import Alert
 from control_plane.core.gpu_life import Operation, Record, Transition
-from control_plane.core.remedy_case import Approval, Attempt, Outcome, RepairTicket, Why
-from control_plane.core.remedy_kept import NodeKept, Repaired
+from control_plane.core.remedy_case import (
+    Approval,
+    Attempt,
+    BreakGlass,
+    Emergency,
+    Outcome,
+    RepairTicket,
+    Why,
+)
+from control_plane.core.remedy_kept import NodeKept, Repaired, SiteKept
+from control_plane.core.remedy_urgent import goes_on
+from control_plane.views.remedy_said import said_in_words
 from control_plane.views.table import counted, one_line, span
 
+_NOTHING: Final = SiteKept()
 _LAST: Final = 5
 """Attempts that the text shows; scripts get all that are kept."""
 _WHY: Final[Mapping[Why, str]] = {
@@ -43,10 +54,29 @@ class RemediesShown(msgspec.Struct, frozen=True, kw_only=True):
     """`gpu` of its profile; `None`: the profile says nothing of GPUs."""
     kept: NodeKept
     """An empty one where nothing was ever tried."""
+    emergencies: tuple[Emergency, ...] = ()
+    """That go on in a domain of it."""
+    glass: tuple[BreakGlass, ...] = ()
+    """That name it, in force or waiting for a second person."""
 
 
-def remedies_shown(device: Device, kept: NodeKept | None) -> RemediesShown | None:
-    """What is shown of a device's remedies; `None` of one that is no GPU node."""
+def remedies_shown(
+    device: Device,
+    kept: NodeKept | None,
+    together: SiteKept = _NOTHING,
+    *,
+    domains: Collection[str] = (),
+    now_s: float = 0.0,
+) -> RemediesShown | None:
+    """What is shown of a device's remedies; `None` of one that is no GPU node.
+
+    Args:
+        device: as it is declared.
+        kept: of it.
+        together: of all nodes.
+        domains: ids of the failure domains that it is in.
+        now_s: policy time.
+    """
     if device.type.kind is not DeviceKind.GPU_NODE:
         return None
     gpu = device.intent.gpu
@@ -54,6 +84,16 @@ def remedies_shown(device: Device, kept: NodeKept | None) -> RemediesShown | Non
         acts=gpu is not None and gpu.acts,
         declared_at=device.intent.origins.get("gpu"),
         kept=kept or NodeKept(asset=device.asset),
+        emergencies=tuple(
+            one
+            for one in together.emergencies
+            if one.domains.intersection(domains) and goes_on(one, now_s=now_s)
+        ),
+        glass=tuple(
+            one
+            for one in together.glass
+            if device.asset in one.nodes and one.ended is None and now_s < one.until_s
+        ),
     )
 
 
@@ -65,6 +105,8 @@ def remedy_lines(shown: RemediesShown | None, now_s: float) -> list[str]:
     where = f" ({shown.declared_at})" if shown.declared_at else ""
     says = "act" if shown.acts else "tell what would be done, and do nothing"
     lines = [f"Remedies    {says}{where}"]
+    for text in said_in_words(shown.emergencies, now_s) + said_in_words(shown.glass, now_s):
+        lines += [f"  {line}" for line in text.splitlines()]
     if kept.life is not None:
         lines += _life(kept.life, now_s)
     if kept.calm_since_s is not None:

@@ -12,9 +12,18 @@ from control_plane.core.breaker import Breaker
 from control_plane.core.correlate import Incident
 from control_plane.core.fleet import Site
 from control_plane.core.gpu_domains import gpu_devices
-from control_plane.core.remedy_case import CURES, NEEDS_PERSON, Approval, Stay
+from control_plane.core.remedy_case import (
+    CURES,
+    NEEDS_PERSON,
+    Approval,
+    BreakGlass,
+    Emergency,
+    Stay,
+)
 from control_plane.core.remedy_kept import NodeKept, SiteKept
+from control_plane.core.remedy_urgent import goes_on
 from control_plane.engine.records import Event
+from control_plane.views.remedy_said import said_in_words
 from control_plane.views.table import counted, one_line, span, table
 
 _WELL: Final = frozenset({Stay.WELL, Stay.OBSERVED})
@@ -51,6 +60,10 @@ class RemedyListed(msgspec.Struct, frozen=True, kw_only=True):
     """Open ones, above nodes."""
     breakers: tuple[Breaker, ...]
     """Open ones; one that was reset cools down."""
+    emergencies: tuple[Emergency, ...] = ()
+    """That go on."""
+    glass: tuple[BreakGlass, ...] = ()
+    """In force, or waiting for a second person."""
 
 
 def listed(
@@ -98,6 +111,8 @@ def listed(
         nodes=tuple(nodes),
         incidents=together.incidents,
         breakers=open_breakers(together, now_s),
+        emergencies=tuple(one for one in together.emergencies if goes_on(one, now_s=now_s)),
+        glass=tuple(one for one in together.glass if one.ended is None and now_s < one.until_s),
     )
 
 
@@ -116,7 +131,7 @@ def _today(kept: NodeKept, now_s: float) -> int:
 def told(found: RemedyListed) -> str:
     """The same as text."""
     now_s = found.at_s
-    if not (found.nodes or found.incidents or found.breakers):
+    if not (found.nodes or found.incidents or found.breakers or found.emergencies or found.glass):
         return f"All GPU nodes of {found.site} are well, as far as anybody says."
     rows = [
         (one.node, one.rack, one.doing, _ago(one.since_s, now_s), one.attempts, one.ticket,
@@ -125,6 +140,7 @@ def told(found: RemedyListed) -> str:
     ]  # fmt: skip
     header = ("NODE", "RACK", "DOING", "SINCE", "ATTEMPTS", "TICKET", "WHY")
     parts = [table(header, rows)] if rows else []
+    parts += said_in_words(found.emergencies, now_s) + said_in_words(found.glass, now_s)
     parts += _incidents(found.incidents, now_s)
     parts += [_breaker(one, now_s) for one in found.breakers]
     persons = sum(one.needs_person for one in found.nodes)

@@ -11,6 +11,7 @@ from click.shell_completion import ShellComplete
 
 from control_plane.cli.exits import Exit
 from control_plane.cli.main import main, root
+from control_plane.core import limits
 from control_plane.core.breaker import Breaker
 from control_plane.core.correlate import Incident
 from control_plane.core.gpu import Rung
@@ -76,6 +77,14 @@ def test_an_approval_and_a_reset(far: Far, capsys: Out) -> None:
         (("repaired", "lab-r1-s1", *WHY), "no GPU node 'lab-r1-s1'", Exit.USAGE),
         (("reset", "rack/lab-g2", *WHY), "Did you mean rack/lab-g1", Exit.USAGE),
         (("approve", ONE, "--up-to", "reboot", "--for", "2d", *WHY), "a day at most", Exit.USAGE),
+        (("approve", ONE, "--up-to", "reboot", *WHY), "said together", Exit.USAGE),
+        (("approve", ONE, *WHY), "is a GPU node: say --up-to and --for", Exit.USAGE),
+        (("emergency", "rack/lab-g2", "--kind", "leak", *WHY), "Did you mean rack/", Exit.USAGE),
+        (("emergency", RACK, "--kind", "fire", *WHY), "Invalid value for '--kind'", Exit.USAGE),
+        (("emergency", RACK, "--kind", "leak", "--for", "2h", *WHY), "an hour at most", Exit.USAGE),
+        (("break-glass", ONE, *WHY), "Missing option '--for'", Exit.USAGE),
+        (("break-glass", ONE, "--for", "5h", *WHY), "4h at most", Exit.USAGE),
+        (("break-glass", ONE, "lab-r1-s1", "--for", "1h", *WHY), "no GPU node", Exit.USAGE),
     ],
 )
 def test_a_typing_error_says_nothing_to_anybody(
@@ -103,7 +112,54 @@ def test_a_ticket_of_after_the_word_is_refused_by_the_leader(far: Far, capsys: O
     assert "was opened after this word" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", [("repaired", ONE), ("reset", RACK)])
+def test_an_emergency_is_said_listed_explained_and_ended(far: Far, capsys: Out) -> None:
+    words = ("remedy", "emergency", RACK, "--kind", "leak", "--reason", "wet floor", "-o", "json")
+    assert main((*words, *far.options)) == Exit.OK
+    told = json.loads(capsys.readouterr().out)
+    assert "2 GPU nodes to be drained, unless held; until" in told["done"]
+    (word,) = far.cluster.together.emergencies
+    assert (word.id, word.kind, word.by) == (told["target"], "leak", "ann")
+    assert word.until_s - word.since_s == 1_800.0
+    assert completed(far, "end") == [word.id]
+
+    reading = [word for word in far.options if word not in ("--by", "ann")]
+    assert main(("remedy", *reading)) == Exit.OK
+    told_all = capsys.readouterr().out
+    assert f"Leak emergency {word.id} in {RACK}, 30 min more: ann (wet floor)" in told_all
+    assert f"gridplane remedy end {word.id} --reason" in told_all
+    assert main(("explain", ONE, *reading)) == Exit.OK
+    assert f"  Leak emergency {word.id} in {RACK}" in capsys.readouterr().out
+
+    assert main(("remedy", "end", word.id, "--reason", "dry", *far.options)) == Exit.OK
+    assert f"{word.id} is over" in capsys.readouterr().out
+    assert main(("remedy", *reading)) == Exit.OK
+    assert "are well" in capsys.readouterr().out
+    assert completed(far, "end") == []
+
+
+def test_break_glass_above_a_megawatt_waits_for_another_person(
+    far: Far, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BREAK_GLASS_ONE_PERSON_W", 15_000.0)
+    words = ("remedy", "break-glass", ONE, TWO, "--for", "1h", *WHY, *far.options)
+    assert main(words) == Exit.OK
+    assert "sets nothing aside yet" in capsys.readouterr().out
+    (glass,) = far.cluster.together.glass
+    reading = [word for word in far.options if word not in ("--by", "ann")]
+    assert main(("remedy", *reading)) == Exit.OK
+    assert f"Break-glass {glass.id} of 2 GPU nodes" in (told := capsys.readouterr().out)
+    assert "waits for a second person" in told
+    assert completed(far, "approve") == [glass.id]
+    sign = ("remedy", "approve", glass.id, "--reason", "agreed")
+    assert main((*sign, *far.options)) == Exit.REFUSED
+    assert "another person approves of it" in capsys.readouterr().err
+    others = [word if word != "ann" else "bob" for word in far.options]
+    assert main((*sign, *others)) == Exit.OK
+    assert "stand back for 2 GPU nodes until" in capsys.readouterr().out
+    assert far.cluster.together.glass[0].by == ("ann", "bob")
+
+
+@pytest.mark.parametrize("verb", [("repaired", ONE), ("reset", RACK), ("end", "leak-1")])
 def test_a_site_without_a_cluster_has_nobody_who_hears_it(
     verb: tuple[str, str], capsys: Out
 ) -> None:
@@ -182,4 +238,4 @@ def test_completion_of_a_site_without_a_place_is_silent(tmp_path: Path) -> None:
     options = ["--state", str(tmp_path / "none"), *WORDS[:4]]
     assert complete.get_completions(["remedy", "reset", *options], "") == []
     names = [item.value for item in complete.get_completions(["remedy"], "")]
-    assert names == ["approve", "list", "repaired", "reset"]
+    assert names == ["approve", "break-glass", "emergency", "end", "list", "repaired", "reset"]

@@ -24,7 +24,6 @@ from control_plane.core.remedy_case import (
 from control_plane.core.remedy_kept import NodeKept, SiteKept
 from control_plane.core.remedy_round import (
     NodeView,
-    People,
     case_of,
     closed,
     counted,
@@ -153,7 +152,7 @@ DRAIN = Remedy(node="n0", action=Action.DRAIN, why=Why.ALERT)
 
 def a_case(site: SiteKept | None = None, of: NodeKept | None = None) -> NodeCase:
     return case_of(
-        view(), of or NodeKept(asset="n0"), site or SiteKept(), books(), people=People(),
+        view(), of or NodeKept(asset="n0"), site or SiteKept(), books(),
         path=PATHS["n0"], now_s=NOW_S,
     )  # fmt: skip
 

@@ -32,7 +32,7 @@ from control_plane.core.remedy_case import (
     Stayed,
 )
 from control_plane.core.remedy_kept import NodeKept, SiteKept
-from control_plane.core.remedy_round import NodeView, People
+from control_plane.core.remedy_round import NodeView
 from tests.scenarios.hall import BOOT_S, Busy, Hall, Node
 from tests.scenarios.hall_oracle import Oracle
 
@@ -83,13 +83,12 @@ class Controller:
             self._close(hall.nodes[name], view)
         self._correlate(views)
         books = self._books(views)
-        people = People(glass=self._kept.glass, emergencies=self._kept.emergencies)
         self.verdicts = {name: v for name, v in self.verdicts.items() if name in hall.active}
         for name, view in views.items():
             node = hall.nodes[name]
             case = rounds.case_of(
-                view, self._kept_of(node), self._kept.site, books,
-                people=people, path=hall.paths[name], now_s=now_s,
+                view, self._kept_of(node), self._with_people(), books,
+                path=hall.paths[name], now_s=now_s,
             )  # fmt: skip
             verdict = deciding.remedy(case)
             if verdict != self.verdicts.get(name):
@@ -100,6 +99,11 @@ class Controller:
                 self._act(node, case, verdict)
                 if self._faults.counts_within_a_round:
                     books = rounds.also_counted(books, verdict)
+
+    def _with_people(self) -> SiteKept:
+        """What is kept of the site at this moment: each node that is begun on may trip a breaker."""
+        kept = self._kept
+        return msgspec.structs.replace(kept.site, glass=kept.glass, emergencies=kept.emergencies)
 
     def _view(self, node: Node) -> NodeView:
         foreign: tuple[Foreign, ...] = ()
