@@ -740,6 +740,8 @@ class OrderSpec(Part, frozen=True, kw_only=True):
             "emergency",
             "break_glass",
             "end",
+            "rma",
+            "accept",
         ],
         _said("What is to be ended, approved of or taken for granted."),
     ]
@@ -768,6 +770,10 @@ class OrderSpec(Part, frozen=True, kw_only=True):
     up_to: Annotated[
         Literal["reset_gpu", "reload_driver", "reboot", "power_cycle", "repair"] | None,
         _said("With `approve`: the rung of the ladder that a node may be taken to."),
+    ] = None
+    serial: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=64)] | None,
+        _said("With `rma`: of the machine that leaves for its maker."),
     ] = None
     emergency: Annotated[
         Literal["thermal", "leak", "feeder", "grid"] | None, _said("With `emergency`: its class.")

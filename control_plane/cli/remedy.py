@@ -12,6 +12,7 @@ from control_plane.cli.durations import DURATION
 from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.reading import of_reading
+from control_plane.cli.remedy_machine import accept, in_repair, rma
 from control_plane.cli.remedy_saying import (
     NO_KEEPER,
     are_domains,
@@ -90,10 +91,6 @@ def _said(site: Site, store: Store) -> dict[str, Event]:
 # --- completion --------------------------------------------------------------------------------------
 
 
-def _in_repair(place: Workplace) -> Iterable[str]:
-    return (name for name, kept in place.store.remedies().items() if kept.ticket is not None)
-
-
 def _approvable(place: Workplace) -> Iterable[str]:
     site = place.store.remedy_site()
     waiting = (one.id for one in site.glass if one.ended is None and persons_missing(one))
@@ -109,14 +106,14 @@ def _open(place: Workplace) -> Iterable[str]:
 
 
 @command.command("repaired")
-@click.argument("node", shell_complete=completing(_in_repair))
+@click.argument("node", shell_complete=completing(in_repair))
 @says
 def repaired(*, node: str, output: str, by: str, reason: str, **place: Any) -> int:
     """Close the repair ticket of NODE: the same machine is back in its slot.
 
     Its hold stays until the return gate is open: all GPUs answer, the pinned driver runs, caps are in force.
     What was tried before the repair counts no more; a node that is ill still is tried on from the
-    beginning, after a quarter of an hour. Another machine in the slot is declared instead.
+    beginning, after a quarter of an hour. Where another machine is to come: `gridplane remedy rma`.
 
     \b
     gridplane remedy repaired ga-g1-r001-n3 --reason "new riser" --kubeconfig ga.kubeconfig
@@ -189,5 +186,5 @@ def reset(*, domain: str, output: str, by: str, reason: str, **place: Any) -> in
     )
 
 
-for word in (emergency, break_glass, end):
+for word in (rma, accept, emergency, break_glass, end):
     command.add_command(word)

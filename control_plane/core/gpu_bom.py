@@ -5,7 +5,9 @@ What could not be read is a finding of its own: a node is never taken for the ri
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -20,6 +22,11 @@ class Part(StrEnum):
     GPU_MODEL = "gpu_model"
     MEMORY = "memory_gib"
     NICS = "nics"
+
+
+UNACCEPTABLE: Final = (Part.SERIAL, Part.GPUS)
+"""What no person accepts for a machine: which one it is, and how many GPUs count in budgets, quota and gate.
+Those are declared."""
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +65,16 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         """For people."""
         seen = "could not be read" if self.found is None else f"is {self.found}"
         return f"{self.part} {seen}, declared is {self.expected}"
+
+
+def in_words(differ: Iterable[Difference]) -> str:
+    """All differences, as they are kept and shown."""
+    return "; ".join(map(str, differ))
+
+
+def is_acceptable(words: str) -> bool:
+    """Whether a person may accept what was found in these words (`in_words`)."""
+    return not any(one.startswith(f"{part} ") for one in words.split("; ") for part in UNACCEPTABLE)
 
 
 def compare(*, expected: Expected, found: Found) -> tuple[Difference, ...]:

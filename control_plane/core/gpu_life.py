@@ -150,7 +150,11 @@ TABLE: Final[Mapping[Life, Mapping[Fact, Life]]] = {
     },
     Life.PROVISIONING: {Fact.PROVISIONED: Life.JOINING, Fact.QUARANTINED: Life.REPAIR},
     Life.JOINING: {Fact.JOINED: Life.VALIDATING, Fact.QUARANTINED: Life.REPAIR},
-    Life.VALIDATING: {Fact.GATE_OPEN: Life.READY, Fact.QUARANTINED: Life.REPAIR},
+    Life.VALIDATING: {
+        Fact.GATE_OPEN: Life.READY,
+        Fact.QUARANTINED: Life.REPAIR,
+        Fact.BOM_DIFFERS: Life.BOM_MISMATCH,  # parts of another make came in at a repair
+    },
     Life.READY: {Fact.ALERTED: Life.DEGRADED, Fact.CORDONED: Life.DRAINING},
     Life.DEGRADED: {Fact.CLEARED: Life.READY, Fact.CORDONED: Life.DRAINING},
     Life.DRAINING: {Fact.GATE_OPEN: Life.READY, Fact.QUARANTINED: Life.REPAIR},

@@ -103,6 +103,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Bus address; `None`: the whole node."""
     boot: str = ""
     """Id of the boot that it left in, where it was known."""
+    xids: tuple[int, ...] = ()
+    """Of the alerts that led to it: a restart forgets them, and the maker asks for them."""
     ended_s: float | None = None
     outcome: Outcome = Outcome.OPEN
 

@@ -21,6 +21,38 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True):
     """From when it holds. What was tried before is of a machine that was not repaired yet."""
 
 
+class Rma(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A person's word that a machine left its slot for its maker, with all that its maker is to be told."""
+
+    ticket: RepairTicket
+    """As it stood: alerts with their XIDs, parts, what was tried, who said what."""
+    serial: str
+    """Of the machine, as the person read it."""
+    board: str | None
+    """UUID of its board, where one was known: the machine that comes is another one."""
+    by: str
+    reason: str
+    at_s: float
+
+    @property
+    def xids(self) -> tuple[int, ...]:
+        """All that were seen from the first attempt on."""
+        found = {one.xid for one in self.ticket.alerts if one.xid is not None}
+        return tuple(sorted(found.union(*(one.xids for one in self.ticket.attempts))))
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """A person's word that a machine is what it is to be, though it is made of something else."""
+
+    board: str | None
+    """UUID of its board: of another machine nothing was said."""
+    differs: str
+    """In the words in which it was found; what differs later is another thing."""
+    by: str
+    reason: str
+    at_s: float
+
+
 class NodeKept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of one node."""
 
@@ -37,11 +69,21 @@ class NodeKept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The last word that closed a ticket of it."""
     approvals: tuple[Approval, ...] = ()
     """Those whose time is not over, in the order in which they were said."""
+    rma: Rma | None = None
+    """Of the last machine that left for its maker; while its ticket is open, nobody stands in its place."""
+    accepted: Accepted | None = None
+
+    @property
+    def left(self) -> Rma | None:
+        """The machine that left, while no other one stands there."""
+        is_out = self.rma and self.ticket and self.rma.ticket.id == self.ticket.id
+        return self.rma if is_out else None
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing but its life is kept."""
-        return self == NodeKept(asset=self.asset, life=self.life)
+        """Whether nothing is kept that anything hangs on now."""
+        idle = NodeKept(asset=self.asset, life=self.life, rma=self.rma, accepted=self.accepted)
+        return self == idle
 
 
 class SiteKept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -257,7 +257,10 @@ def kept_for(
         what: is about to leave.
         boot: id of the boot that it runs in; another one is the evidence of a restart.
     """
-    attempt = Attempt(action=what.action, at_s=case.now_s, gpu=what.gpu, boot=boot)
+    xids = {alert.xid for alert in what.alerts if alert.xid is not None}
+    attempt = Attempt(
+        action=what.action, at_s=case.now_s, gpu=what.gpu, boot=boot, xids=tuple(sorted(xids))
+    )
     ticket = ticket_of(case, what) if what.action is Action.QUARANTINE else kept.ticket
     kept = msgspec.structs.replace(
         kept, attempts=(*_recent(kept.attempts, case.now_s), attempt), ticket=ticket

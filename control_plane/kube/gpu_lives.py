@@ -2,7 +2,7 @@
 
 What the API server has is of now; what an agent told is of the look that it told last. What nobody tells is
 no evidence: a node of which no agent told its GPUs stays in inspection. That a machine has left its slot
-(`LEFT`), and that it is accepted as it is (`BOM_ACCEPTED`), are words of people, and nobody tells them yet.
+(`LEFT`), and that it is accepted as it is (`BOM_ACCEPTED`), are words of people.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from control_plane.api.objects import GpuNodeStatus
 from control_plane.core.bmc import is_same_board
 from control_plane.core.fleet import Device
 from control_plane.core.gpu import Rung
-from control_plane.core.gpu_bom import Expected, Found, compare
+from control_plane.core.gpu_bom import is_acceptable
 from control_plane.core.gpu_life import (
     TABLE,
     Evidence,
@@ -31,6 +31,8 @@ from control_plane.core.gpu_life import (
 )
 from control_plane.core.remedy_case import Remedy, Stayed
 from control_plane.core.remedy_kept import NodeKept
+from control_plane.core.remedy_words import replaced
+from control_plane.kube.gpu_made_of import Made, made_of
 from control_plane.kube.gpu_reported import alerts_of, seen_of
 from control_plane.kube.gpu_view import Known, NodeFacts, gate_of, is_ours
 
@@ -77,11 +79,11 @@ def lives_after(
         row = kept.get(name, NodeKept(asset=name))
         record = _begun(row.life, device, now_s)
         evidence = _evidence(
-            record, device, facts.get(name), told.get(name),
-            ticket=row.ticket.id if row.ticket is not None else None, board=boards.get(name),
-            now_s=now_s,
+            record, row, device, facts.get(name), told.get(name), board=boards.get(name), now_s=now_s
         )  # fmt: skip
         after, steps = advance(record, evidence, now_s=now_s, verdict=verdicts.get(name))
+        if any(step.after is Life.DISCOVERED for step in steps):
+            row = replaced(row, board=after.board, now_s=now_s)
         if steps or _differs(after, row.life):
             found.append(_lived(row, after, steps))
     for name, row in kept.items():
@@ -141,24 +143,26 @@ def _boards(facts: Mapping[str, NodeFacts]) -> dict[str, str]:
 
 def _evidence(
     record: Record,
+    row: NodeKept,
     device: Device,
     facts: NodeFacts | None,
     told: GpuNodeStatus | None,
     *,
-    ticket: str | None,
     board: str | None,
     now_s: float,
 ) -> Iterator[Evidence]:
     """What there is for the steps that its state can take."""
-    if board is not None:
+    ticket = row.ticket.id if row.ticket is not None else None
+    if board is not None and not _is_gone(row, board):
         yield Evidence(
             fact=Fact.IDENTIFIED, at_s=now_s, source=CLUSTER, board=board, detail=f"board {board}"
         )
     takes = TABLE[record.life]
     if Fact.INSPECTION_BEGAN in takes and facts is not None:
         yield Evidence(fact=Fact.INSPECTION_BEGAN, at_s=now_s, source=KEEPER)
-    if Fact.BOM_MATCHES in takes and told is not None:
-        yield from _made_of(device, told)
+    if takes.keys() & {Fact.BOM_MATCHES, Fact.BOM_DIFFERS}:
+        yield from _inspected(record, made_of(device, told, board=board, accepted=row.accepted))
+    yield from _said_of_machine(record, row)
     if Fact.PROVISIONED in takes and facts is not None:
         yield Evidence(
             fact=Fact.PROVISIONED, at_s=now_s, source=CLUSTER, detail="its Node is there"
@@ -166,7 +170,7 @@ def _evidence(
     if Fact.JOINED in takes and facts is not None and facts.is_ready:
         yield Evidence(fact=Fact.JOINED, at_s=now_s, source=CLUSTER, detail="its kubelet is ready")
     if Fact.GATE_OPEN in takes:
-        yield from _through_the_gate(record, device, facts, told, now_s)
+        yield from _through_the_gate(record, row, device, facts, told, now_s=now_s)
     if Fact.ALERTED in takes:
         yield from _alerted(facts, told, now_s)
     if Fact.CLEARED in takes:
@@ -185,40 +189,54 @@ def _evidence(
         )  # fmt: skip
 
 
-def _made_of(device: Device, told: GpuNodeStatus) -> Iterator[Evidence]:
-    """Number and model of its GPUs against its device type. Serials, memory and cards no agent tells."""
-    seen = seen_of(told)
-    if seen is None or seen.trouble is not None:
+def _is_gone(row: NodeKept, board: str) -> bool:
+    """Whether it is the machine that a person said has left: somebody has yet to pull it out."""
+    gone = row.left
+    return gone is not None and gone.board is not None and is_same_board(gone.board, board)
+
+
+def _inspected(record: Record, made: Made | None) -> Iterator[Evidence]:
+    """What it is made of, against its device type. A GPU that a node lacks at the gate is a fault of it."""
+    if made is None:
         return
-    models = tuple(gpu.name for gpu in seen.gpus if not gpu.lost)
-    if None in models:
-        return
-    differ = compare(
-        expected=Expected(
-            gpus=device.type.gpus or len(models),
-            gpu_model=device.type.gpu.model if device.type.gpu is not None else None,
-        ),
-        found=Found(gpu_models=models),
-    )
-    yield Evidence(
-        fact=Fact.BOM_DIFFERS if differ else Fact.BOM_MATCHES,
-        at_s=seen.at_s,
-        source=AGENT,
-        detail="; ".join(map(str, differ)) or f"{len(models)} GPUs, as declared",
-    )
+    if made.is_right:
+        by = f"; {made.accepted_by} accepts {made.differs}" if made.differs else ", as declared"
+        yield Evidence(
+            fact=Fact.BOM_MATCHES, at_s=made.at_s, source=AGENT, detail=f"{made.gpus} GPUs{by}"
+        )
+    elif record.life is not Life.VALIDATING or is_acceptable(made.differs):
+        yield Evidence(fact=Fact.BOM_DIFFERS, at_s=made.at_s, source=AGENT, detail=made.differs)
+
+
+def _said_of_machine(record: Record, row: NodeKept) -> Iterator[Evidence]:
+    """Words of people about the machine in the slot."""
+    takes, gone, word = TABLE[record.life], row.left, row.accepted
+    if Fact.LEFT in takes and gone is not None:
+        # The life may come to know of the ticket after the person did.
+        yield Evidence(
+            fact=Fact.LEFT, at_s=max(gone.at_s, record.since_s), source=gone.by,
+            ticket=gone.ticket.id, detail=f"{gone.serial} left for its maker: {gone.reason}",
+        )  # fmt: skip
+    if Fact.BOM_ACCEPTED in takes and word is not None and word.board == record.board:
+        yield Evidence(
+            fact=Fact.BOM_ACCEPTED, at_s=word.at_s, source=word.by,
+            detail=f"accepted as it is: {word.reason}",
+        )  # fmt: skip
 
 
 def _through_the_gate(
     record: Record,
+    row: NodeKept,
     device: Device,
     facts: NodeFacts | None,
     told: GpuNodeStatus | None,
+    *,
     now_s: float,
 ) -> Iterator[Evidence]:
     """Nothing is missing, nothing is wrong, and we do not hold it any more."""
     if facts is None or is_ours(facts.node) or told is None or any(_serious(told)):
         return
-    known = Known(last_cure_s=record.since_s)
+    known = Known(last_cure_s=record.since_s, accepted=row.accepted)
     gate = gate_of(device, facts, told, known, now_s=now_s)
     if not gate.missing:
         yield Evidence(fact=Fact.GATE_OPEN, at_s=gate.at_s, source=AGENT)

@@ -101,6 +101,7 @@ class Sight:
                 last_cure_s=_last_cure_s(kept.get(name)),
                 has_bmc=self._bmcs.reaches(place.site, device),
                 may_act=self._may_act(),
+                accepted=row.accepted if row is not None else None,
             )
             found[name] = view_of(device, facts, told, known, overlays=over, now_s=now_s)
         return found

@@ -14,6 +14,7 @@ from control_plane.core.domain_budget import Cause
 from control_plane.core.driver_upgrade import Worker, upgrade_of
 from control_plane.core.fleet import Device, GpuIntent
 from control_plane.core.gpu import Alert, AlertKind, Rung
+from control_plane.core.gpu_bom import is_acceptable
 from control_plane.core.gpu_gate import AtGate, Depth, Wants, at_gate
 from control_plane.core.moments import seconds_in
 from control_plane.core.node_drain import Drained
@@ -29,7 +30,9 @@ from control_plane.core.remedy_case import (
     Policy,
     Source,
 )
+from control_plane.core.remedy_kept import Accepted
 from control_plane.core.remedy_round import NodeView
+from control_plane.kube.gpu_made_of import made_of
 from control_plane.kube.gpu_reported import alerts_of, evidence_of, seen_of
 from control_plane.kube.node_hold import was_lifted
 
@@ -74,6 +77,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     """Whether commands can be given to its BMC."""
     may_act: bool = False
     """Whether the site is enforced, by this process."""
+    accepted: Accepted | None = None
+    """What a person said of a machine in its slot that is made of something else."""
 
 
 class _Condition(msgspec.Struct):
@@ -287,6 +292,11 @@ def gate_of(
         since_s=known.last_cure_s,
     )
     result = at_gate(wants=wants, found=found, now_s=now_s)
+    board = (facts.board or None) if facts is not None else None
+    made = made_of(device, status, board=board, accepted=known.accepted)
+    if made is not None and not made.is_right and is_acceptable(made.differs):
+        # Which GPUs do not answer is said already.
+        result = msgspec.structs.replace(result, missing=(*result.missing, made.differs))
     if facts is None or not facts.is_ready:
         missing = ("its kubelet is not ready", *result.missing)
         return msgspec.structs.replace(result, missing=missing)

@@ -24,6 +24,7 @@ from control_plane.core.remedy_site_words import word_named
 from control_plane.core.remedy_words import approved, repaired
 from control_plane.engine.records import Event
 from control_plane.engine.store import Store
+from control_plane.kube.remedy_machine_orders import accept, rma
 from control_plane.kube.remedy_site_orders import break_glass, emergency, end, sign
 from control_plane.kube.saying import Refused, is_later, near, nothing_to_do, reason_of
 
@@ -88,6 +89,14 @@ def _approve(spec: OrderSpec, store: Store, declared: Site, now_s: float) -> Tol
     return ready("True", "Approved", f"up to {spec.up_to} until {until}")
 
 
+def _rma(spec: OrderSpec, store: Store, declared: Site, now_s: float) -> Told:
+    return rma(spec, store, _kept_of(spec, store, declared), now_s)
+
+
+def _accept(spec: OrderSpec, store: Store, declared: Site, now_s: float) -> Told:
+    return accept(spec, store, _kept_of(spec, store, declared), now_s)
+
+
 def _breaker(spec: OrderSpec, store: Store, declared: Site, now_s: float) -> Told:
     site, name = store.remedy_site(), spec.target
     reason, breaker = reason_of(spec), site.breakers.get(name)
@@ -117,6 +126,8 @@ OF_REMEDIES: Final[Mapping[str, Callable[[OrderSpec, Store, Site, float], Told]]
     "emergency": emergency,
     "break_glass": break_glass,
     "end": end,
+    "rma": _rma,
+    "accept": _accept,
 }
 """By kind of order."""
 

@@ -21,7 +21,7 @@ from control_plane.core.remedy_case import (
     RepairTicket,
     Why,
 )
-from control_plane.core.remedy_kept import NodeKept, Repaired, SiteKept
+from control_plane.core.remedy_kept import Accepted, NodeKept, Repaired, Rma, SiteKept
 from control_plane.core.remedy_urgent import goes_on
 from control_plane.views.remedy_said import said_in_words
 from control_plane.views.table import counted, one_line, span
@@ -115,7 +115,12 @@ def remedy_lines(shown: RemediesShown | None, now_s: float) -> list[str]:
             ago = span(now_s - kept.calm_since_s)
             lines.append(f"  calm      an incident above it ended {ago} ago: {span(left_s)} more")
     if kept.ticket is not None:
-        lines += _ticket(kept.ticket, now_s)
+        lines += _ticket(kept.ticket, now_s, is_out=kept.left is not None)
+    if kept.rma is not None:
+        lines += _rma(kept.rma, now_s, is_out=kept.left is not None)
+    if kept.accepted is not None:
+        word = kept.accepted
+        lines.append(f"  accepted  {one_line(word.differs)}: {_word(word, now_s)}")
     if kept.repaired is not None:
         lines.append(f"  repaired  {kept.repaired.ticket}: {_word(kept.repaired, now_s)}")
     lines += [
@@ -147,7 +152,7 @@ def _step(step: Transition, now_s: float) -> str:
     return f"{span(now_s - by.at_s):>6} ago  {step.before} -> {step.after} ({why})"
 
 
-def _ticket(ticket: RepairTicket, now_s: float) -> list[str]:
+def _ticket(ticket: RepairTicket, now_s: float, *, is_out: bool) -> list[str]:
     parts = ", ".join(
         part.gpu + (f" ({part.serial})" if part.serial else "") for part in ticket.parts
     )
@@ -158,10 +163,21 @@ def _ticket(ticket: RepairTicket, now_s: float) -> list[str]:
         *([f"  parts     {one_line(parts)}"] if parts else []),
     ]
     then = f"`gridplane remedy repaired {ticket.node} --reason ...`"
-    return [*lines, f"  next      it stays out until a person says {then}"]
+    return [*lines, *([] if is_out else [f"  next      it stays out until a person says {then}"])]
 
 
-def _word(word: Repaired | Approval, now_s: float) -> str:
+def _rma(word: Rma, now_s: float, *, is_out: bool) -> list[str]:
+    xids = f", XID {', '.join(map(str, word.xids))}" if word.xids else ""
+    tried = counted(len(word.ticket.attempts), "attempt")
+    line = (
+        f"  rma       {one_line(word.serial)} left for its maker ({word.ticket.id}{xids}, {tried}): "
+        f"{_word(word, now_s)}"
+    )
+    then = f"or, where the same one is back, `gridplane remedy repaired {word.ticket.node}`"
+    return [line, f"  next      another machine in its slot, {then}"] if is_out else [line]
+
+
+def _word(word: Repaired | Approval | Rma | Accepted, now_s: float) -> str:
     reason = f" ({one_line(word.reason)})" if word.reason else ""
     return f"{one_line(word.by)}, {span(now_s - word.at_s)} ago{reason}"
 

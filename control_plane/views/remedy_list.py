@@ -48,6 +48,8 @@ class NodeListed(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     """At a cure, within the window of the caps, since it was repaired last."""
     approvals: tuple[Approval, ...]
+    left: str | None = None
+    """Serial of the machine that left for its maker, while no other one stands there."""
 
 
 class RemedyListed(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +105,7 @@ def listed(
                 ticket=of.ticket.id if of.ticket is not None else None,
                 attempts=_today(of, now_s),
                 approvals=approvals,
+                left=of.left.serial if of.left is not None else None,
             )
         )
     return RemedyListed(
@@ -154,7 +157,8 @@ def _ago(at_s: float | None, now_s: float) -> str | None:
 
 
 def _detail(one: NodeListed, now_s: float) -> str:
-    words = [one.detail] if one.detail else []
+    words = [f"{one.left} left for its maker"] if one.left is not None else []
+    words += [one.detail] if one.detail else []
     words += [
         f"up to {a.up_to.name.lower()} approved by {a.by}, {span(a.until_s - now_s)} more"
         for a in one.approvals

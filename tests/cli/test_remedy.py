@@ -159,6 +159,27 @@ def test_break_glass_above_a_megawatt_waits_for_another_person(
     assert far.cluster.together.glass[0].by == ("ann", "bob")
 
 
+def test_a_machine_that_leaves_for_its_maker_is_named_and_its_ticket_stays(
+    far: Far, capsys: Out
+) -> None:
+    far.cluster.remedies = (in_repair(ago(7_200.0)),)
+    words = ("remedy", "rma", ONE, "--serial", "S4X3921", "--reason", "case 4711", *far.options)
+    assert main(words) == Exit.OK
+    assert f"{ONE}-7 stays open until another machine stands there" in capsys.readouterr().out
+    (kept,) = far.cluster.remedies
+    assert kept.left is not None
+    assert (kept.left.serial, kept.left.by, kept.left.ticket) == ("S4X3921", "ann", kept.ticket)
+    reading = [word for word in far.options if word not in ("--by", "ann")]
+    assert main(("remedy", *reading)) == Exit.OK
+    assert "S4X3921 left for its maker" in capsys.readouterr().out
+    assert main(("explain", ONE, *reading)) == Exit.OK
+    told = capsys.readouterr().out
+    assert f"rma       S4X3921 left for its maker ({ONE}-7, 0 attempts): ann" in told
+    assert "next      another machine in its slot" in told
+    assert main(("remedy", "accept", ONE, "--bom", *WHY, *far.options)) == Exit.REFUSED
+    assert "made of what is declared" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("verb", [("repaired", ONE), ("reset", RACK), ("end", "leak-1")])
 def test_a_site_without_a_cluster_has_nobody_who_hears_it(
     verb: tuple[str, str], capsys: Out
@@ -238,4 +259,6 @@ def test_completion_of_a_site_without_a_place_is_silent(tmp_path: Path) -> None:
     options = ["--state", str(tmp_path / "none"), *WORDS[:4]]
     assert complete.get_completions(["remedy", "reset", *options], "") == []
     names = [item.value for item in complete.get_completions(["remedy"], "")]
-    assert names == ["approve", "break-glass", "emergency", "end", "list", "repaired", "reset"]
+    assert names == [
+        "accept", "approve", "break-glass", "emergency", "end", "list", "repaired", "reset", "rma",
+    ]  # fmt: skip

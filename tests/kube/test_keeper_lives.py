@@ -99,6 +99,43 @@ def test_whoever_leads_next_goes_on_with_the_lives_that_are_kept(tmp_path: Path)
     on_a_floor(tmp_path, case)
 
 
+def test_a_machine_that_left_for_its_maker_leaves_its_slot_to_another_one(tmp_path: Path) -> None:
+    async def case(floor: Floor) -> None:
+        await floor.serve()
+        await floor.all_well()
+        await lives(floor, Life.READY, within_s=120.0)
+        host = floor.hall[ONE]
+        host.fall_off(3, mends=Mends.NEVER)
+        await lives(floor, Life.REPAIR, within_s=12_000.0)
+        serial = host.serial
+        await floor.order("out", "rma", ONE, serial=serial, reason="case 4711")
+        assert "stays open until another machine stands there" in await floor.obeyed("out")
+        # It stands there still, and runs.
+        await lives(floor, Life.RMA, within_s=60.0)
+        await floor.pass_time(120.0)
+        kept = store(floor).remedy(ONE)
+        assert kept is not None
+        assert kept.left is not None
+        assert (kept.left.serial, kept.left.board, kept.left.xids) == (serial, host.board, (79,))
+        assert kept.left.ticket.attempts
+        host.bmc.reset("ForceOff")
+        await floor.pass_time(60.0)
+        host.swap_board("SWAPPED-1")
+        host.replace_gpu(3)
+        host.bmc.reset("On")
+        resets = len(floor.resets(ONE))
+        await lives(floor, Life.READY, within_s=3_600.0)
+        assert way(floor)[-len(WAY_IN) - 1 :] == [Life.RMA, *WAY_IN]
+        kept = store(floor).remedy(ONE)
+        assert kept is not None
+        assert (kept.ticket, kept.left) == (None, None)
+        assert kept.repaired is not None
+        assert await floor.is_well(ONE)
+        assert len(floor.resets(ONE)) == resets, "nobody restarts a machine that just came"
+
+    on_a_floor(tmp_path, case)
+
+
 def test_another_board_in_the_slot_is_discovered_and_inspected_and_nobody_is_restarted(
     tmp_path: Path,
 ) -> None:
