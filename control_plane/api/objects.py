@@ -742,6 +742,7 @@ class OrderSpec(Part, frozen=True, kw_only=True):
             "end",
             "rma",
             "accept",
+            "login",
         ],
         _said("What is to be ended, approved of or taken for granted."),
     ]

@@ -31,6 +31,9 @@ from control_plane.engine.records import Event
 from control_plane.engine.store import Store
 from control_plane.views import remedy_list
 
+BMC = "bmc/"
+"""Before the name of a node: its BMC."""
+
 
 class _ListedFirst(click.Group):
     """Lists where no other word is said."""
@@ -99,7 +102,9 @@ def _approvable(place: Workplace) -> Iterable[str]:
 
 def _open(place: Workplace) -> Iterable[str]:
     site = place.store.remedy_site()
-    return (one.domain for one in remedy_list.open_breakers(site, place.clock.wall_s()))
+    breakers = remedy_list.open_breakers(site, place.clock.wall_s())
+    refused = remedy_list.refused_logins(place.store.remedies())
+    return [*(one.domain for one in breakers), *(f"{BMC}{one.node}" for one in refused)]
 
 
 # --- words -------------------------------------------------------------------------------------------
@@ -170,10 +175,13 @@ def approve(
 
 
 @command.command("reset")
-@click.argument("domain", shell_complete=completing(_open))
+@click.argument("domain", metavar="DOMAIN|bmc/NODE", shell_complete=completing(_open))
 @says
 def reset(*, domain: str, output: str, by: str, reason: str, **place: Any) -> int:
     """Reset the breaker of DOMAIN: it is known why so many of its nodes failed at once.
+
+    With bmc/NODE: send its BMC once more the login that it refused, for somebody unlocked the account.
+    Another password needs no word.
 
     DOMAIN is a rack, a node of the feed tree or the cluster, as `gridplane remedy list` names it. Remedies
     go on there once it has cooled down, half an hour after it tripped. What began before counts no more.
@@ -181,6 +189,9 @@ def reset(*, domain: str, output: str, by: str, reason: str, **place: Any) -> in
     \b
     gridplane remedy reset rack/ga-g1-r001 --reason "bad driver, pinned" --kubeconfig ga.kubeconfig
     """
+    if domain.startswith(BMC):
+        node = domain.removeprefix(BMC)
+        return say("login", node, place, by=by, reason=reason, output=output, check=are_nodes(node))
     return say(
         "breaker", domain, place, by=by, reason=reason, output=output, check=are_domains(domain)
     )

@@ -267,6 +267,9 @@ class BmcTarget(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     A driver remembers it too, as long as it lives; a process that is started anew every minute would lock
     the account out all the same.
     """
+    tries: int = 0
+    """How often a person said that a refused credential may be sent again: a driver that remembers one
+    forgets it when this grows."""
 
 
 class Bmc(Protocol):

@@ -7,6 +7,7 @@ import msgspec
 from control_plane.core.breaker import Breaker
 from control_plane.core.correlate import Incident
 from control_plane.core.gpu_life import Record
+from control_plane.core.refused_login import BmcLogin
 from control_plane.core.remedy_case import Approval, Attempt, BreakGlass, Emergency, RepairTicket
 
 
@@ -72,6 +73,8 @@ class NodeKept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rma: Rma | None = None
     """Of the last machine that left for its maker; while its ticket is open, nobody stands in its place."""
     accepted: Accepted | None = None
+    login: BmcLogin | None = None
+    """What its BMC refused; `None`: nothing, ever."""
 
     @property
     def left(self) -> Rma | None:
@@ -82,8 +85,9 @@ class NodeKept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def is_idle(self) -> bool:
         """Whether nothing is kept that anything hangs on now."""
-        idle = NodeKept(asset=self.asset, life=self.life, rma=self.rma, accepted=self.accepted)
-        return self == idle
+        return self == NodeKept(
+            asset=self.asset, life=self.life, rma=self.rma, accepted=self.accepted, login=self.login
+        )
 
 
 class SiteKept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

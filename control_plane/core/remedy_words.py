@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from control_plane.core.gpu_life import Life, Record
+from control_plane.core.refused_login import BmcLogin
 from control_plane.core.remedy_case import Action, Approval, Outcome
 from control_plane.core.remedy_kept import Accepted, NodeKept, Repaired, Rma
 
@@ -92,6 +93,14 @@ def accepted(kept: NodeKept, *, differs: str, by: str, reason: str, now_s: float
     return msgspec.structs.replace(kept, accepted=word)
 
 
+def login_allowed(kept: NodeKept) -> NodeKept:
+    """A node whose BMC may be sent once more what it refused: a person unlocked the account, or mended it."""
+    if kept.login is None or kept.login.refused is None:
+        return kept
+    again = BmcLogin(tries=kept.login.tries + 1)
+    return msgspec.structs.replace(kept, login=again)
+
+
 def approved(kept: NodeKept, word: Approval) -> NodeKept:
     """A node after a person approved of more; said twice it is one word."""
     if word in kept.approvals:
@@ -112,5 +121,5 @@ def with_words_of(kept: NodeKept, now: NodeKept | None) -> NodeKept:
     if now.repaired != kept.repaired:
         kept = msgspec.structs.replace(kept, ticket=now.ticket, repaired=now.repaired)
     return msgspec.structs.replace(
-        kept, approvals=now.approvals, rma=now.rma, accepted=now.accepted
+        kept, approvals=now.approvals, rma=now.rma, accepted=now.accepted, login=now.login
     )

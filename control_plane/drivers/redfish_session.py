@@ -73,13 +73,17 @@ class Seat:
         return self._target
 
     def take(self, target: BmcTarget) -> bool:
-        """Go on with a target; whether it is another BMC than before. Another credential starts anew."""
+        """Go on with a target; whether it is another BMC than before.
+
+        Another credential starts anew, and so does a person's word that the same one may be tried again.
+        """
         old, self._target = self._target, target
         moved = (old.address, old.port, old.tls) != (target.address, target.port, target.tls)
         if moved:
             self._line.close()
             self._line = self._new_line(target)
-        if moved or (old.user, old.password) != (target.user, target.password):
+        before = (old.user, old.password, old.tries)
+        if moved or before != (target.user, target.password, target.tries):
             self._login = self._session = None
             self._refused = False
         return moved

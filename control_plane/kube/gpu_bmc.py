@@ -16,22 +16,32 @@ from control_plane.core.bmc import (
     is_same_board,
 )
 from control_plane.core.change import Failed, RefusedByDevice
-from control_plane.core.errors import ControlPlaneError, Unreachable, WrongIdentity
+from control_plane.core.errors import AuthRejected, ControlPlaneError, Unreachable, WrongIdentity
 from control_plane.core.fleet import Device, Site
 from control_plane.core.memory import Pin
 from control_plane.core.ports import Bmc, BmcTarget, Permit, Secrets
 from control_plane.core.remedy_case import Action, Outcome
 from control_plane.engine.bmcs import bmcs_of, target_of
 from control_plane.engine.log import Say
+from control_plane.kube.gpu_logins import Logins
 from control_plane.kube.gpu_view import NodeFacts
 
 
 class Bmcs:
     """Those that are declared, with what their commands need. What goes wrong with one is said, once."""
 
-    def __init__(self, bmc: Bmc | None, secrets: Secrets, *, say: Say) -> None:
-        """`bmc` is the driver of all of them; `None`: this process commands none."""
-        self._bmc, self._secrets, self._say = bmc, secrets, say
+    def __init__(
+        self, bmc: Bmc | None, secrets: Secrets, logins: Logins | None = None, *, say: Say
+    ) -> None:
+        """Nothing is asked before a method is.
+
+        Args:
+            bmc: the driver of all of them; `None`: this process commands none.
+            secrets: of these.
+            logins: what they refused, and any process before this one heard; `None`: that is not known.
+            say: told of what goes wrong.
+        """
+        self._bmc, self._secrets, self._logins, self._say = bmc, secrets, logins, say
         self._said: dict[str, str] = {}
 
     def reaches(self, site: Site, device: Device) -> bool:
@@ -45,12 +55,31 @@ class Bmcs:
         if self._bmc is None or not self.reaches(site, device):
             return None
         try:
-            seen = await self._bmc.look(self._target(site, device), parts)
+            _, seen = await self._looked(self._bmc, site, device, parts)
         except ControlPlaneError as error:
             self._trouble(device, str(error))
             return None
         self._said.pop(device.asset, None)
         return seen
+
+    async def _looked(
+        self, bmc: Bmc, site: Site, device: Device, parts: frozenset[Part] = frozenset()
+    ) -> tuple[BmcTarget, BmcSeen]:
+        """One look; what is refused is kept before anybody hears of it.
+
+        Raises:
+            ControlPlaneError: as the port `Bmc`.
+        """
+        target = self._target(site, device)
+        try:
+            seen = await bmc.look(target, parts)
+        except AuthRejected:
+            if self._logins is not None:
+                self._logins.refused(target)
+            raise
+        if self._logins is not None:
+            self._logins.taken(target)
+        return target, seen
 
     async def act(
         self, site: Site, device: Device, action: Action, *, facts: NodeFacts, permit: Permit
@@ -130,8 +159,7 @@ class Bmcs:
         """
         if self._bmc is None:
             raise Unreachable("this process commands no BMC")
-        target = self._target(site, device)
-        seen = await self._bmc.look(target, frozenset())
+        target, seen = await self._looked(self._bmc, site, device)
         if target.pin is not None:
             return target, seen
         if seen.serial is None or seen.uuid is None or not is_same_board(seen.uuid, board):
@@ -146,7 +174,8 @@ class Bmcs:
     def _target(self, site: Site, device: Device) -> BmcTarget:
         place = next(one for one in bmcs_of(site) if one.asset == device.asset)
         assert site.bmc is not None  # noqa: S101 - `reaches` looked
-        return target_of(site.bmc, place, self._secrets)
+        target = target_of(site.bmc, place, self._secrets)
+        return target if self._logins is None else self._logins.known(target)
 
     def _trouble(self, device: Device, words: str) -> None:
         if self._said.get(device.asset) != words:

@@ -22,6 +22,7 @@ from control_plane.engine.log import Say
 from control_plane.kube.cache import Bug, Cache
 from control_plane.kube.gpu_bmc import Bmcs
 from control_plane.kube.gpu_hands import Hands
+from control_plane.kube.gpu_logins import Logins
 from control_plane.kube.gpu_rounds import Duty, Rounds, Verdict
 from control_plane.kube.gpu_sight import Place, Seen, place_of
 from control_plane.kube.gpu_view import NodeFacts, facts_of
@@ -69,7 +70,7 @@ class Keeper:
         """Why nothing is decided, in words; empty where something is."""
         self._cluster, self._namespace, self._say = cluster, namespace, say
         self._clock, self._rng, self._bug = clock, rng, bug
-        self._bmcs = Bmcs(bmc, secrets, say=say)
+        self._bmc, self._secrets = bmc, secrets
         self._facts: dict[str, NodeFacts] = {}
         self._told: dict[str, GpuNodeStatus] = {}
         self._nodes = Cache(NODE, bug=bug)
@@ -84,11 +85,13 @@ class Keeper:
             FenceLost: another leader has taken over.
         """
         seen = Seen(facts=self._facts, told=self._told)
+        logins = Logins(duty.store, self._clock)
+        bmcs = Bmcs(self._bmc, self._secrets, logins, say=self._say)
         hands = Hands(
-            self._cluster, self._bmcs,
+            self._cluster, bmcs,
             clock=self._clock, rng=self._rng, may_act=duty.may_act, say=self._say,
         )  # fmt: skip
-        rounds = Rounds(duty, seen, hands, self._bmcs, clock=self._clock, say=self._say)
+        rounds = Rounds(duty, seen, hands, bmcs, clock=self._clock, say=self._say)
         conditions = NodeConditions(self._cluster, clock=self._clock, may_write=duty.may_act)
         nodes = Reflector(
             self._cluster, self._nodes, clock=self._clock, rng=self._rng, bug=self._bug
@@ -122,7 +125,7 @@ class Keeper:
             if watching is not None:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
-            await self._bmcs.close()
+            await bmcs.close()
 
     def _placed(self, duty: Duty) -> Place | None:
         site = duty.declared()

@@ -21,7 +21,7 @@ from control_plane.core.gpu_domains import domains_of, gpu_devices
 from control_plane.core.remedy_case import Approval, BreakGlass
 from control_plane.core.remedy_kept import NodeKept
 from control_plane.core.remedy_site_words import word_named
-from control_plane.core.remedy_words import approved, repaired
+from control_plane.core.remedy_words import approved, login_allowed, repaired
 from control_plane.engine.records import Event
 from control_plane.engine.store import Store
 from control_plane.kube.remedy_machine_orders import accept, rma
@@ -119,6 +119,20 @@ def _breaker(spec: OrderSpec, store: Store, declared: Site, now_s: float) -> Tol
     return ready("True", "Reset", told)
 
 
+def _login(spec: OrderSpec, store: Store, declared: Site, now_s: float) -> Told:
+    kept = _kept_of(spec, store, declared)
+    reason_of(spec)
+    refused = kept.login.refused if kept.login is not None else None
+    if refused is None:
+        return nothing_to_do(f"the BMC of {spec.target} refuses no login that is known of")
+    if is_later(refused.at_s, spec):
+        raise Refused(f"{refused.address} refused user {refused.user} after this word: say it anew")
+    with store.transaction():
+        store.put_remedies([login_allowed(kept)])
+        _note(store, spec, f"{refused.address} may be sent user {refused.user} again", now_s)
+    return ready("True", "Allowed", f"user {refused.user} is sent to {refused.address} once more")
+
+
 OF_REMEDIES: Final[Mapping[str, Callable[[OrderSpec, Store, Site, float], Told]]] = {
     "repaired": _repaired,
     "approve": _approve,
@@ -128,6 +142,7 @@ OF_REMEDIES: Final[Mapping[str, Callable[[OrderSpec, Store, Site, float], Told]]
     "end": end,
     "rma": _rma,
     "accept": _accept,
+    "login": _login,
 }
 """By kind of order."""
 

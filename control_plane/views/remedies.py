@@ -116,6 +116,12 @@ def remedy_lines(shown: RemediesShown | None, now_s: float) -> list[str]:
             lines.append(f"  calm      an incident above it ended {ago} ago: {span(left_s)} more")
     if kept.ticket is not None:
         lines += _ticket(kept.ticket, now_s, is_out=kept.left is not None)
+    if kept.login is not None and kept.login.refused is not None:
+        refused = kept.login.refused
+        what = f"{refused.address} refused user {one_line(refused.user)}"
+        lines.append(
+            f"  bmc       {what} {span(now_s - refused.at_s)} ago, and is not asked any more"
+        )
     if kept.rma is not None:
         lines += _rma(kept.rma, now_s, is_out=kept.left is not None)
     if kept.accepted is not None:

@@ -52,6 +52,15 @@ class NodeListed(msgspec.Struct, frozen=True, kw_only=True):
     """Serial of the machine that left for its maker, while no other one stands there."""
 
 
+class LoginListed(msgspec.Struct, frozen=True, kw_only=True):
+    """A BMC that refused a login: it is not sent again."""
+
+    node: str
+    address: str
+    user: str
+    at_s: float
+
+
 class RemedyListed(msgspec.Struct, frozen=True, kw_only=True):
     """Of one site."""
 
@@ -66,6 +75,8 @@ class RemedyListed(msgspec.Struct, frozen=True, kw_only=True):
     """That go on."""
     glass: tuple[BreakGlass, ...] = ()
     """In force, or waiting for a second person."""
+    logins: tuple[LoginListed, ...] = ()
+    """Refused ones, of BMCs."""
 
 
 def listed(
@@ -116,6 +127,7 @@ def listed(
         breakers=open_breakers(together, now_s),
         emergencies=tuple(one for one in together.emergencies if goes_on(one, now_s=now_s)),
         glass=tuple(one for one in together.glass if one.ended is None and now_s < one.until_s),
+        logins=refused_logins(kept),
     )
 
 
@@ -123,6 +135,16 @@ def open_breakers(together: SiteKept, now_s: float) -> tuple[Breaker, ...]:
     """Those that begin nothing now, by the name of their domain."""
     found = (one for one in together.breakers.values() if one.is_open(now_s))
     return tuple(sorted(found, key=lambda one: one.domain))
+
+
+def refused_logins(kept: dict[str, NodeKept]) -> tuple[LoginListed, ...]:
+    """Those of BMCs, by node."""
+    rows = ((n, one.login.refused) for n, one in sorted(kept.items()) if one.login is not None)
+    return tuple(
+        LoginListed(node=name, address=one.address, user=one.user, at_s=one.at_s)
+        for name, one in rows
+        if one is not None
+    )
 
 
 def _today(kept: NodeKept, now_s: float) -> int:
@@ -134,7 +156,8 @@ def _today(kept: NodeKept, now_s: float) -> int:
 def told(found: RemedyListed) -> str:
     """The same as text."""
     now_s = found.at_s
-    if not (found.nodes or found.incidents or found.breakers or found.emergencies or found.glass):
+    together = found.incidents or found.breakers or found.emergencies or found.glass
+    if not (found.nodes or together or found.logins):
         return f"All GPU nodes of {found.site} are well, as far as anybody says."
     rows = [
         (one.node, one.rack, one.doing, _ago(one.since_s, now_s), one.attempts, one.ticket,
@@ -146,6 +169,7 @@ def told(found: RemedyListed) -> str:
     parts += said_in_words(found.emergencies, now_s) + said_in_words(found.glass, now_s)
     parts += _incidents(found.incidents, now_s)
     parts += [_breaker(one, now_s) for one in found.breakers]
+    parts += [_login(one, now_s) for one in found.logins]
     persons = sum(one.needs_person for one in found.nodes)
     if persons:
         parts.append(f"{counted(persons, 'node')} of these wait for a person.")
@@ -172,6 +196,14 @@ def _incidents(incidents: Iterable[Incident], now_s: float) -> list[str]:
         f"Incident {one.id}, for {span(now_s - one.since_s)}: {one_line(one.detail)}"
         for one in incidents
     ]
+
+
+def _login(one: LoginListed, now_s: float) -> str:
+    return (
+        f"BMC of {one.node}: {one.address} refused user {one_line(one.user)} {span(now_s - one.at_s)} ago, "
+        "and is not asked any more\n  next  another password, or, where the account was unlocked, "
+        f"`gridplane remedy reset bmc/{one.node} --reason ...`"
+    )
 
 
 def _breaker(one: Breaker, now_s: float) -> str:

@@ -15,6 +15,7 @@ from control_plane.core import limits
 from control_plane.core.breaker import Breaker
 from control_plane.core.correlate import Incident
 from control_plane.core.gpu import Rung
+from control_plane.core.refused_login import BmcLogin, RefusedLogin
 from control_plane.core.remedy_kept import NodeKept, SiteKept
 from control_plane.engine.records import Event
 from control_plane.engine.store_work import DECIDED
@@ -76,6 +77,7 @@ def test_an_approval_and_a_reset(far: Far, capsys: Out) -> None:
         (("repaired", "lab-g1-n9", *WHY), "Did you mean lab-g1-n", Exit.USAGE),
         (("repaired", "lab-r1-s1", *WHY), "no GPU node 'lab-r1-s1'", Exit.USAGE),
         (("reset", "rack/lab-g2", *WHY), "Did you mean rack/lab-g1", Exit.USAGE),
+        (("reset", "bmc/lab-g1-n9", *WHY), "no GPU node 'lab-g1-n9'", Exit.USAGE),
         (("approve", ONE, "--up-to", "reboot", "--for", "2d", *WHY), "a day at most", Exit.USAGE),
         (("approve", ONE, "--up-to", "reboot", *WHY), "said together", Exit.USAGE),
         (("approve", ONE, *WHY), "is a GPU node: say --up-to and --for", Exit.USAGE),
@@ -157,6 +159,27 @@ def test_break_glass_above_a_megawatt_waits_for_another_person(
     assert main((*sign, *others)) == Exit.OK
     assert "stand back for 2 GPU nodes until" in capsys.readouterr().out
     assert far.cluster.together.glass[0].by == ("ann", "bob")
+
+
+def test_a_login_that_a_bmc_refused_is_listed_and_tried_again_by_a_word(
+    far: Far, capsys: Out
+) -> None:
+    refused = RefusedLogin(address="10.90.3.21", user="gridplane", mark="0a", at_s=ago(7_200.0))
+    far.cluster.remedies = (NodeKept(asset=ONE, login=BmcLogin(refused=refused)),)
+    reading = [word for word in far.options if word not in ("--by", "ann")]
+    assert main(("remedy", *reading)) == Exit.OK
+    told = capsys.readouterr().out
+    assert f"BMC of {ONE}: 10.90.3.21 refused user gridplane 2 h ago" in told
+    assert f"gridplane remedy reset bmc/{ONE} --reason" in told
+    assert main(("explain", ONE, *reading)) == Exit.OK
+    assert "bmc       10.90.3.21 refused user gridplane 2 h ago" in capsys.readouterr().out
+    assert completed(far, "reset") == [f"bmc/{ONE}"]
+    assert main(("remedy", "reset", f"bmc/{ONE}", *WHY, *far.options)) == Exit.OK
+    assert "user gridplane is sent to 10.90.3.21 once more" in capsys.readouterr().out
+    (kept,) = far.cluster.remedies
+    assert kept.login == BmcLogin(tries=1)
+    assert main(("remedy", "reset", f"bmc/{ONE}", *WHY, *far.options)) == Exit.OK
+    assert "refuses no login that is known of" in capsys.readouterr().out
 
 
 def test_a_machine_that_leaves_for_its_maker_is_named_and_its_ticket_stays(

@@ -10,12 +10,14 @@ import pytest
 from control_plane.core import limits
 from control_plane.core.cluster import NODE
 from control_plane.core.remedy_case import Action
+from control_plane.drivers.redfish import RedfishBmc
 from control_plane.engine.log import silent
 from control_plane.inventory.load import load_files
 from control_plane.kube.gpu_bmc import Bmcs
 from control_plane.kube.gpu_view import facts_of
 from control_plane.simulator.bmc_profiles import SUPERMICRO
 from control_plane.simulator.gpu_host import Mends
+from control_plane.simulator.memory import MemoryNet
 from control_plane.simulator.network import Trouble
 from tests.kube.halls import RACK, Floor, declared, on_a_floor
 
@@ -246,3 +248,42 @@ def test_a_bmc_that_only_takes_power_is_told_to_give_it_back_and_not_under_a_per
         assert "PowerCycle" not in bmc.resets
 
     on_a_floor(tmp_path, case, profile=SUPERMICRO)
+
+
+def test_a_refused_password_is_not_sent_by_the_next_leader_until_a_person_says_so(
+    tmp_path: Path,
+) -> None:
+    async def case(floor: Floor) -> None:
+        await floor.serve()
+        await floor.all_well()
+        right = floor.hall.password
+        bmc = floor.hall[ONE].bmc
+        floor.playing.secrets._password = "s3cret-of-before"  # type: ignore[attr-defined]
+        floor.hall[ONE].fall_off(3)
+        await floor.pass_time(90.0)
+        assert bmc.logins == 1
+        floor.die("one")
+        # Another process: its driver remembers nothing.
+        floor.playing.bmc = RedfishBmc(MemoryNet(floor.hall.network), floor.playing.stage.clock)
+        floor.join("two")
+        await floor.pass_time(150.0)
+        assert bmc.logins == 1, "three more would lock it"
+        kept = floor.store.remedy(ONE)
+        assert kept is not None
+        assert kept.login is not None
+        assert kept.login.refused is not None
+        assert (kept.login.refused.address, kept.login.refused.user) == ("10.90.3.21", "gridplane")
+        assert "s3cret" not in str(kept)
+        await floor.order("again", "login", ONE, reason="account unlocked")
+        assert "once more" in await floor.obeyed("again")
+        await floor.pass_time(90.0)
+        assert bmc.logins == 2, "once, for it is wrong still"
+        # Another password needs nobody's word.
+        floor.playing.secrets._password = right  # type: ignore[attr-defined]
+        await _is_mended(floor)
+        kept = floor.store.remedy(ONE)
+        assert kept is not None
+        assert kept.login is not None
+        assert kept.login.refused is None
+
+    on_a_floor(tmp_path, case, looks_s=LOOKS_S)

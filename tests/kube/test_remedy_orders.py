@@ -13,6 +13,7 @@ from control_plane.api.objects import OrderSpec
 from control_plane.core import limits
 from control_plane.core.breaker import Breaker
 from control_plane.core.gpu import Rung
+from control_plane.core.refused_login import BmcLogin, RefusedLogin
 from control_plane.core.remedy_kept import NodeKept, SiteKept
 from control_plane.engine.store import Store
 from control_plane.kube.kinds import ORDER
@@ -106,6 +107,20 @@ def test_a_breaker_is_reset_once_and_cools_down() -> None:
     anew = store(breaker=tripped(1.0))
     with pytest.raises(Refused, match="tripped after this word"):
         heard(spec("breaker", RACK), anew, SITE, now_s=NOW_S)
+
+
+def test_a_refusal_that_came_after_the_word_stays() -> None:
+    refused = RefusedLogin(address="10.90.3.21", user="gridplane", mark="0a", at_s=NOW_S - 100.0)
+    row = NodeKept(asset=ONE, login=BmcLogin(refused=refused, tries=3))
+    kept = store(row)
+    with pytest.raises(Refused, match="refused user gridplane after this word"):
+        heard(spec("login", at=moment(NOW_S - 200.0)), kept, SITE, now_s=NOW_S)
+    assert kept.remedy(ONE) == row
+    assert heard(spec("login"), kept, SITE, now_s=NOW_S).reason == "Allowed"
+    after = kept.remedy(ONE)
+    assert after is not None
+    assert after.login == BmcLogin(tries=4)
+    assert heard(spec("login"), kept, SITE, now_s=NOW_S).reason == "NothingToDo"
 
 
 @pytest.mark.parametrize(
