@@ -254,6 +254,18 @@ NODE_CONDITION_BEAT_S: Final = _limit(
     "wire s",
     "ours: a status write costs an API server 7 to 10 ms, and an unchanged condition is no news",
 )
+NODES_LABELLED_AT_ONCE: Final = _limit(
+    "NODES_LABELLED_AT_ONCE",
+    8,
+    "nodes in a round",
+    "ours: labels are in no hurry, and each write of a node is told to everybody who watches nodes",
+)
+NODE_LABELS_AGAIN_S: Final = _limit(
+    "NODE_LABELS_AGAIN_S",
+    60.0,
+    "policy s",
+    "ours: who writes over a label as often as that is not outrun, but told",
+)
 RECONCILE_WORKERS: Final = _limit(
     "RECONCILE_WORKERS", 64, "keys at once", "kubernetes-controller §2: as in the measured skeleton"
 )

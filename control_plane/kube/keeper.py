@@ -23,6 +23,7 @@ from control_plane.kube.cache import Bug, Cache
 from control_plane.kube.gpu_bmc import Bmcs
 from control_plane.kube.gpu_hands import Hands
 from control_plane.kube.gpu_logins import Logins
+from control_plane.kube.gpu_marks import Marks
 from control_plane.kube.gpu_rounds import Duty, Rounds, Verdict
 from control_plane.kube.gpu_sight import Place, Seen, place_of
 from control_plane.kube.gpu_view import NodeFacts, facts_of
@@ -92,6 +93,7 @@ class Keeper:
             clock=self._clock, rng=self._rng, may_act=duty.may_act, say=self._say,
         )  # fmt: skip
         rounds = Rounds(duty, seen, hands, bmcs, clock=self._clock, say=self._say)
+        marks = Marks(duty, self._facts, self._cluster, clock=self._clock, say=self._say)
         conditions = NodeConditions(self._cluster, clock=self._clock, may_write=duty.may_act)
         nodes = Reflector(
             self._cluster, self._nodes, clock=self._clock, rng=self._rng, bug=self._bug
@@ -112,6 +114,7 @@ class Keeper:
                 try:
                     views = await rounds.once(place)
                     self.verdicts, self.lives, self.trouble = rounds.verdicts, rounds.lives, ""
+                    await marks.look(place, self.lives)
                     await self._mark(duty, place, views, conditions)
                 except (ClusterError, StoreBusy) as error:
                     self.trouble = str(error)

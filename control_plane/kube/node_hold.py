@@ -126,6 +126,27 @@ class NodeHolds:
                 return standing(done, hold.by)
         raise Conflict(f"node {name}: others keep writing to it; its hold was not set")
 
+    async def mend(self, name: str, *, by: str) -> tuple[str, ...]:
+        """Put labels of our hold back that somebody wrote over; which those were.
+
+        None where it is held no more, or by somebody else, or where pods were let come again: no hold is
+        begun by this.
+
+        Raises:
+            FenceLost: another process acts for this site.
+            ClusterError: the API server did not do it, or perhaps did: ask again.
+        """
+        for _ in range(_TRIES):
+            node = await read_node(self._cluster, name)
+            if node is None or node.is_going:
+                return ()
+            now = standing(node, by)
+            if now.state is not HoldState.CONTESTED or now.hold is None or was_lifted(now.missing):
+                return ()
+            if await self._apply(held_body(node, now.hold)) is not None:
+                return now.missing
+        raise Conflict(f"node {name}: others keep writing to it; its labels were not put back")
+
     async def release(self, name: str, *, by: str) -> Holding:
         """End our hold: pods may come again, unless somebody else keeps them away.
 
