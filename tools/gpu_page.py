@@ -85,6 +85,10 @@ _ALERTS: dict[AlertKind, tuple[str, str]] = {
         "something that only a newer agent knows; the controller alone has it",
         "drain, or observe where the agent asked for no more; and a person",
     ),
+    AlertKind.HANDED_OVER: (
+        "[NVSentinel handed it over](../how-to/repair-gpu-nodes.md#nvsentinel-hands-a-node-over); no agent",
+        "what it asks for: a restart, repair, or a drain and a person",
+    ),
 }
 
 _CONDITIONS = """\

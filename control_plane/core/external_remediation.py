@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from control_plane.core.cluster import Kind, Object
-from control_plane.core.moments import moment_text
+from control_plane.core.moments import moment_text, seconds_in
 
 REQUEST: Final = Kind(
     group="nvsentinel.dgxc.nvidia.com", version="v1", kind="ExternalRemediationRequest",
@@ -49,6 +49,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     codes: tuple[str, ...]
     """Error codes, as `79`."""
     message: str
+    since_s: float
+    """When it was released, or made where that is not told, by clocks of the cluster."""
     is_released: bool
     """Only then is the node ours to work on."""
     answer: Answer
@@ -92,7 +94,7 @@ def request_in(thing: Object) -> Request:
     event = spec.health_event or _Event()
     status = msgspec.json.decode(thing.status, type=dict[str, Any] | None) or {}
     known = {one.get("type"): one for one in status.get("conditions") or () if one}
-    complete = known.get(COMPLETE, {})
+    complete, released = known.get(COMPLETE, {}), known.get(RELEASED, {})
     meta = thing.metadata
     return Request(
         name=meta.name,
@@ -105,7 +107,10 @@ def request_in(thing: Object) -> Request:
         check=event.check_name,
         codes=tuple(event.error_code or ()),
         message=event.message,
-        is_released=known.get(RELEASED, {}).get("status") == "True",
+        since_s=seconds_in(str(released.get("lastTransitionTime", "")))
+        or seconds_in(meta.creation_timestamp)
+        or 0.0,
+        is_released=released.get("status") == "True",
         answer=_answer(complete.get("status")),
         reason=complete.get("reason", ""),
         said=complete.get("message", ""),

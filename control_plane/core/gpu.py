@@ -183,6 +183,8 @@ class AlertKind(StrEnum):
     """Somebody else keeps changing what is declared."""
     UNKNOWN = "unknown"
     """What an agent of a newer release told of: no agent of this one says so."""
+    HANDED_OVER = "handed_over"
+    """Another remediator's word, of a node that it has handed over: no agent says so."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True, gc=False):

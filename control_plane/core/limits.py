@@ -266,6 +266,15 @@ NODE_LABELS_AGAIN_S: Final = _limit(
     "policy s",
     "ours: who writes over a label as often as that is not outrun, but told",
 )
+HAND_OVERS_LOOK_S: Final = _limit(
+    "HAND_OVERS_LOOK_S",
+    600.0,
+    "wire s",
+    "ours: who installs NVSentinel does not have it hand nodes over within minutes",
+)
+HAND_OVERS_AGAIN_S: Final = _limit(
+    "HAND_OVERS_AGAIN_S", 60.0, "wire s", "ours: what an API server refuses it refuses a while"
+)
 RECONCILE_WORKERS: Final = _limit(
     "RECONCILE_WORKERS", 64, "keys at once", "kubernetes-controller §2: as in the measured skeleton"
 )

@@ -31,7 +31,7 @@ TYPES: Final[Mapping[str, frozenset[AlertKind]]] = {
     "GridplaneGpuThermal": frozenset({AlertKind.THERMAL, AlertKind.POWER_BRAKE}),
     "GridplaneGpuPower": frozenset({AlertKind.CAP_NOT_ENFORCED, AlertKind.SECOND_WRITER}),
 }
-"""Type → what it covers: every kind of alert is in one."""
+"""Type → what it covers: every kind of alert is in one, but for what other remediators told us."""
 RECOMMENDED: Final[Mapping[Rung, str]] = {
     Rung.OBSERVE: "NONE",
     Rung.DRAIN: "NONE",

@@ -1,4 +1,4 @@
-"""Answer NVSentinel's hand-overs: which nodes are ours to repair, how it goes, and how it went."""
+"""Answer NVSentinel's hand-overs: how it goes, and how it went."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from control_plane.core.external_remediation import (
     request_in,
 )
 from control_plane.core.ports import Clock
-from control_plane.kube.listing import list_all
 from control_plane.kube.node_hold import MayWrite, require_fence
 
 _TRIES: Final = 5
@@ -32,24 +31,11 @@ class AnsweredOtherwise(ControlPlaneError):
 
 
 class ExternalRemediations:
-    """The requests of a cluster; where NVSentinel is not installed there are none."""
+    """Answers to the requests of a cluster (`kube.handed_over` watches them)."""
 
     def __init__(self, cluster: Cluster, *, clock: Clock, may_write: MayWrite) -> None:
         """Nothing is asked before a method is."""
         self._cluster, self._clock, self._may_write = cluster, clock, may_write
-
-    async def open_requests(self) -> tuple[Request, ...]:
-        """What NVSentinel has released to us and nobody has answered yet, by name of the request.
-
-        Raises:
-            ClusterError: the API server did not answer: nothing is known.
-        """
-        try:
-            found = await list_all(self._cluster, REQUEST, namespace=None)
-        except NotFound:
-            return ()
-        requests = [one for one in map(_read, found) if one is not None]
-        return tuple(sorted((r for r in requests if r.is_open), key=lambda r: r.name))
 
     async def progress(self, request: Request, message: str) -> bool:
         """Tell that somebody is at it; whether the request is still open.

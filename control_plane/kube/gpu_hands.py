@@ -12,8 +12,9 @@ from control_plane.core import limits
 from control_plane.core.bmc import BootProgress, Part, Power
 from control_plane.core.cluster import Cluster, ClusterError
 from control_plane.core.fleet import Device, Site
+from control_plane.core.handed_over import is_cordoned_by_nvsentinel
 from control_plane.core.node_drain import Drained, DrainOrder, DrainState
-from control_plane.core.node_hold import NodeHold
+from control_plane.core.node_hold import Node, NodeHold
 from control_plane.core.node_pods import DrainPolicy
 from control_plane.core.ports import Clock, Permit, Rng
 from control_plane.core.remedy_case import Action, Outcome, Remedy
@@ -39,12 +40,23 @@ class Hands:
         rng: Rng,
         may_act: Callable[[], bool],
         say: Say,
+        is_handed: Callable[[str], bool] = lambda _name: False,
     ) -> None:
-        """Nothing is asked before a method is."""
+        """Nothing is asked before a method is.
+
+        Args:
+            cluster: the API server.
+            bmcs: of the nodes.
+            clock: the clock.
+            rng: for the pauses of drains.
+            may_act: whether this process leads, and the site is enforced.
+            say: told of what people want to know.
+            is_handed: whether another remediator has handed a node over, whose cordon is on it.
+        """
         self.known: dict[str, Known] = {}
         """Node under our hold → what the last closer look found."""
         self._cluster, self._bmcs, self._clock, self._rng = cluster, bmcs, clock, rng
-        self._may_act, self._say = may_act, say
+        self._may_act, self._say, self._is_handed = may_act, say, is_handed
         self._holds = NodeHolds(cluster, may_write=may_act)
         self._drains: dict[str, NodeDrain] = {}
 
@@ -156,7 +168,7 @@ class Hands:
         match what.action:
             case Action.DRAIN:
                 hold = NodeHold(by=BY, why=what.detail, since_s=self._clock.wall_s())
-                state = (await self._holds.hold(name, hold, behind_cordons=False)).state
+                state = (await self._holds.hold(name, hold, behind=self._is_of_hand_over)).state
                 return Outcome.OPEN if state is HoldState.HELD else Outcome.FAILED
             case Action.RETURN:
                 await self._holds.release(name, by=BY)
@@ -166,3 +178,7 @@ class Hands:
                 return Outcome.DONE  # its ticket is kept, and it stays held
             case _:
                 return await self._bmcs.act(site, device, what.action, facts=facts, permit=permit)
+
+    def _is_of_hand_over(self, node: Node) -> bool:
+        """Whether the cordon of a node is of who handed it over; behind anybody else's nothing is drained."""
+        return self._is_handed(node.name) and is_cordoned_by_nvsentinel(node)

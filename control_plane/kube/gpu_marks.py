@@ -20,7 +20,7 @@ from control_plane.core.node_hold import Node, missing_in
 from control_plane.core.node_labels import drifted, gpu_node_labels
 from control_plane.core.overlay import covering, freeze_on, hold_on
 from control_plane.core.ports import Clock
-from control_plane.engine.log import Level, Say
+from control_plane.engine.log import Say
 from control_plane.engine.records import Event
 from control_plane.kube.gpu_rounds import Duty
 from control_plane.kube.gpu_sight import Place
@@ -154,12 +154,12 @@ class Marks:
         if not back:
             return False
         kept.mended_s.append(now_s)
-        words = f"{name}: labels of our hold were overwritten, and are put back: {', '.join(back)}"
+        words = f"labels of our hold were overwritten, and are put back: {', '.join(back)}"
         if len(kept.mended_s) <= limits.REDRIFTS_TO_CONTEST:
-            self._tell(name, words, "warning")
+            self._tell(name, words)
         elif len(kept.mended_s) == limits.REDRIFTS_TO_CONTEST + 1:
             more = "; somebody keeps writing over them: find out who"
-            self._tell(name, words + more, "error")
+            self._tell(name, words + more, is_wrong=True)
         return True
 
     async def _correct(
@@ -170,22 +170,22 @@ class Marks:
             if not kept.is_contested:
                 kept.is_contested = True
                 words = "somebody keeps writing over labels of the declaration: they are left as they are"
-                self._tell(name, f"{name}: {words}", "error")
+                self._tell(name, words, is_wrong=True)
             return False
         kept.is_contested = False
         done = await self._labels.keep(name, declared)
         if not done.labels:
             return False
         kept.corrected_s.append(now_s)
-        words = f"{name}: labels as declared: {', '.join(sorted(done.labels))}"
-        self._tell(name, words, "info" if len(kept.corrected_s) == 1 else "warning")
+        self._tell(name, f"labels as declared: {', '.join(sorted(done.labels))}")
         return True
 
-    def _tell(self, name: str, words: str, level: Level) -> None:
-        self._say(words, kind="labels", level=level, asset=name)
-        text = words.removeprefix(f"{name}: ")
-        event = Event(at_s=self._clock.wall_s(), kind="labels", text=text, asset=name)
+    def _tell(self, name: str, words: str, *, is_wrong: bool = False) -> None:
+        """Note it for `explain` and the log; where somebody has to look, say so."""
+        event = Event(at_s=self._clock.wall_s(), kind="labels", text=words, asset=name)
         self._duty.store.put_events([event])
+        if is_wrong:
+            self._say(f"{name}: {words}", kind="labels", level="error", asset=name)
 
 
 def _is_known(record: Record | None) -> bool:

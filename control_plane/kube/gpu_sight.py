@@ -10,8 +10,10 @@ import msgspec
 from control_plane.api.objects import GpuNodeStatus
 from control_plane.core.domain_budget import Books
 from control_plane.core.driver_upgrade import Worker, upgrade_of
+from control_plane.core.external_remediation import Request
 from control_plane.core.fleet import Device, Site
 from control_plane.core.gpu_domains import domains_of, gpu_devices, paths_of
+from control_plane.core.handed_over import alert_of, is_cured
 from control_plane.core.overlay import Overlay, covering, nodes_above
 from control_plane.core.remedy_case import CURES
 from control_plane.core.remedy_kept import NodeKept
@@ -31,6 +33,10 @@ class Seen:
     """Of `Node`s, by name."""
     told: Mapping[str, GpuNodeStatus]
     """By agents, by asset."""
+    handed: Callable[[str], tuple[Request, ...]] = lambda _name: ()
+    """Node → what NVSentinel has handed over of it, and nobody answered yet."""
+    knows_handed: Callable[[], bool] = lambda: True
+    """Whether all of that is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +96,8 @@ class Sight:
             facts, told = self._seen.facts.get(name), self._seen.told.get(name)
             over = covering(overlays, place.above[name]) if overlays else ()
             self._note(name, device, facts, now_s)
-            row = kept.get(name)
-            is_idle = (row is None or row.is_idle) and not over and name not in named
+            row, handed = kept.get(name), self._seen.handed(name)
+            is_idle = (row is None or row.is_idle) and not over and name not in named and not handed
             if is_idle and _is_quiet(device, facts, told):
                 continue
             known = msgspec.structs.replace(
@@ -102,6 +108,9 @@ class Sight:
                 has_bmc=self._bmcs.reaches(place.site, device),
                 may_act=self._may_act(),
                 accepted=row.accepted if row is not None else None,
+                is_handed=bool(handed),
+                handed=tuple(alert_of(one) for one in handed if not is_cured(one, row)),
+                knows_handed=self._seen.knows_handed(),
             )
             found[name] = view_of(device, facts, told, known, overlays=over, now_s=now_s)
         return found

@@ -16,6 +16,7 @@ from control_plane.core.fleet import Device, GpuIntent
 from control_plane.core.gpu import Alert, AlertKind, Rung
 from control_plane.core.gpu_bom import is_acceptable
 from control_plane.core.gpu_gate import AtGate, Depth, Wants, at_gate
+from control_plane.core.handed_over import QUARANTINED, is_cordoned_by_nvsentinel
 from control_plane.core.moments import seconds_in
 from control_plane.core.node_drain import Drained
 from control_plane.core.node_hold import Node, hold_in, missing_in, node_in, was_cordoned
@@ -79,6 +80,12 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the site is enforced, by this process."""
     accepted: Accepted | None = None
     """What a person said of a machine in its slot that is made of something else."""
+    is_handed: bool = False
+    """Whether NVSentinel has handed it over, and waits for an answer."""
+    handed: tuple[Alert, ...] = ()
+    """What that calls for, as long as nothing has cured it."""
+    knows_handed: bool = True
+    """Whether it is known what NVSentinel hands over."""
 
 
 class _Condition(msgspec.Struct):
@@ -154,7 +161,7 @@ def view_of(
         now_s: policy time; what the API server has is of now.
     """
     alerts, alerts_at_s = _alerts(facts, status, now_s)
-    cordons = tuple(_cordons(facts.node, now_s)) if facts is not None else ()
+    cordons = tuple(_cordons(facts.node, known, now_s)) if facts is not None else ()
     foreign = tuple(_foreign(facts.node, known, now_s)) if facts is not None else ()
     return NodeView(
         node=device.asset,
@@ -162,14 +169,14 @@ def view_of(
         slot=f"{device.rack}/{device.slot}",
         serial=device.serial or (known.bmc.serial if known.bmc is not None else None),
         parts=_parts(status),
-        alerts=alerts,
+        alerts=(*alerts, *known.handed),
         alerts_at_s=alerts_at_s,
         evidence=tuple(_evidence(device, facts, status, known, now_s)),
         cordons=cordons,
         overlays=overlays,
         foreign=foreign,
         gate=gate_of(device, facts, status, known, now_s),
-        causes=_causes(device, facts, cordons, overlays, now_s),
+        causes=_causes(facts, known, cordons, overlays, now_s),
         unwell_since_s=known.unwell_since_s,
     )
 
@@ -202,7 +209,7 @@ def _alerts(
     return (*known, silent), now_s
 
 
-def _cordons(node: Node, now_s: float) -> Iterator[Cordon]:
+def _cordons(node: Node, known: Known, now_s: float) -> Iterator[Cordon]:
     hold = hold_in(node)
     if hold is not None and hold.by == BY:
         yield Cordon(by=CordonedBy.OURS, who=BY, since_s=hold.since_s)
@@ -217,7 +224,11 @@ def _cordons(node: Node, now_s: float) -> Iterator[Cordon]:
             (seconds_in(t.time_added) for t in node.taints if t.key.endswith("/unschedulable")),
             None,
         )
-        yield Cordon(by=CordonedBy.PERSON, who="kubectl cordon", since_s=since_s or now_s)
+        if not is_cordoned_by_nvsentinel(node):
+            yield Cordon(by=CordonedBy.PERSON, who="kubectl cordon", since_s=since_s or now_s)
+        elif not known.is_handed and not is_ours(node):
+            # Handed over it is ours to repair: that cordon is no bar then, and not ours to undo.
+            yield Cordon(by=CordonedBy.PROGRAM, who="NVSentinel", since_s=since_s or now_s)
 
 
 def _foreign(node: Node, known: Known, now_s: float) -> Iterator[Foreign]:
@@ -225,6 +236,9 @@ def _foreign(node: Node, known: Known, now_s: float) -> Iterator[Foreign]:
     if upgrade.blocks:
         since_s = now_s if known.upgrade_since_s is None else known.upgrade_since_s
         yield Foreign(owner="nvidia driver upgrade", state=upgrade.value, since_s=since_s)
+    if not known.knows_handed and QUARANTINED in node.annotations:
+        # It may ask for more than our agent sees: such a node would come back uncured.
+        yield Foreign(owner="nvsentinel", state="what nobody could read yet", since_s=now_s)
 
 
 def _evidence(
@@ -312,8 +326,8 @@ def _parts(status: GpuNodeStatus | None) -> tuple[Part, ...]:
 
 
 def _causes(
-    device: Device,
     facts: NodeFacts | None,
+    known: Known,
     cordons: tuple[Cordon, ...],
     overlays: tuple[Overlay, ...],
     now_s: float,
@@ -326,6 +340,8 @@ def _causes(
             found.add(Cause.FAULT)
         if upgrade_of(facts.node).worker in {Worker.OPERATOR, Worker.PERSON, Worker.UNKNOWN}:
             found.add(Cause.DRIVER_UPGRADE)
+        if known.is_handed and facts.node.is_cordoned:
+            found.add(Cause.REMEDIATION)
     if any(one.by is not CordonedBy.OURS for one in cordons):
         found.add(Cause.PERSON)
     lowering = {OverlayKind.CURTAILMENT, OverlayKind.GUARD}

@@ -13,6 +13,7 @@ from control_plane.api.objects import GpuNodeStatus
 from control_plane.core import limits
 from control_plane.core.cluster import NODE, Cluster, ClusterError, Object
 from control_plane.core.errors import FenceLost, StoreBusy, StoreError
+from control_plane.core.gpu import AlertKind
 from control_plane.core.gpu_life import Record
 from control_plane.core.node_conditions import conditions_in, says_more, told
 from control_plane.core.ports import Bmc, Clock, Rng, Secrets
@@ -27,6 +28,7 @@ from control_plane.kube.gpu_marks import Marks
 from control_plane.kube.gpu_rounds import Duty, Rounds, Verdict
 from control_plane.kube.gpu_sight import Place, Seen, place_of
 from control_plane.kube.gpu_view import NodeFacts, facts_of
+from control_plane.kube.handed_over import Answers, HandOvers
 from control_plane.kube.node_conditions import NodeConditions
 from control_plane.kube.reflector import Reflector
 
@@ -85,12 +87,23 @@ class Keeper:
         Raises:
             FenceLost: another leader has taken over.
         """
-        seen = Seen(facts=self._facts, told=self._told)
+        handed = HandOvers(
+            self._cluster, clock=self._clock, rng=self._rng, bug=self._bug, say=self._say
+        )
+        seen = Seen(
+            facts=self._facts, told=self._told, handed=handed.of,
+            knows_handed=lambda: handed.are_known,
+        )  # fmt: skip
         logins = Logins(duty.store, self._clock)
         bmcs = Bmcs(self._bmc, self._secrets, logins, say=self._say)
         hands = Hands(
             self._cluster, bmcs,
             clock=self._clock, rng=self._rng, may_act=duty.may_act, say=self._say,
+            is_handed=lambda name: bool(handed.of(name)),
+        )  # fmt: skip
+        answers = Answers(
+            self._cluster, handed, duty.store, self._facts,
+            clock=self._clock, may_act=duty.may_act, say=self._say,
         )  # fmt: skip
         rounds = Rounds(duty, seen, hands, bmcs, clock=self._clock, say=self._say)
         marks = Marks(duty, self._facts, self._cluster, clock=self._clock, say=self._say)
@@ -98,7 +111,7 @@ class Keeper:
         nodes = Reflector(
             self._cluster, self._nodes, clock=self._clock, rng=self._rng, bug=self._bug
         )
-        watching: asyncio.Task[None] | None = None
+        watching: list[asyncio.Task[None]] = []
         try:
             while True:
                 await self._clock.sleep(ROUND_S)
@@ -106,7 +119,9 @@ class Keeper:
                 if place is None or not place.devices:
                     self.verdicts = {}
                     continue
-                watching = watching or asyncio.ensure_future(nodes.run())
+                watching = watching or [
+                    asyncio.ensure_future(nodes.run()), asyncio.ensure_future(handed.run())
+                ]  # fmt: skip
                 if not nodes.is_fresh():
                     # What is known may be old: nothing is begun, and nobody is called well.
                     self.trouble = nodes.trouble or "nodes are not listed yet"
@@ -114,6 +129,7 @@ class Keeper:
                 try:
                     views = await rounds.once(place)
                     self.verdicts, self.lives, self.trouble = rounds.verdicts, rounds.lives, ""
+                    await answers.tell(place, self.verdicts)
                     await marks.look(place, self.lives)
                     await self._mark(duty, place, views, conditions)
                 except (ClusterError, StoreBusy) as error:
@@ -125,9 +141,9 @@ class Keeper:
                     self._bug("gpu nodes", self.trouble)
         finally:
             self.verdicts = {}
-            if watching is not None:
-                watching.cancel()
-                await asyncio.gather(watching, return_exceptions=True)
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
             await bmcs.close()
 
     def _placed(self, duty: Duty) -> Place | None:
@@ -151,7 +167,8 @@ class Keeper:
             node, view = self._nodes.get(name), views.get(name)
             if node is None or name not in self._told or (view and view.alerts_at_s is None):
                 continue
-            alerts = view.alerts if view is not None else ()
+            said = view.alerts if view is not None else ()
+            alerts = tuple(one for one in said if one.kind is not AlertKind.HANDED_OVER)
             before = conditions_in(node)
             if not before and not alerts:
                 continue

@@ -92,7 +92,12 @@ class NodeHolds:
         return Holding(state=HoldState.UNKNOWN) if node is None else standing(node, by)
 
     async def hold(
-        self, name: str, hold: NodeHold, *, again: bool = False, behind_cordons: bool = True
+        self,
+        name: str,
+        hold: NodeHold,
+        *,
+        again: bool = False,
+        behind: Callable[[Node], bool] = lambda _node: True,
     ) -> Holding:
         """Hold a node, or bring the labels of our hold back.
 
@@ -100,7 +105,8 @@ class NodeHolds:
             name: of the node.
             hold: by whom and why; its `by` is who may end it. One of the same `by` keeps its beginning.
             again: a person ordered it anew: put a hold together again that somebody took apart.
-            behind_cordons: whether a node that somebody else cordoned is held too; else it is left `FREE`.
+            behind: whether a node that somebody else cordoned is held too, as it was read; else it is left
+                `FREE`.
 
         Raises:
             FenceLost: another process acts for this site.
@@ -117,7 +123,7 @@ class NodeHolds:
                 return now
             if now.state is HoldState.CONTESTED and not again and was_lifted(now.missing):
                 return now
-            if now.state is HoldState.FREE and node.is_cordoned and not behind_cordons:
+            if now.state is HoldState.FREE and node.is_cordoned and not behind(node):
                 return now
             kept = now.hold or hold
             wanted = msgspec.structs.replace(hold, since_s=kept.since_s)

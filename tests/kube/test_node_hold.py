@@ -103,7 +103,7 @@ def test_a_node_that_somebody_cordoned_is_not_held_behind_that_cordon_unless_ask
             node["spec"]["unschedulable"] = True
 
         edit(h.server, NODE, "n1", cordon, manager="kubectl")
-        done = await h.holds().hold("n1", held(h.clock), behind_cordons=False)
+        done = await h.holds().hold("n1", held(h.clock), behind=lambda _node: False)
         assert (done.state, done.is_cordoned) == (HoldState.FREE, True)
         assert hold_in(h.node()) is None
         assert (await h.holds().hold("n1", held(h.clock))).state is HoldState.HELD

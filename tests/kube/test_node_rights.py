@@ -16,6 +16,7 @@ from control_plane.core.kueue import StopPolicy
 from control_plane.core.node_drain import DrainState
 from control_plane.kube.cache import Cache
 from control_plane.kube.external_remediation import ExternalRemediations
+from control_plane.kube.handed_over import HandOvers
 from control_plane.kube.kueue import Queues
 from control_plane.kube.node_conditions import NodeConditions
 from control_plane.kube.node_drain import forget
@@ -72,17 +73,25 @@ def test_the_roles_allow_what_is_asked_and_nothing_else() -> None:
         nodes = Reflector(
             h.client, Cache(NODE, bug=no_bug), clock=h.clock, rng=random.Random(1), bug=no_bug
         )
-        watching = asyncio.ensure_future(nodes.run())
+        handed = HandOvers(
+            h.client,
+            clock=h.clock,
+            rng=random.Random(1),
+            bug=no_bug,
+            say=lambda _text, /, **_: None,
+        )
+        watching = [asyncio.ensure_future(one.run()) for one in (nodes, handed)]
         await nodes.synced.wait()
         await asyncio.sleep(1.0)
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         await NodeLabels(h.client, may_write=lambda: True).keep("n1", {"gridplane.dev/rack": "r1"})
         alerts: list[Alert] = []
         said = NodeConditions(h.client, clock=h.clock, may_write=lambda: True)
         await said.tell("n1", alerts)
         await h.hold()
         assert (await h.drain().run()).state is DrainState.DRAINED
-        [request] = await requests.open_requests()
+        [request] = handed.open()
         await requests.succeeded(request, "ok")
         await h.holds().release("n1", by=REPAIR)
         await forget(h.client, "n1", may_write=lambda: True)

@@ -23,6 +23,7 @@ from control_plane.engine.adapters import SystemClock
 from control_plane.kube.client import connect, kubeconfig
 from control_plane.kube.external_remediation import ExternalRemediations
 from control_plane.kube.kueue import Queues
+from control_plane.kube.listing import list_all
 from control_plane.kube.node_conditions import NodeConditions
 from control_plane.kube.node_drain import NodeDrain, evidence, forget
 from control_plane.kube.node_hold import HoldState, NodeHolds
@@ -355,12 +356,13 @@ def test_a_hand_over_is_answered_beside_what_its_janitor_says(neighbours: Kubect
         told = {**head, "metadata": meta, "status": {"conditions": [released]}}
         await client.replace(REQUEST, told, subresource="status")
         answers = ExternalRemediations(client, clock=SystemClock(), may_write=lambda: True)
-        [mine] = await answers.open_requests()
+        [mine] = [request_in(one) for one in await list_all(client, REQUEST, namespace=None)]
+        assert mine.is_open
         assert await answers.progress(mine, "power cycle, attempt 1")
         assert await answers.succeeded(mine, "in service")
         now = request_in(await client.get(REQUEST, name))
         assert (now.answer, now.node) == (Answer.DONE, "n1")
         assert now.status["conditions"][0] == released
-        assert await answers.open_requests() == ()
+        assert not now.is_open
 
     speak(neighbours.kubeconfig, case)
