@@ -70,7 +70,7 @@ class HandOvers:
                 await self._cluster.list_page(REQUEST, limit=1)
             except NotFound:
                 self._is_absent, self._trouble = True, ""
-                self._requests, self._by_node = {}, {}
+                self._cache.replace((), 0)
                 await self._clock.wire_sleep(limits.HAND_OVERS_LOOK_S)
                 continue
             except ClusterError as error:

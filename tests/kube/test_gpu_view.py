@@ -15,7 +15,8 @@ from control_plane.core.cluster import NODE
 from control_plane.core.domain_budget import Cause
 from control_plane.core.driver_upgrade import LABEL, UpgradeState
 from control_plane.core.fleet import Device, GpuIntent
-from control_plane.core.gpu import AlertKind, Rung
+from control_plane.core.gpu import Alert, AlertKind, Rung
+from control_plane.core.handed_over import CORDONED, FOUND_CORDONED, QUARANTINED
 from control_plane.core.node_drain import Drained
 from control_plane.core.node_hold import NodeHold, held_body, node_in
 from control_plane.core.remedy_case import CordonedBy, Evidence, Source
@@ -32,14 +33,16 @@ BOARD = "4c4c4544-0031-3010-8052-b7c04f583232"
 
 
 def facts(*, ready: str = "True", gpus: str | None = "8", labels: dict[str, str] | None = None,
-          spec: dict[str, Any] | None = None, hold: str = "") -> NodeFacts:  # fmt: skip
-    """Of a node as the API server keeps it; `hold` is who holds it."""
+          words: dict[str, str] | None = None, spec: dict[str, Any] | None = None,
+          hold: str = "") -> NodeFacts:  # fmt: skip
+    """Of a node as the API server keeps it; `words` are annotations, `hold` is who holds it."""
     loop = VirtualLoop()
     loop.close()  # nothing waits here
     server = ApiServer(VirtualClock(loop))
     body: dict[str, Any] = {
         "apiVersion": "v1", "kind": "Node",
-        "metadata": {"name": DEVICE.asset, "labels": labels or {}}, "spec": spec or {},
+        "metadata": {"name": DEVICE.asset, "labels": labels or {}, "annotations": words or {}},
+        "spec": spec or {},
     }  # fmt: skip
     server.create(NODE, body, manager="kubelet")
     status = {
@@ -169,6 +172,49 @@ def test_whose_a_cordon_is(of: NodeFacts, by: list[CordonedBy]) -> None:
     seen = view(of, agent())
     assert [one.by for one in seen.cordons] == by
     assert bool(seen.foreign) is (not by)
+
+
+SENTINELS = {QUARANTINED: "[]", CORDONED: "True"}
+CORDON = {"unschedulable": True}
+
+
+@pytest.mark.parametrize(
+    ("of", "is_handed", "by", "causes"),
+    [
+        (facts(spec=CORDON, words=SENTINELS), False, [CordonedBy.PROGRAM], {Cause.PERSON}),
+        (facts(spec=CORDON, words=SENTINELS), True, [], {Cause.REMEDIATION}),
+        (facts(spec=CORDON, words=SENTINELS, hold=BY), True, [CordonedBy.OURS], {Cause.REMEDIATION}),
+        # The request was deleted, or answered: what it cordoned is still no bar to what we hold.
+        (facts(spec=CORDON, words=SENTINELS, hold=BY), False, [CordonedBy.OURS], set()),
+        (
+            facts(spec=CORDON, words={**SENTINELS, FOUND_CORDONED: "True"}), True,
+            [CordonedBy.PERSON], {Cause.PERSON, Cause.REMEDIATION},
+        ),
+        (facts(spec=CORDON), True, [CordonedBy.PERSON], {Cause.PERSON, Cause.REMEDIATION}),
+        (facts(words=SENTINELS), True, [], set()),
+    ],
+)  # fmt: skip
+def test_what_a_cordon_is_of_a_node_that_nvsentinel_has_or_hands_over(
+    of: NodeFacts, is_handed: bool, by: list[CordonedBy], causes: set[Cause]
+) -> None:
+    seen = view(of, agent(), is_handed=is_handed)
+    assert [one.by for one in seen.cordons] == by
+    assert seen.causes == causes
+
+
+def test_while_hand_overs_are_not_known_what_nvsentinel_keeps_out_is_its_own() -> None:
+    kept_out = facts(spec=CORDON, words=SENTINELS, hold=BY)
+    assert [one.owner for one in view(kept_out, agent(), knows_handed=False).foreign] == [
+        "nvsentinel"
+    ]
+    assert view(kept_out, agent()).foreign == ()
+    assert view(facts(), agent(), knows_handed=False).foreign == ()
+
+
+def test_what_is_handed_over_is_wrong_beside_what_the_agent_says() -> None:
+    handed = Alert(kind=AlertKind.HANDED_OVER, rung=Rung.REBOOT, since_s=NOW_S - 60)
+    seen = view(facts(), agent(LOST), handed=(handed,))
+    assert [one.kind for one in seen.alerts] == [AlertKind.GPU_LOST, AlertKind.HANDED_OVER]
 
 
 def test_somebody_who_lets_pods_come_again_has_a_say() -> None:
