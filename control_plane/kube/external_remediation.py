@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from control_plane.core.cluster import Cluster, Conflict, NotFound, Object
+from control_plane.core.cluster import Cluster, NotFound, Object
 from control_plane.core.errors import ControlPlaneError
 from control_plane.core.external_remediation import (
     REQUEST,
@@ -17,8 +17,8 @@ from control_plane.core.external_remediation import (
 )
 from control_plane.core.ports import Clock
 from control_plane.kube.node_hold import MayWrite, require_fence
+from control_plane.kube.rereading import unless_changed
 
-_TRIES: Final = 5
 _REASONS: Final = {
     Answer.NONE: "RemediationInProgress",
     Answer.DONE: "RemediationSucceeded",
@@ -73,7 +73,7 @@ class ExternalRemediations:
         return await self._answer(request, Answer.FAILED, message)
 
     async def _answer(self, request: Request, answer: Answer, message: str) -> bool:
-        for _ in range(_TRIES):
+        async def once() -> bool:
             try:
                 now = _read(await self._cluster.get(REQUEST, request.name))
             except NotFound:
@@ -95,12 +95,12 @@ class ExternalRemediations:
                 now, answer, reason=_REASONS[answer], message=message, now_s=self._clock.wall_s()
             )
             require_fence(self._may_write)
-            try:
-                await self._cluster.replace(REQUEST, body, subresource="status")
-            except Conflict:
-                continue
+            await self._cluster.replace(REQUEST, body, subresource="status")
             return True
-        raise Conflict(f"ExternalRemediationRequest {request.name}: others keep writing to it")
+
+        return await unless_changed(
+            once, else_=f"ExternalRemediationRequest {request.name}: others keep writing to it"
+        )
 
 
 def _read(thing: Object) -> Request | None:

@@ -26,8 +26,7 @@ from control_plane.core.kueue import (
     stop_body,
 )
 from control_plane.kube.node_hold import MayWrite, require_fence
-
-_TRIES = 5
+from control_plane.kube.rereading import unless_changed
 
 
 class QueueRefused(ControlPlaneError):
@@ -172,17 +171,15 @@ class Queues:
     async def _change(
         self, name: str, make: Callable[[Queue], dict[str, Any] | None], *, manager: str
     ) -> Queue:
-        for _ in range(_TRIES):
+        async def once() -> Queue:
             queue = await self.look(name)
             body = make(queue)
             if body is None:
                 return queue
             require_fence(self._may_write)
-            try:
-                return queue_in(await self._cluster.apply(CLUSTER_QUEUE, body, manager=manager))
-            except Conflict:
-                continue
-        raise Conflict(f"ClusterQueue {name}: others keep writing to it")
+            return queue_in(await self._cluster.apply(CLUSTER_QUEUE, body, manager=manager))
+
+        return await unless_changed(once, else_=f"ClusterQueue {name}: others keep writing to it")
 
 
 def _require_own(queue: Queue, by: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from control_plane.core.cluster import NODE, Cluster, Conflict, NotFound
+from control_plane.core.cluster import NODE, Cluster, NotFound
 from control_plane.core.driver_upgrade import DriverUpgrade, upgrade_of
 from control_plane.core.errors import FenceLost
 from control_plane.core.node_hold import (
@@ -27,11 +27,10 @@ from control_plane.core.node_hold import (
     node_in,
     released_body,
 )
+from control_plane.kube.rereading import unless_changed
 
 MayWrite = Callable[[], bool]
 """Whether this process holds the fence; asked right before each request that changes something."""
-_TRIES = 5
-"""Kubelets and controllers write to a node too: so often it is read anew before somebody is told."""
 
 
 class HoldState(StrEnum):
@@ -112,7 +111,8 @@ class NodeHolds:
             FenceLost: another process acts for this site.
             ClusterError: the API server did not do it, or perhaps did: ask again.
         """
-        for _ in range(_TRIES):
+
+        async def once() -> Holding:
             node = await read_node(self._cluster, name)
             if node is None or node.is_going:
                 return Holding(state=HoldState.UNKNOWN)
@@ -127,10 +127,11 @@ class NodeHolds:
                 return now
             kept = now.hold or hold
             wanted = msgspec.structs.replace(hold, since_s=kept.since_s)
-            done = await self._apply(held_body(node, wanted))
-            if done is not None:
-                return standing(done, hold.by)
-        raise Conflict(f"node {name}: others keep writing to it; its hold was not set")
+            return standing(await self._apply(held_body(node, wanted)), hold.by)
+
+        return await unless_changed(
+            once, else_=f"node {name}: others keep writing to it; its hold was not set"
+        )
 
     async def mend(self, name: str, *, by: str) -> tuple[str, ...]:
         """Put labels of our hold back that somebody wrote over; which those were.
@@ -142,16 +143,20 @@ class NodeHolds:
             FenceLost: another process acts for this site.
             ClusterError: the API server did not do it, or perhaps did: ask again.
         """
-        for _ in range(_TRIES):
+
+        async def once() -> tuple[str, ...]:
             node = await read_node(self._cluster, name)
             if node is None or node.is_going:
                 return ()
             now = standing(node, by)
             if now.state is not HoldState.CONTESTED or now.hold is None or was_lifted(now.missing):
                 return ()
-            if await self._apply(held_body(node, now.hold)) is not None:
-                return now.missing
-        raise Conflict(f"node {name}: others keep writing to it; its labels were not put back")
+            await self._apply(held_body(node, now.hold))
+            return now.missing
+
+        return await unless_changed(
+            once, else_=f"node {name}: others keep writing to it; its labels were not put back"
+        )
 
     async def release(self, name: str, *, by: str) -> Holding:
         """End our hold: pods may come again, unless somebody else keeps them away.
@@ -162,25 +167,24 @@ class NodeHolds:
             FenceLost: another process acts for this site.
             ClusterError: the API server did not do it, or perhaps did: ask again.
         """
-        for _ in range(_TRIES):
+
+        async def once() -> Holding:
             node = await read_node(self._cluster, name)
             if node is None:
                 return Holding(state=HoldState.UNKNOWN)
             now = standing(node, by)
             if now.state in {HoldState.FREE, HoldState.ANOTHERS}:
                 return now
-            done = await self._apply(released_body(node))
-            if done is not None:
-                return standing(done, by)
-        raise Conflict(f"node {name}: others keep writing to it; its hold was not ended")
+            return standing(await self._apply(released_body(node)), by)
 
-    async def _apply(self, body: dict[str, Any]) -> Node | None:
-        """The node afterwards; `None` where somebody wrote to it since it was read."""
+        return await unless_changed(
+            once, else_=f"node {name}: others keep writing to it; its hold was not ended"
+        )
+
+    async def _apply(self, body: dict[str, Any]) -> Node:
+        """The node afterwards."""
         require_fence(self._may_write)
-        try:
-            return node_in(await self._cluster.apply(NODE, body, manager=MANAGER))
-        except Conflict:
-            return None
+        return node_in(await self._cluster.apply(NODE, body, manager=MANAGER))
 
 
 async def read_node(cluster: Cluster, name: str) -> Node | None:

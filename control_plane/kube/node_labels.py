@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from control_plane.core.cluster import NODE, Cluster, Conflict
+from control_plane.core.cluster import NODE, Cluster
 from control_plane.core.node_hold import TAINT, Taint
 from control_plane.core.node_labels import (
     MANAGER,
@@ -17,8 +17,7 @@ from control_plane.core.node_labels import (
     with_taints,
 )
 from control_plane.kube.node_hold import MayWrite, read_node, require_fence
-
-_TRIES = 5
+from control_plane.kube.rereading import unless_changed
 
 
 class Labelled(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,15 +74,15 @@ class NodeLabels:
         return Labelled(labels=wrong, taints=changed)
 
     async def _taint(self, name: str, taints: tuple[Taint, ...], keys: frozenset[str]) -> bool:
-        for _ in range(_TRIES):
+        async def once() -> bool:
             node = await read_node(self._cluster, name)
             wanted = None if node is None else with_taints(node, taints, keys)
             if node is None or wanted is None:
                 return False
             require_fence(self._may_write)
-            try:
-                await self._cluster.apply(NODE, taints_body(node, wanted), manager=TAINT_MANAGER)
-            except Conflict:
-                continue
+            await self._cluster.apply(NODE, taints_body(node, wanted), manager=TAINT_MANAGER)
             return True
-        raise Conflict(f"node {name}: others keep writing to it; its taints are not as declared")
+
+        return await unless_changed(
+            once, else_=f"node {name}: others keep writing to it; its taints are not as declared"
+        )
