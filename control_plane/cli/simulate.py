@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import shlex
 import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,16 @@ from control_plane.core.errors import DeclarationError
 from control_plane.core.fleet import Site
 from control_plane.core.rotation import ref_in_use
 from control_plane.engine.secrets import SystemSecrets
+from control_plane.simulator.bmc_web import PORT
 from control_plane.simulator.build import FACTORY_PASSWORDS, Start
 from control_plane.simulator.control import SOCKET, ControlClient, ControlError
 from control_plane.simulator.faults import FaultKind
 from control_plane.simulator.floor import Floor, load_floor
+from control_plane.simulator.gpu_hall import PASSWORD as BMC_PASSWORD
+from control_plane.simulator.gpu_hall import USER as BMC_USER
+from control_plane.simulator.gpu_host import Mends
 from control_plane.simulator.network import Trouble
-from control_plane.simulator.serve import Serving, serving
+from control_plane.simulator.serve import REDFISH, Serving, serving
 from control_plane.simulator.server import TRUE_PORTS
 from control_plane.views.table import counted, table
 
@@ -46,15 +52,17 @@ simulation = click.option(
 def command() -> None:
     """Serve a declared site's devices on loopback, and let things go wrong with them.
 
-    Each device answers its firmware's own protocols at an address of its own in 127.0.0.0/8; nothing
-    but loopback is bound. The network map that `serve` writes leads every other verb there; the file
-    `env` beside it, read into a shell with `.`, names it and the factory's passwords.
+    Each device answers its firmware's own protocols at an address of its own in 127.0.0.0/8, each BMC
+    Redfish over HTTPS; nothing but loopback is bound. The network map that `serve` writes leads every
+    other verb there; the file `env` beside it, read into a shell with `.`, names it and the factory's
+    passwords.
 
     \b
     gridplane simulate serve --site lab --start stock
     . .gridplane/sim/lab/env && gridplane observe --site lab
     gridplane simulate fault hijack rack:lab-r1 --site lab
     gridplane simulate truth rack:lab-r1 --site lab
+    gridplane simulate fault lockout lab-g1-n1 --site lab
     """
 
 
@@ -87,7 +95,7 @@ def command() -> None:
 @click.option(
     "--true-ports",
     is_flag=True,
-    help="Listen on the devices' own ports (80, 4028), for clients that know no map.",
+    help="Listen on the devices' own ports (80, 4028, 443), for clients that know no map.",
 )
 @click.option(
     "--declared",
@@ -111,11 +119,13 @@ def serve_command(
     \b
     gridplane simulate serve --site ga-macon --start stock --floor examples/floor/ga-macon.yaml
     """
+    begun_s = time.monotonic()
     name = pick_site(inventory, site)
     site_declared = load_declared(inventory, name).site
     folder = simulation or _default(name)
     passwords, hints = _passwords(site_declared)
     known = read_floor(floor)
+    bmc_port = site_declared.bmc.port if site_declared.bmc else PORT
 
     async def main() -> None:
         async with serving(
@@ -126,7 +136,7 @@ def serve_command(
             start=start,
             floor=known,
             passwords=passwords,
-            ports={port: port for port in TRUE_PORTS} if true_ports else TRUE_PORTS,
+            ports={port: port for port in (*TRUE_PORTS, bmc_port)} if true_ports else TRUE_PORTS,
             declared=declared,
         ) as running:
             keep_what_is()
@@ -134,7 +144,7 @@ def serve_command(
             map_path = shlex.quote(str(running.map_path.resolve()))
             exports = (f"export GRIDPLANE_NETWORK_MAP={map_path}", *hints)
             env.write_text("".join(f"{line}\n" for line in exports), encoding="utf-8")
-            _say(running, env)
+            _say(running, env, time.monotonic() - begun_s)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, running.control.stopped.set)
@@ -189,15 +199,28 @@ def _passwords(site: Site) -> tuple[Mapping[str, str], list[str]]:
             scheme, _, where = ref.partition(":")
             if scheme == "env":
                 hints[f"export {where}={FACTORY_PASSWORDS[family]}  # the factory's"] = None
+    if site.bmc is not None:
+        ref = ref_in_use(site.bmc.credentials, None)
+        try:
+            known[REDFISH] = secrets.resolve(ref).reveal()
+        except DeclarationError:
+            scheme, _, where = ref.partition(":")
+            if scheme == "env":
+                hints[f"export {where}={BMC_PASSWORD}  # the simulated BMCs'"] = None
+    else:
+        hints[f"# BMCs take user {BMC_USER}, password {BMC_PASSWORD}"] = None
     return known, list(hints)
 
 
-def _say(running: Serving, env: Path) -> None:
+def _say(running: Serving, env: Path, took_s: float) -> None:
     site = running.site
     absent = ", ".join(f"{count:,} {why}" for why, count in sorted(site.absent.items()))
-    click.echo(
-        f"serving {counted(len(site.stations), 'device')} of {site.id}; not there: {absent or 'none'}"
-    )
+    served = counted(len(site.stations), "device")
+    if site.nodes:
+        served += f" and {counted(len(site.nodes), 'BMC')}"
+    click.echo(f"serving {served} of {site.id}; not there: {absent or 'none'}")
+    size_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    click.echo(f"ready after {took_s:.1f} s, with {size_mib:,.0f} MiB")
     click.echo(f"in another shell:  . {env}  (where it answers, and the factory's passwords)")
 
 
@@ -256,6 +279,13 @@ share_option = click.option(
     type=click.Choice([one.value for one in Trouble]),
     help="trouble: what is wrong with the line.",
 )
+@click.option("--gpu", type=int, help="fall_off, xid: its index.")
+@click.option(
+    "--mends",
+    type=click.Choice([mends.name.lower() for mends in Mends]),
+    help="fall_off: the least that brings it back.",
+)
+@click.option("--xid", type=int, help="xid: the number.")
 def fault_command(
     *,
     kind: str,
@@ -269,11 +299,16 @@ def fault_command(
 ) -> int:
     """Let KIND happen to TARGET: rack:NAME, node:NAME, family:NAME, an asset, or everything.
 
+    It hits those that such a thing can happen to: a PDU that goes dark (`power_off node:…`) miners, GPU
+    nodes and BMCs alike, a lockout BMCs alone.
+
     \b
     gridplane simulate fault hijack rack:ga-a1-r07 --site ga-macon
     gridplane simulate fault reboot --share 20 --seed 3 --site ga-macon
     gridplane simulate fault trouble m-000017 --trouble garbage --site ga-macon
     gridplane simulate fault power_off node:ga-pad-3 --site ga-macon    # the host curtails
+    gridplane simulate fault fall_off ga-g1-r001-n1 --gpu 3 --mends power_cycle --site ga-macon
+    gridplane simulate fault stuck_boot rack:ga-g1-r001 --site ga-macon
     gridplane simulate fault clear --site ga-macon
     """
     request = {"do": "fault", "kind": kind, "target": _target(target, share, seed), "seed": seed}
@@ -304,7 +339,8 @@ def truth_command(
 ) -> int:
     """Show what machines really are and do, whatever they say."""
     client = _client(site, inventory, simulation)
-    machines = _ask(client, {"do": "truth", "target": _target(target, share, seed)})["machines"]
+    told = _ask(client, {"do": "truth", "target": _target(target, share, seed)})
+    machines, nodes = told["machines"], told["nodes"]
     rows = [
         (
             m["asset"], m["address"], m["phase"], m["mode"], f"{m['drawn_w']:,.0f}",
@@ -313,8 +349,25 @@ def truth_command(
         for m in machines
     ]  # fmt: skip
     head = ("ASSET", "ADDRESS", "PHASE", "MODE", "W", "TH/S", "POOL", "TROUBLE")
-    emit(output, machines, table=table(head, rows), names=[m["asset"] for m in machines])
+    of_nodes = [
+        (
+            n["asset"], n["url"], n["power"], n["progress"],
+            f"{n['drawn_w']:,.0f}", _gpus(n), ", ".join(n["trouble"]),
+        )
+        for n in nodes
+    ]  # fmt: skip
+    head_of_nodes = ("NODE", "BMC", "POWER", "PROGRESS", "W", "GPUS", "TROUBLE")
+    tables = [table(h, r) for h, r in ((head, rows), (head_of_nodes, of_nodes)) if r]
+    every = [*machines, *nodes]
+    emit(output, every, table="\n\n".join(tables), names=[one["asset"] for one in every])
     return Exit.OK
+
+
+def _gpus(node: Mapping[str, Any]) -> str:
+    """How many pods can have, and which are lost."""
+    offered = node["gpus_offered"]
+    lost = "".join(f" without {gpu}" for gpu in node["gpus_lost"])
+    return "-" if offered is None else f"{offered}{lost}"
 
 
 @command.command("status")
@@ -332,6 +385,10 @@ def status_command(
         f"{status['site']}: {status['machines']:,} machines draw {status['drawn_w'] / 1e6:,.2f} MW at "
         f"{status['hashrate_ths'] / 1e6:,.3f} EH/s; {status['writes']:,} writes reached them"
     )
+    if status["nodes"]:
+        text += (
+            f"; {status['nodes']:,} hosts with a BMC draw {status['nodes_drawn_w'] / 1e6:,.2f} MW"
+        )
     emit(output, status, table=text)
     return Exit.OK
 

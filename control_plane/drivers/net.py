@@ -45,6 +45,7 @@ class _MapFile(msgspec.Struct, frozen=True):
     rules: tuple[_Rule, ...]
     ports: dict[str, int]
     version: int = 1
+    authority_pem: str | None = None
     is_declared: bool = False
 
 
@@ -55,21 +56,25 @@ class NetworkMap:
     simulation stands at the declared addresses themselves does each lead to itself.
     """
 
-    __slots__ = ("_by_mask", "_is_declared", "_ports")
+    __slots__ = ("_authority_pem", "_by_mask", "_is_declared", "_ports")
 
     def __init__(
         self,
         rules: Iterable[tuple[str, str]],
         ports: Mapping[int, int],
         *,
+        authority_pem: str | None = None,
         is_declared: bool = False,
     ) -> None:
         """`rules` are pairs of IPv4 networks of the same size, declared and actual.
+
+        `authority_pem` is who signs the certificates of what stands there.
 
         Raises:
             ValueError: not a network, sizes differ, or the actual one is not on loopback.
         """
         self._ports, self._is_declared = dict(ports), is_declared
+        self._authority_pem = authority_pem
         self._by_mask: dict[int, dict[int, int]] = {}
         for declared_text, actual_text in rules:
             declared = ipaddress.IPv4Network(declared_text)
@@ -95,7 +100,7 @@ class NetworkMap:
                 )
             ports = {int(true): actual for true, actual in told.ports.items()}
             rules = [(rule.declared, rule.actual) for rule in told.rules]
-            return cls(rules, ports, is_declared=told.is_declared)
+            return cls(rules, ports, authority_pem=told.authority_pem, is_declared=told.is_declared)
         except OSError as error:
             raise MapError(
                 f"{path}: {error.strerror or error}; is the simulation running?"
@@ -122,6 +127,17 @@ class NetworkMap:
                 there = base | (number & (mask ^ _ALL_BITS))
                 return socket.inet_ntoa(there.to_bytes(4, "big")), actual_port
         raise Unreachable(f"{address}:{port}: not in the network map")
+
+    def pin(self, declared: TlsPin, address: str) -> TlsPin:
+        """How what stands at a declared address is known: no simulation has the keys of the real devices.
+
+        Who is declared without a pin is not asked for one here: the drivers refuse it as ever.
+        """
+        if self._authority_pem is None:
+            return declared
+        return msgspec.structs.replace(
+            declared, sha256=None, ca_pem=self._authority_pem, server_name=address
+        )
 
 
 class StreamNet:
@@ -152,6 +168,8 @@ class StreamNet:
         # Loaded with the first device that has a certificate.
         from control_plane.drivers.tls import secured  # noqa: PLC0415
 
+        if self._map is not None:
+            tls = self._map.pin(tls, address)
         left_s = max(0.0, end_s - loop.time())
         return await secured(wire, tls, address=address, name=name, deadline_s=left_s)
 

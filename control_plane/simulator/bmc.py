@@ -23,6 +23,7 @@ LATENCY_S = 1.5
 COLD_S = 10.0
 """How long a power cycle leaves the host without power."""
 EPOCH_S = 1_790_000_000.0
+"""The calendar at device time 0, where nobody says another."""
 MAX_LOG = 512
 
 
@@ -117,6 +118,8 @@ class BmcFaults(msgspec.Struct, kw_only=True):
     task_stuck_at: int | None = None
     """Tasks stop at this per cent."""
     task_fails: bool = False
+    task_slower: float = 0.0
+    """Tasks that begin now take so many times as long; 0: as long as ever."""
     lag_s: float = 0.0
     """Wire seconds before each answer."""
     mute: frozenset[str] = frozenset()
@@ -129,6 +132,8 @@ class BmcFaults(msgspec.Struct, kw_only=True):
     """Ends of paths that answer 404."""
     lockout: bool = False
     """Every login is refused, as after too many wrong ones."""
+    dead: bool = False
+    """Nothing answers; the host runs on."""
     no_power: bool = False
     """Its feed is gone, and the host's: nothing answers."""
 
@@ -180,9 +185,10 @@ class Bmc:
         user: str = "gridplane",
         password: str = "s3cret-of-this-one",  # noqa: S107 — made up
         is_on: bool = True,
+        epoch_s: float = EPOCH_S,
     ) -> None:
-        """A host that `is_on` has booted already."""
-        self.profile, self.chassis, self.clock = profile, chassis, clock
+        """A host that `is_on` has booted already; `epoch_s` is the calendar at device time 0."""
+        self.profile, self.chassis, self.clock, self.epoch_s = profile, chassis, clock, epoch_s
         self.user, self.password = user, password
         self.faults = BmcFaults()
         self.power = "On" if is_on else "Off"
@@ -244,12 +250,17 @@ class Bmc:
     @property
     def wall_s(self) -> float:
         """Since the epoch, by the BMC's clock."""
-        return EPOCH_S + self._now_s
+        return self.epoch_s + self._now_s
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it does not even refuse."""
+        return self.faults.no_power or self.faults.dead
 
     def answers(self) -> bool:
         """Whether its services are up."""
         self.settle()
-        return not self.faults.no_power and self._now_s >= self.away_until_s
+        return not self.is_silent and self._now_s >= self.away_until_s
 
     # -- logins ----------------------------------------------------------------------------------
 
@@ -322,6 +333,8 @@ class Bmc:
     def lose_feed(self) -> None:
         """The feed of both is gone; `regain_feed` brings it back, and the host with it where it was on."""
         self.settle()
+        if self.faults.no_power:
+            return
         was_on = self.power in {"On", "PoweringOn"}
         self._power_off()
         self.faults.no_power, self._comes_back = True, was_on
@@ -330,6 +343,8 @@ class Bmc:
     def regain_feed(self) -> None:
         """See `lose_feed`. The BMC itself takes a while, too."""
         self.settle()
+        if not self.faults.no_power:
+            return
         self.faults.no_power = False
         self.away_until_s = self._now_s + self.profile.bmc_reset_s
         if self._comes_back:
@@ -413,8 +428,9 @@ class Bmc:
         name = image.rpartition("/")[2].removesuffix(".bin")
         id_, _, version = name.rpartition("_")
         ids = targets or [id_]
+        task_s = self.profile.task_s * (self.faults.task_slower or 1.0)
         for step in range(1, 11):
-            self.later(self.profile.task_s * step / 10, self._stepper(task, step, ids, version))
+            self.later(task_s * step / 10, self._stepper(task, step, ids, version))
         return task
 
     def _stepper(self, task: Task, step: int, ids: list[str], version: str) -> Callable[[], None]:

@@ -1,16 +1,15 @@
-"""BMCs on real HTTPS sockets: one listening socket and one certificate for each address."""
+"""BMCs on real HTTPS sockets, and time that passes for them although nobody asks."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import socket
 
 from control_plane.simulator.bmc import Bmc
 from control_plane.simulator.bmc_pulse import Pulse
 from control_plane.simulator.bmc_web import PORT, BmcDevice
 from control_plane.simulator.network import Network, Station
-from control_plane.simulator.server import BACKLOG, Server, Wire
+from control_plane.simulator.server import Server
 from control_plane.simulator.tls import Certificate, make_certificate
 
 
@@ -23,40 +22,32 @@ def station_of(
 
 
 class BmcServer(Server):
-    """Sockets in front of BMCs that stand at addresses of loopback, all at one port."""
+    """A `Server` of BMCs alone, which stand at addresses of loopback, or at declared ones."""
 
     def __init__(self, network: Network, *, port: int = 0, declared: bool = False) -> None:
         """`port` stands for 443; 0 takes a free one. `declared` as for `Server`: at 443 itself, then."""
-        super().__init__(network, ports={PORT: PORT if declared else port}, declared=declared)
+        super().__init__(network, ports={PORT: port}, declared=declared)
         self._pulses: list[Pulse] = []
 
     async def start(self) -> None:
-        """Listen, and let what is due happen although nobody asks.
+        """Listen, and let what is due happen.
 
         Raises:
-            OSError: an address or the port is taken, or not on loopback; or as for `Server.start`.
+            OSError: one has no certificate; or as for `Server.start`.
         """
-        self._require_place()
-        loop = asyncio.get_running_loop()
         for station in self._network:
             if station.certificate is None:
                 raise OSError(errno.EINVAL, f"{station.asset} has no certificate")
-            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((station.address, self.ports.get(PORT, self._wanted[PORT])))
-            self.ports[PORT] = sock.getsockname()[1]
-            context = station.certificate.context()
-            self._servers.append(
-                await loop.create_server(self._wire, sock=sock, ssl=context, backlog=BACKLOG)
-            )
-            if isinstance(station.device, BmcDevice):
-                self._pulses.append(Pulse(station.device.bmc, loop))
+        await super().start()
+        loop = asyncio.get_running_loop()
+        self._pulses = [
+            Pulse(station.device.bmc, loop)
+            for station in self._network
+            if isinstance(station.device, BmcDevice)
+        ]
 
     async def stop(self) -> None:
         """Close everything."""
         for pulse in self._pulses:
             pulse.stop()
         await super().stop()
-
-    def _wire(self) -> Wire:
-        return Wire(self, PORT)

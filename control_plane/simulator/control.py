@@ -39,7 +39,7 @@ class AskTruth(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="t
 
 
 class AskTotals(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="totals"):
-    """Drawn watts and TH/s together."""
+    """Drawn watts and TH/s together; of hosts with a BMC the watts beside."""
 
     target: Target | None = None
 
@@ -92,10 +92,19 @@ class Control:
             case Inject():
                 return {"assets": inject(site, request)}
             case AskTruth(target=target):
-                return {"machines": [site.truth(asset) for asset in site.pick(target)]}
+                assets = site.pick(target)
+                return {
+                    "machines": [site.truth(asset) for asset in assets if asset in site.stations],
+                    "nodes": [site.node_truth(asset) for asset in assets if asset in site.nodes],
+                }
             case AskTotals(target=target):
-                watts, rate = site.totals(None if target is None else site.pick(target))
-                return {"drawn_w": watts, "hashrate_ths": rate}
+                assets = (*site.stations, *site.nodes) if target is None else site.pick(target)
+                watts, rate = site.totals(assets)
+                return {
+                    "drawn_w": watts,
+                    "hashrate_ths": rate,
+                    "nodes_drawn_w": site.nodes_w(assets),
+                }
             case AskLedger():
                 return self._ledger(request)
             case AskStatus():
@@ -120,6 +129,7 @@ class Control:
         return {
             "site": site.id,
             "machines": len(site.stations),
+            "nodes": len(site.nodes),
             "absent": site.absent,
             "device_s": site.world.clock.device_s(),
             "wall_s": site.world.wall_s(),

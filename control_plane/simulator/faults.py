@@ -1,5 +1,7 @@
 """What goes wrong on a floor: thieves, technicians, hosts, broken parts and bad cables.
 
+With hosts that have a BMC: `node_faults`.
+
 A fault happens to machines, not through their network interface: it leaves no line in the ledger,
 which holds only what clients sent.
 """
@@ -9,11 +11,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
 
-from control_plane.simulator import antminer_conf, luxos_unit, vnish_conf, whatsminer_unit
+from control_plane.simulator import (
+    antminer_conf,
+    luxos_unit,
+    node_faults,
+    vnish_conf,
+    whatsminer_unit,
+)
 from control_plane.simulator.antminer import Antminer
 from control_plane.simulator.antminer_builds import NORMAL, SLEEP
 from control_plane.simulator.build import deal
@@ -21,6 +30,7 @@ from control_plane.simulator.luxos import LuxOs
 from control_plane.simulator.luxos_profiles import step_of
 from control_plane.simulator.machine import seed_of
 from control_plane.simulator.network import Trouble
+from control_plane.simulator.nodes import SimNode
 from control_plane.simulator.site import SimDevice, SimSite, Target
 from control_plane.simulator.vnish import Vnish
 from control_plane.simulator.whatsminer import WhatsMiner
@@ -64,6 +74,20 @@ class FaultKind(StrEnum):
     """Acknowledges writes and ignores them."""
     RESHUFFLE = "reshuffle"
     """The DHCP server forgets its leases and deals anew, in every subnet of the target."""
+    FALL_OFF = "fall_off"
+    """A GPU falls off its bus (Xid 79): `gpu`, and what `mends` it."""
+    XID = "xid"
+    """The GPU driver reports error `xid` of `gpu`."""
+    HANG = "hang"
+    """The kernel of a GPU node hangs; its BMC is well, its power button is not heard."""
+    STUCK_BOOT = "stuck_boot"
+    """Boots that begin from now on never end."""
+    SLOW_TASK = "slow_task"
+    """Tasks of a BMC take twenty times as long."""
+    STUCK_TASK = "stuck_task"
+    """Tasks of a BMC stand still at 90 per cent."""
+    LOCKOUT = "lockout"
+    """A BMC answers 401 to every login, and ends all sessions."""
     TROUBLE = "trouble"
     """The line is in `trouble`."""
     CLEAR = "clear"
@@ -80,6 +104,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     mode: str | None = None
     slot: int = 0
     trouble: Trouble = Trouble.BLACK_HOLE
+    gpu: int = 0
+    mends: Literal["reset", "reboot", "power_cycle", "never"] = "reboot"
+    xid: int = 48
     seed: int = 0
 
 
@@ -89,17 +116,27 @@ def inject(site: SimSite, fault: Fault) -> tuple[str, ...]:
     Raises:
         NoSuchTarget: it would hit nobody.
     """
-    assets = site.pick(fault.target)
+    assets = site.pick(fault.target, lambda asset: _takes(site, asset, fault.kind))
     if fault.kind is FaultKind.RESHUFFLE:
         return _reshuffle(site, assets, fault)
     for asset in assets:
-        if fault.kind is FaultKind.TROUBLE:
+        if asset in site.nodes:
+            _NODE_HANDS[fault.kind](site.nodes[asset], fault)
+        elif fault.kind is FaultKind.TROUBLE:
             site.stations[asset].trouble = fault.trouble
         elif fault.kind is FaultKind.CLEAR:
             _clear(site, asset)
         else:
             _HANDS[fault.kind](site.device(asset), fault)
     return assets
+
+
+def _takes(site: SimSite, asset: str, kind: FaultKind) -> bool:
+    """Whether such a thing can happen to it."""
+    node = site.nodes.get(asset)
+    if node is None:
+        return kind in _OF_MINERS
+    return kind in _NODE_HANDS and (node.host is not None or kind not in _OF_GPUS)
 
 
 def _hijack(device: SimDevice, fault: Fault) -> None:
@@ -255,6 +292,28 @@ _HANDS: Mapping[FaultKind, Callable[[SimDevice, Fault], None]] = {
     FaultKind.WRITES_OFF: _writes_off,
     FaultKind.DISOBEY: _disobey,
 }
+
+
+_NODE_HANDS: Mapping[FaultKind, Callable[[SimNode, Fault], None]] = {
+    FaultKind.FALL_OFF: node_faults.fall_off,
+    FaultKind.XID: node_faults.xid,
+    FaultKind.HANG: node_faults.hang,
+    FaultKind.STUCK_BOOT: node_faults.stuck_boot,
+    FaultKind.SLOW_TASK: node_faults.slow_task,
+    FaultKind.STUCK_TASK: node_faults.stuck_task,
+    FaultKind.LOCKOUT: node_faults.lockout,
+    FaultKind.REBOOT: node_faults.reboot,
+    FaultKind.POWER_OFF: node_faults.power_off,
+    FaultKind.POWER_ON: node_faults.power_on,
+    FaultKind.DIE: node_faults.die,
+    FaultKind.DISOBEY: node_faults.disobey,
+    FaultKind.WRONG_IDENTITY: node_faults.wrong_identity,
+    FaultKind.PASSWORD: node_faults.password,
+    FaultKind.TROUBLE: node_faults.trouble,
+    FaultKind.CLEAR: node_faults.clear,
+}
+_OF_GPUS = frozenset({FaultKind.FALL_OFF, FaultKind.XID, FaultKind.HANG})
+_OF_MINERS = frozenset({*_HANDS, FaultKind.RESHUFFLE, FaultKind.TROUBLE, FaultKind.CLEAR})
 
 
 def _clear(site: SimSite, asset: str) -> None:

@@ -11,16 +11,19 @@ A BMC shows a certificate of `hall.authority`, unless its site is declared with 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from control_plane.core.fleet import Device, Site
+import msgspec
+
+from control_plane.core.fleet import Device, DeviceType, Site
 from control_plane.core.gpu_domains import gpu_devices
 from control_plane.simulator.api_controllers import Controllers
 from control_plane.simulator.api_server import ApiServer
-from control_plane.simulator.bmc_profiles import DELL, Profile
+from control_plane.simulator.bmc import EPOCH_S
+from control_plane.simulator.bmc_profiles import DELL, PLAIN, PROFILES, Profile
 from control_plane.simulator.bmc_pulse import Pulse
-from control_plane.simulator.bmc_web import BmcDevice
+from control_plane.simulator.bmc_web import PORT, BmcDevice
 from control_plane.simulator.clock import LoopSimClock
 from control_plane.simulator.gpu_host import BOOT_S, GpuMachine
 from control_plane.simulator.gpus import MODELS, Model
@@ -51,10 +54,12 @@ class GpuHall(Mapping[str, GpuMachine]):
         user: str = USER,
         password: str = PASSWORD,
         authority: Certificate | None = None,
-        profile: Profile = DELL,
+        profile: Profile | None = DELL,
         boot_s: float = BOOT_S,
         boots_s: Mapping[str, float] | None = None,
         grace_s: float = GRACE_S,
+        epoch_s: float = EPOCH_S,
+        also_at: Callable[[str], Iterable[str]] = lambda _address: (),
     ) -> None:
         """All of them run and are well.
 
@@ -68,10 +73,12 @@ class GpuHall(Mapping[str, GpuMachine]):
             user: of each BMC.
             password: of each BMC.
             authority: signs their certificates.
-            profile: their maker; not every one has a reset `PowerCycle` (`SUPERMICRO`).
+            profile: their maker; not every one has a reset `PowerCycle` (`SUPERMICRO`). `None`: as declared.
             boot_s: how long a boot takes.
             boots_s: the same of single ones, by asset.
             grace_s: from the last lease to NotReady.
+            epoch_s: the calendar at device time 0.
+            also_at: where else a BMC's certificate holds, by its address.
         """
         self.clock = clock or LoopSimClock(loop)
         self.network = Network() if network is None else network
@@ -85,7 +92,7 @@ class GpuHall(Mapping[str, GpuMachine]):
         self.digests: dict[str, str] = {}
         """SHA-256 of the certificate that each BMC shows."""
         self._hosts: dict[str, GpuMachine] = {}
-        cluster = Cluster()
+        cluster, port = Cluster(), site.bmc.port if site.bmc else PORT
         for number, device in enumerate(gpu_devices(site)):
             host = GpuMachine(
                 device.asset,
@@ -94,16 +101,17 @@ class GpuHall(Mapping[str, GpuMachine]):
                 gpus=device.type.gpus or 8,
                 number=number,
                 serial=device.serial,
-                profile=profile,
+                profile=profile or profile_of(device.type),
                 boot_s=(boots_s or {}).get(device.asset, boot_s),
                 user=user,
                 password=password,
                 machine=Machine(device.asset, device.address or "", SYSTEM, cluster),
+                epoch_s=epoch_s,
             )
             self._hosts[device.asset] = host
             if device.bmc is not None:
-                shown = make_certificate(device.bmc, self.authority)
-                seen = self.devices[device.asset] = BmcDevice(host.bmc)
+                shown = make_certificate(device.bmc, self.authority, also=also_at(device.bmc))
+                seen = self.devices[device.asset] = BmcDevice(host.bmc, port)
                 station = Station(device.asset, device.bmc, seen, shown)
                 self.network.add(station)
                 self.stations[device.asset] = station
@@ -125,6 +133,12 @@ class GpuHall(Mapping[str, GpuMachine]):
         """Nothing happens by itself any more."""
         for pulse in self._pulses:
             pulse.stop()
+
+
+def profile_of(kind: DeviceType) -> Profile:
+    """The BMC of a declared make, with the declared model; of an unknown one as the standard has it."""
+    profile = PROFILES.get(kind.make.casefold(), PLAIN)
+    return msgspec.structs.replace(profile, manufacturer=kind.make, model=kind.model)
 
 
 def model_of(device: Device) -> str | Model:

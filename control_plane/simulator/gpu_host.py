@@ -95,6 +95,7 @@ class GpuMachine:
         password: str = "s3cret-of-this-one",  # noqa: S107 - made up
         machine: Machine | None = None,
         hang_up: Callable[[], None] = lambda: None,
+        epoch_s: float = EPOCH_S,
     ) -> None:
         """It has booted, with its driver loaded.
 
@@ -114,12 +115,13 @@ class GpuMachine:
             machine: one that has an SSH server already (`hosts.sshd.Hall`), whose threads call `reboots`: on
                 a loop have it call `reboot` there. Else it has one of its own.
             hang_up: breaks the connections to that one.
+            epoch_s: the calendar at device time 0.
         """
         self.name, self.kubelet_s, self.driver_s = name, kubelet_s, driver_s
         self.serial = serial or f"S{seed_of(name) % 10**11:011d}"
         self.machine = machine or Machine(name, "", SYSTEM, Cluster())
         self.gpus = GpuHost(
-            model, gpus=gpus, number=number, now_s=lambda: EPOCH_S + clock.device_s()
+            model, gpus=gpus, number=number, now_s=lambda: epoch_s + clock.device_s()
         )
         self.model_name = profile.model
         self.is_hung = False
@@ -144,7 +146,7 @@ class GpuMachine:
         self._load()
         post_s = boot_s * POST_SHARE
         timed = msgspec.structs.replace(profile, post_s=post_s, os_s=boot_s - post_s)
-        self.bmc = Bmc(timed, self, clock, user=user, password=password)
+        self.bmc = Bmc(timed, self, clock, user=user, password=password, epoch_s=epoch_s)
 
     # -- what the BMC sees and does: `bmc.Chassis` ------------------------------------------------------
 
@@ -286,6 +288,11 @@ class GpuMachine:
         self.withdrawn.discard(gpu)
         self._tell()
         return True
+
+    def mend(self) -> None:
+        """Nothing is broken any more: GPUs that fell off come back with the next reset or boot."""
+        self.bmc.settle()
+        self._broken.clear()
 
     def replace_gpu(self, gpu: int) -> None:
         """A person puts another one in; it is there with the next boot.

@@ -17,7 +17,6 @@ from control_plane.simulator.api_controllers import Controllers, edit
 from control_plane.simulator.api_pods import status_of
 from control_plane.simulator.api_selectors import selected
 from control_plane.simulator.api_server import ApiServer
-from control_plane.simulator.bmc import EPOCH_S
 from control_plane.simulator.gpu_host import GpuMachine
 from control_plane.simulator.machine import seed_of
 
@@ -128,7 +127,7 @@ class Kubelet:
             self._rest.silent.add(self._host.name)
         self._silences += 1
         silence, bmc = self._silences, self._host.bmc
-        now_s = bmc.wall_s - EPOCH_S
+        now_s = bmc.wall_s - bmc.epoch_s
         since_renewed_s = (now_s - self._phase_s) % RENEW_S
 
         def miss() -> None:

@@ -14,10 +14,17 @@ from control_plane.simulator.build import Start, build_site
 from control_plane.simulator.clock import RealSimClock
 from control_plane.simulator.control import SOCKET, Control, listen
 from control_plane.simulator.floor import Floor
+from control_plane.simulator.nodes import SimNodes, bmc_addresses
 from control_plane.simulator.server import TRUE_PORTS, NetworkMap, Server, addresses_of
 from control_plane.simulator.site import SimSite
 
 MAP = "network-map.json"
+AUTHORITY = "bmc-authority.pem"
+"""Beside it: who signs the BMCs' certificates, for clients that know no map."""
+REDFISH = "redfish"
+"""Stands for a family among passwords: that of all BMCs."""
+BMC_PORT = 18443
+"""Where BMCs' own port is looked for first."""
 
 
 class Serving(NamedTuple):
@@ -53,7 +60,7 @@ async def serving(
         seed: as in `build_site`.
         start: as in `build_site`.
         floor: as in `build_site`.
-        passwords: by family.
+        passwords: by family; that of BMCs by `REDFISH`.
         ports: true port → the one to try.
         declared: answer at the declared addresses and ports; needs a network namespace of its own.
 
@@ -61,31 +68,57 @@ async def serving(
         OSError: the state folder or the network cannot be used.
     """
     map_path, control_path = _places(state)
+    authority = map_path.with_name(AUTHORITY)
     clock, epoch_s = RealSimClock(time_scale), time.time()
+    known = dict(passwords or {})
+    of_bmcs = known.pop(REDFISH, None)
     sim = build_site(
         site,
         clock=clock,
         seed=seed,
         floor=floor,
         start=start,
-        passwords=passwords,
+        passwords=known,
         epoch_s=epoch_s,
     )
-    later = (device.address for device in site.devices if device.renumbering and device.address)
-    addresses = addresses_of(sim.network, sim.leases.values(), later)
+    later = [device.address for device in site.devices if device.renumbering and device.address]
+    addresses = addresses_of(sim.network, sim.leases.values(), (*later, *bmc_addresses(site)))
+    nodes = SimNodes(
+        site,
+        asyncio.get_running_loop(),
+        sim.network,
+        clock=clock,
+        epoch_s=epoch_s,
+        seed=seed,
+        password=of_bmcs,
+        also_at=lambda address: () if declared else (addresses.actual(address),),
+    )
+    sim.nodes, sim.absent = nodes, {**sim.absent, **nodes.absent}
+    if nodes:
+        ports = {**ports, nodes.port: ports.get(nodes.port, BMC_PORT)}
     server = Server(sim.network, addresses, ports=ports, declared=declared)
     control = Control(sim, connections=lambda: server.connections)
     await server.start()
+    for node in nodes.values() if not declared else ():
+        address = addresses.actual(node.station.address)
+        node.url = f"https://{address}:{server.ports[nodes.port]}"
     try:
         listener = await listen(control, control_path)
         try:
-            told = server.write_map(map_path, time_scale=time_scale, epoch_s=epoch_s)
+            authority_pem = nodes.authority_pem if nodes else None
+            if authority_pem is not None:
+                authority.write_text(authority_pem, encoding="ascii")
+            told = server.write_map(
+                map_path, time_scale=time_scale, epoch_s=epoch_s, authority_pem=authority_pem
+            )
             yield Serving(sim, server, control, told, map_path, control_path)
         finally:
             listener.close()
+            authority.unlink(missing_ok=True)
             control_path.unlink(missing_ok=True)
             map_path.unlink(missing_ok=True)
     finally:
+        nodes.stop()
         await server.stop()
 
 

@@ -18,6 +18,7 @@ import contextlib
 import errno
 import ipaddress
 import socket
+import ssl
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import cast
 import msgspec
 
 from control_plane.simulator.network import Network, Station
+from control_plane.simulator.tls import Certificate, ServerTls
 from control_plane.simulator.wire import Reply, Session
 
 TRUE_PORTS: Mapping[int, int] = {4028: 14028, 80: 18080}
@@ -52,6 +54,9 @@ class NetworkMap(msgspec.Struct, frozen=True, kw_only=True):
     time_scale: float = 1.0
     epoch_s: float = 0.0
     """Real time at which device time and real time were the same."""
+    authority_pem: str | None = None
+    """Who signs the certificates that the simulated devices show: it stands for whatever is pinned for the
+    real ones, of which nobody here has the keys. `None`: none of them shows any."""
     is_declared: bool = False
     """Devices answer at their declared addresses and ports: only the times are of interest."""
 
@@ -113,6 +118,8 @@ class Server:
         """True port → the one in use, once started."""
         self.connections = 0
         self.live: set[Wire] = set()
+        self._contexts: dict[Certificate, ssl.SSLContext] = {}
+        """Made when somebody calls for the first time."""
 
     async def start(self) -> None:
         """Listen.
@@ -159,7 +166,19 @@ class Server:
         prefix = self._back.get(f"{one}.{two}")
         return None if prefix is None else self._network.at(f"{prefix}.{rest}")
 
-    def write_map(self, path: Path, *, time_scale: float, epoch_s: float) -> NetworkMap:
+    def tls_of(self, station: Station) -> ServerTls | None:
+        """The station's end of a new connection; `None` where it has no certificate."""
+        shown = station.certificate
+        if shown is None:
+            return None
+        context = self._contexts.get(shown)
+        if context is None:
+            context = self._contexts[shown] = shown.context()
+        return ServerTls(context)
+
+    def write_map(
+        self, path: Path, *, time_scale: float, epoch_s: float, authority_pem: str | None = None
+    ) -> NetworkMap:
         """Write the network map, whole or not at all."""
         rules = () if self._declared or self._addresses is None else self._addresses.rules
         told = NetworkMap(
@@ -167,6 +186,7 @@ class Server:
             ports={str(true): port for true, port in self.ports.items()},
             time_scale=time_scale,
             epoch_s=epoch_s,
+            authority_pem=authority_pem,
             is_declared=self._declared,
         )
         draft = path.with_suffix(".new")
@@ -210,7 +230,16 @@ def _listening(port: int, *, interface: bytes = b"lo") -> socket.socket:
 class Wire(asyncio.Protocol):
     """One TCP connection: bytes to a station and its replies back, in order and in time."""
 
-    __slots__ = ("_due_s", "_idle", "_port", "_server", "_session", "_station", "_transport")
+    __slots__ = (
+        "_due_s",
+        "_idle",
+        "_port",
+        "_server",
+        "_session",
+        "_station",
+        "_tls",
+        "_transport",
+    )
 
     def __init__(self, server: Server, port: int) -> None:
         self._server = server
@@ -218,6 +247,7 @@ class Wire(asyncio.Protocol):
         self._station: Station | None = None
         self._session: Session | None = None
         self._transport: asyncio.Transport | None = None
+        self._tls: ServerTls | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._due_s = 0.0
 
@@ -241,6 +271,7 @@ class Wire(asyncio.Protocol):
         if self._session is None:
             self._reset()
             return
+        self._tls = server.tls_of(station)
         self._watch_idle()
 
     def data_received(self, data: bytes) -> None:
@@ -248,6 +279,14 @@ class Wire(asyncio.Protocol):
         station, session = self._station, self._session
         if station is None or session is None or not station.reachable():
             return
+        tls = self._tls
+        if tls is not None:
+            data = tls.take(data)
+            self._flush(tls)
+            if tls.has_ended and self._transport is not None:
+                self._transport.close()
+            if not data:
+                return
         replies = station.hear(session, data)
         if not replies:
             return
@@ -281,7 +320,14 @@ class Wire(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if reply.data:
+        tls = self._tls
+        if tls is not None:
+            if reply.data:
+                tls.write(reply.data)
+            if reply.close:
+                tls.end()
+            self._flush(tls)
+        elif reply.data:
             transport.write(reply.data)
         if reply.reset:
             self._reset()
@@ -289,6 +335,11 @@ class Wire(asyncio.Protocol):
             transport.close()
         else:
             self._watch_idle()
+
+    def _flush(self, tls: ServerTls) -> None:
+        secret = tls.taken()
+        if secret and self._transport is not None:
+            self._transport.write(secret)
 
     def _watch_idle(self) -> None:
         limit_s = None if self._session is None else self._session.idle_limit_s()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -12,6 +12,7 @@ from control_plane.simulator.antminer import Antminer
 from control_plane.simulator.luxos import LuxOs
 from control_plane.simulator.machine import Machine, World
 from control_plane.simulator.network import Network, Station
+from control_plane.simulator.nodes import NodeTruth, SimNode
 from control_plane.simulator.vnish import Vnish
 from control_plane.simulator.whatsminer import WhatsMiner
 
@@ -100,6 +101,8 @@ class SimSite:
         self.places = places
         self.leases = leases
         self.absent = absent
+        self.nodes: Mapping[str, SimNode] = {}
+        """Hosts with a BMC, where they are served (`serve`)."""
         self.born: Mapping[str, Born] = {
             asset: Born(machine.mac, machine.serial)
             for asset in stations
@@ -125,16 +128,18 @@ class SimSite:
         """
         return self.device(asset).machine
 
-    def pick(self, target: Target) -> tuple[str, ...]:
-        """The assets that a target means, sorted.
+    def pick(
+        self, target: Target, takes: Callable[[str], bool] = lambda _asset: True
+    ) -> tuple[str, ...]:
+        """The assets that a target means, of those that `takes` says, sorted.
 
         Raises:
             NoSuchTarget: none.
         """
         assets = [
             asset
-            for asset in sorted(self.stations)
-            if self._fits(asset, self.places[asset], target)
+            for asset in sorted((*self.stations, *self.nodes))
+            if self._fits(asset, target) and takes(asset)
         ]
         if target.share is not None and assets:
             count = target.share if target.share > 1 else target.share * len(assets)
@@ -175,21 +180,42 @@ class SimSite:
             firmware=firmware_of(device),
         )
 
+    def node_truth(self, asset: str) -> NodeTruth:
+        """The same of a host with a BMC.
+
+        Raises:
+            NoSuchTarget: it has none.
+        """
+        node = self.nodes.get(asset)
+        if node is None:
+            raise NoSuchTarget(f"{self.id} has no simulated BMC of {asset}")
+        return node.truth()
+
+    def nodes_w(self, assets: Iterable[str] | None = None) -> float:
+        """What some hosts with a BMC draw, or all; who is none counts as nothing."""
+        those = self.nodes if assets is None else self.nodes.keys() & set(assets)
+        return sum(self.node_truth(asset).drawn_w for asset in those)
+
     def totals(self, assets: Iterable[str] | None = None) -> tuple[float, float]:
-        """Drawn watts and TH/s of some machines, or of all: what a meter and a pool would show."""
+        """Drawn watts and TH/s of some miners, or of all: what a meter and a pool would show."""
         watts = rate = 0.0
-        for asset in self.stations if assets is None else assets:
+        for asset in self.stations if assets is None else self.stations.keys() & set(assets):
             sample = self.machine(asset).sample()
             watts += sample.drawn_w
             rate += sample.hashrate_ths
         return watts, rate
 
-    def _fits(self, asset: str, places: tuple[str, ...], target: Target) -> bool:
+    def _fits(self, asset: str, target: Target) -> bool:
+        node = self.nodes.get(asset)
+        places = node.places if node else self.places[asset]
         return (
             (target.asset is None or asset == target.asset)
             and (target.rack is None or places[0] == target.rack)
             and (target.node is None or target.node in places[1:])
-            and (target.family is None or self.machine(asset).model.family == target.family)
+            and (
+                target.family is None
+                or target.family == (node.family if node else self.machine(asset).model.family)
+            )
         )
 
 

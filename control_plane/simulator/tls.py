@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import ipaddress
 import ssl
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from control_plane.core.tls import TlsPin
 
+_PIECE = 64 * 1024
 _FROM = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 _UNTIL = dt.datetime(2099, 1, 1, tzinfo=dt.UTC)
 """As BMCs have them: made in the factory, for ever."""
@@ -48,9 +51,55 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         return context
 
 
-def make_certificate(address: str, issuer: Certificate | None = None) -> Certificate:
-    """A certificate for an address, signed by itself or by an authority."""
-    return _make(address, issuer, is_authority=False)
+class ServerTls:
+    """The device's end of one TLS connection: ciphertext in, plain bytes out, no socket."""
+
+    __slots__ = ("_in", "_is_open", "_out", "_tls", "has_ended")
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        """`context` shows the device's certificate."""
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_side=True)
+        self._is_open = False
+        self.has_ended = False
+        """Whether the client said goodbye, or what it said is no TLS: answer what is left and close."""
+
+    def take(self, data: bytes) -> bytes:
+        """What the client says with these bytes; nothing while it shakes hands."""
+        self._in.write(data)
+        pieces: list[bytes] = []
+        try:
+            if not self._is_open:
+                self._tls.do_handshake()
+                self._is_open = True
+            while piece := self._tls.read(_PIECE):
+                pieces.append(piece)
+            self.has_ended = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError:
+            self.has_ended = True
+        return b"".join(pieces)
+
+    def write(self, data: bytes) -> None:
+        """Have bytes for the client."""
+        self._tls.write(data)
+
+    def end(self) -> None:
+        """Say goodbye."""
+        with contextlib.suppress(ssl.SSLError):
+            self._tls.unwrap()
+
+    def taken(self) -> bytes:
+        """Ciphertext that is to be sent now."""
+        return self._out.read()
+
+
+def make_certificate(
+    address: str, issuer: Certificate | None = None, *, also: Iterable[str] = ()
+) -> Certificate:
+    """A certificate for an address and `also` for others, signed by itself or by an authority."""
+    return _make(address, issuer, is_authority=False, also=also)
 
 
 def make_authority(name: str) -> Certificate:
@@ -90,7 +139,9 @@ def _is_signed(shown: Certificate, ca_pem: str, address: str) -> bool:
     return False
 
 
-def _make(name: str, issuer: Certificate | None, *, is_authority: bool) -> Certificate:
+def _make(
+    name: str, issuer: Certificate | None, *, is_authority: bool, also: Iterable[str] = ()
+) -> Certificate:
     from cryptography import x509  # noqa: PLC0415 — the same
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
@@ -119,7 +170,9 @@ def _make(name: str, issuer: Certificate | None, *, is_authority: bool) -> Certi
         )
     )
     if not is_authority:
-        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(name))])
+        names = x509.SubjectAlternativeName(
+            [x509.IPAddress(ipaddress.ip_address(address)) for address in (name, *also)]
+        )
         builder = builder.add_extension(names, critical=False)
     certificate = builder.sign(signs, hashes.SHA256())
     return Certificate(

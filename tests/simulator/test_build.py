@@ -54,7 +54,7 @@ def test_every_device_that_is_there_has_one_machine_and_the_others_a_reason() ->
     site = a_site()
     sim = build(site)
     assert len(sim.stations) == 4 * 9
-    assert sim.absent == {"vacant": 4, "GPU nodes (no simulator yet)": 1}
+    assert sim.absent == {"vacant": 4}
     for device in site.devices:
         if device.asset not in sim.stations:
             continue
