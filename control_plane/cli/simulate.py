@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import shlex
 import signal
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from control_plane.simulator.gpu_hall import PASSWORD as BMC_PASSWORD
 from control_plane.simulator.gpu_hall import USER as BMC_USER
 from control_plane.simulator.gpu_host import Mends
 from control_plane.simulator.network import Trouble
+from control_plane.simulator.nodes import bmc_addresses
 from control_plane.simulator.serve import REDFISH, Serving, serving
 from control_plane.simulator.server import TRUE_PORTS
 from control_plane.views.table import counted, table
@@ -119,7 +118,6 @@ def serve_command(
     \b
     gridplane simulate serve --site ga-macon --start stock --floor examples/floor/ga-macon.yaml
     """
-    begun_s = time.monotonic()
     name = pick_site(inventory, site)
     site_declared = load_declared(inventory, name).site
     folder = simulation or _default(name)
@@ -144,7 +142,7 @@ def serve_command(
             map_path = shlex.quote(str(running.map_path.resolve()))
             exports = (f"export GRIDPLANE_NETWORK_MAP={map_path}", *hints)
             env.write_text("".join(f"{line}\n" for line in exports), encoding="utf-8")
-            _say(running, env, time.monotonic() - begun_s)
+            _say(running, env)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, running.control.stopped.set)
@@ -207,20 +205,18 @@ def _passwords(site: Site) -> tuple[Mapping[str, str], list[str]]:
             scheme, _, where = ref.partition(":")
             if scheme == "env":
                 hints[f"export {where}={BMC_PASSWORD}  # the simulated BMCs'"] = None
-    else:
+    elif bmc_addresses(site):
         hints[f"# BMCs take user {BMC_USER}, password {BMC_PASSWORD}"] = None
     return known, list(hints)
 
 
-def _say(running: Serving, env: Path, took_s: float) -> None:
+def _say(running: Serving, env: Path) -> None:
     site = running.site
     absent = ", ".join(f"{count:,} {why}" for why, count in sorted(site.absent.items()))
     served = counted(len(site.stations), "device")
     if site.nodes:
         served += f" and {counted(len(site.nodes), 'BMC')}"
     click.echo(f"serving {served} of {site.id}; not there: {absent or 'none'}")
-    size_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    click.echo(f"ready after {took_s:.1f} s, with {size_mib:,.0f} MiB")
     click.echo(f"in another shell:  . {env}  (where it answers, and the factory's passwords)")
 
 

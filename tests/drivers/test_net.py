@@ -16,6 +16,7 @@ from control_plane.core.errors import OversizedReply, UnexpectedReply, Unreachab
 from control_plane.core.observation import Depth
 from control_plane.core.ports import Target
 from control_plane.core.secret import Secret
+from control_plane.core.tls import TlsPin
 from control_plane.drivers.antminer import AntminerDriver
 from control_plane.drivers.driver import ends_in_nul
 from control_plane.drivers.net import MapError, NetworkMap, StreamNet
@@ -35,6 +36,15 @@ def test_addresses_and_ports_are_translated() -> None:
     told = NetworkMap(RULES, {4028: 14028})
     assert told.actual("10.8.3.7", 4028) == ("127.21.3.7", 14028)
     assert told.actual("10.9.4.255", 4028) == ("127.22.4.255", 14028)
+
+
+def test_pins_are_translated_to_who_signs_for_the_simulation() -> None:
+    pins = (TlsPin(sha256="a" * 64), TlsPin(ca_pem="site's", server_name="bmc-7"))
+    told = NetworkMap(RULES, {443: 18443}, authority_pem="simulation's")
+    want = TlsPin(ca_pem="simulation's", server_name="10.8.3.7")
+    assert [told.pin(pin, "10.8.3.7") for pin in pins] == [want, want]
+    plain = NetworkMap(RULES, {443: 18443})
+    assert tuple(plain.pin(pin, "10.8.3.7") for pin in pins) == pins
 
 
 @pytest.mark.parametrize(

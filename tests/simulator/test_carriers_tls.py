@@ -18,6 +18,7 @@ from control_plane.drivers.net import NetworkMap, StreamNet
 from control_plane.simulator.bmc import BareChassis, Bmc
 from control_plane.simulator.bmc_profiles import SUPERMICRO
 from control_plane.simulator.bmc_server import BmcServer, station_of
+from control_plane.simulator.bmc_web import BmcDevice
 from control_plane.simulator.clock import ManualSimClock
 from control_plane.simulator.memory import MemoryNet
 from control_plane.simulator.network import Network, Trouble
@@ -181,6 +182,25 @@ def test_who_says_nothing_in_the_handshake_is_unreachable() -> None:
             await StreamNet().connect("127.0.0.1", port, deadline_s=0.3, tls=PINS["its digest"][1])
         server.close()
         await server.wait_closed()
+
+    asyncio.run(main())
+
+
+def test_a_client_that_speaks_no_tls_is_hung_up_on_and_heard_by_nobody() -> None:
+    async def main() -> None:
+        network = a_network()
+        server = BmcServer(network)
+        await server.start()
+        reader, writer = await asyncio.open_connection(SELF, server.ports[443])
+        writer.write(ROOT)
+        said = await asyncio.wait_for(reader.read(), 5.0)
+        writer.close()
+        await server.stop()
+        assert said[:1] in {b"\x15", b""}, "an alert at the most"
+        asked = [
+            station.device.asked for station in network if isinstance(station.device, BmcDevice)
+        ]
+        assert asked == [[], []]
 
     asyncio.run(main())
 
