@@ -22,6 +22,7 @@ from bench import lab as lab_bench
 from bench import page
 from bench import plan as plan_bench
 from bench import poll as poll_bench
+from bench import simulate as simulate_bench
 from bench import soak as soak_bench
 from bench import stacks as stacks_bench
 from bench.figures import ROOT
@@ -38,6 +39,7 @@ BENCHES = {
     "gpu": gpu_bench.measure,
     "bootstrap": bootstrap_bench.measure,
     "lab": lab_bench.measure,
+    "simulate": simulate_bench.measure,
     "soak": soak_bench.measure,
     "stacks": stacks_bench.measure,
 }

@@ -56,6 +56,7 @@ class Serving(NamedTuple):
 
     map_path: Path
     control: ControlClient
+    pid: int
 
     def loopback(self, declared: str) -> str:
         """Where a declared address answers."""
@@ -80,7 +81,7 @@ def serving(
             while not (folder / MAP).exists():
                 assert process.poll() is None and time.monotonic() < until, "no simulator"  # noqa: PT018
                 time.sleep(0.05)
-            yield Serving(folder / MAP, ControlClient(folder / SOCKET))
+            yield Serving(folder / MAP, ControlClient(folder / SOCKET), process.pid)
         finally:
             process.terminate()
             process.wait()
