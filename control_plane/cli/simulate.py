@@ -99,7 +99,7 @@ def command() -> None:
 @click.option(
     "--declared",
     is_flag=True,
-    help="Answer at declared addresses and ports; in a network namespace, as `lab up` makes it.",
+    help="Answer at declared addresses and ports; in a network namespace, as `lab up` makes it. No BMCs.",
 )
 def serve_command(
     *,

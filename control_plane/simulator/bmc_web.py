@@ -37,7 +37,7 @@ class BmcDevice:
     """A BMC as a network sees it; see `wire.Device`."""
 
     def __init__(self, bmc: Bmc, port: int = PORT) -> None:
-        self.bmc, self._port = bmc, port
+        self.bmc, self.port = bmc, port
         self.tree = Tree(bmc)
         self.asked: list[str] = []
         """Method and path of every request."""
@@ -45,7 +45,7 @@ class BmcDevice:
     def accept(self, port: int, peer: str) -> BmcSession | None:
         """Refused while it restarts."""
         del peer
-        return BmcSession(self) if port == self._port and self.bmc.answers() else None
+        return BmcSession(self) if port == self.port and self.bmc.answers() else None
 
     def reachable(self) -> bool:
         """Silent without power, and dead."""

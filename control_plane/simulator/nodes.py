@@ -59,7 +59,17 @@ class NodeTruth(msgspec.Struct, frozen=True, kw_only=True):
 class SimNode:
     """A BMC behind its cable, and the host that it has power over."""
 
-    __slots__ = ("asset", "bmc", "family", "host", "lost_password", "places", "station", "url")
+    __slots__ = (
+        "asset",
+        "bmc",
+        "family",
+        "host",
+        "lost_password",
+        "places",
+        "port",
+        "station",
+        "url",
+    )
 
     def __init__(
         self, family: str, places: tuple[str, ...], station: Station, host: GpuMachine | None
@@ -69,6 +79,7 @@ class SimNode:
         self.asset, self.family, self.places = station.asset, family, places
         self.station, self.host = station, host
         self.bmc: Bmc = station.device.bmc
+        self.port = station.device.port
         self.lost_password: str | None = None
         """What it took before somebody changed it."""
         self.url = f"https://{station.address}"

@@ -62,7 +62,8 @@ async def serving(
         floor: as in `build_site`.
         passwords: by family; that of BMCs by `REDFISH`.
         ports: true port → the one to try.
-        declared: answer at the declared addresses and ports; needs a network namespace of its own.
+        declared: answer at the declared addresses and ports; needs a network namespace of its own. BMCs are
+            left out: there hosts are booted, and a simulated one would have no power over them.
 
     Raises:
         OSError: the state folder or the network cannot be used.
@@ -83,29 +84,30 @@ async def serving(
     )
     later = [device.address for device in site.devices if device.renumbering and device.address]
     addresses = addresses_of(sim.network, sim.leases.values(), (*later, *bmc_addresses(site)))
-    nodes = SimNodes(
-        site,
-        asyncio.get_running_loop(),
-        sim.network,
-        clock=clock,
-        epoch_s=epoch_s,
-        seed=seed,
-        password=of_bmcs,
-        also_at=lambda address: () if declared else (addresses.actual(address),),
-    )
-    sim.nodes, sim.absent = nodes, {**sim.absent, **nodes.absent}
-    if nodes:
+    nodes = None
+    if bmc_addresses(site) and not declared:
+        nodes = SimNodes(
+            site,
+            asyncio.get_running_loop(),
+            sim.network,
+            clock=clock,
+            epoch_s=epoch_s,
+            seed=seed,
+            password=of_bmcs,
+            also_at=lambda address: (addresses.actual(address),),
+        )
+        sim.nodes, sim.absent = nodes, {**sim.absent, **nodes.absent}
         ports = {**ports, nodes.port: ports.get(nodes.port, BMC_PORT)}
     server = Server(sim.network, addresses, ports=ports, declared=declared)
     control = Control(sim, connections=lambda: server.connections)
     await server.start()
-    for node in nodes.values() if not declared else ():
+    for node in () if nodes is None else nodes.values():
         address = addresses.actual(node.station.address)
-        node.url = f"https://{address}:{server.ports[nodes.port]}"
+        node.url = f"https://{address}:{server.ports[node.port]}"
     try:
         listener = await listen(control, control_path)
         try:
-            authority_pem = nodes.authority_pem if nodes else None
+            authority_pem = None if nodes is None else nodes.authority_pem
             if authority_pem is not None:
                 authority.write_text(authority_pem, encoding="ascii")
             told = server.write_map(
@@ -118,7 +120,8 @@ async def serving(
             control_path.unlink(missing_ok=True)
             map_path.unlink(missing_ok=True)
     finally:
-        nodes.stop()
+        if nodes is not None:
+            nodes.stop()
         await server.stop()
 
 
