@@ -63,7 +63,7 @@ def measure() -> Sequence[Figure]:
             name="one look at a BMC: CPU of the simulation",
             value=1_000 * cpu_s / status["nodes"],
             unit="ms CPU",
-            note="handshake, login, system, manager, draw, logout",
+            note="handshake, login, system, draw, logout",
         ),
     )
 

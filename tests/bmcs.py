@@ -15,7 +15,8 @@ from control_plane.core.tls import TlsPin
 from control_plane.drivers.net import NetworkMap, StreamNet
 from control_plane.drivers.redfish import RedfishBmc
 from control_plane.engine.adapters import SystemClock
-from control_plane.simulator.bmc import BareChassis, Bmc, Chassis
+from control_plane.simulator.bmc import Bmc
+from control_plane.simulator.bmc_chassis import BareChassis, Chassis
 from control_plane.simulator.bmc_profiles import SUPERMICRO, Profile
 from control_plane.simulator.bmc_server import BmcServer, station_of
 from control_plane.simulator.bmc_web import PORT, BmcDevice

@@ -133,7 +133,7 @@ class NetworkMap:
 
         Who is declared without a pin is not asked for one here: the drivers refuse it as ever.
         """
-        if self._authority_pem is None:
+        if self._authority_pem is None or self._is_declared:
             return declared
         return msgspec.structs.replace(
             declared, sha256=None, ca_pem=self._authority_pem, server_name=address

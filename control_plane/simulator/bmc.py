@@ -9,12 +9,11 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
-from typing import Protocol
 
-import msgspec
-
+from control_plane.simulator.bmc_chassis import Chassis
+from control_plane.simulator.bmc_parts import BmcFaults, Boot, Entry, Session, Task
 from control_plane.simulator.bmc_profiles import Profile
-from control_plane.simulator.machine import board_uuid, mix, seed_of
+from control_plane.simulator.machine import mix, seed_of
 from control_plane.simulator.wire import SimClock
 
 STANDBY_W = 25.0
@@ -25,152 +24,6 @@ COLD_S = 10.0
 EPOCH_S = 1_790_000_000.0
 """The calendar at device time 0, where nobody says another."""
 MAX_LOG = 512
-
-
-class Chassis(Protocol):
-    """The host that a BMC has power over. The BMC alone gives and takes its power."""
-
-    @property
-    def serial(self) -> str:
-        """As on the label."""
-        ...
-
-    @property
-    def board(self) -> str:
-        """UUID that the board's firmware has."""
-        ...
-
-    @property
-    def is_on(self) -> bool:
-        """Whether an operating system runs."""
-        ...
-
-    @property
-    def boot_id(self) -> str:
-        """Of the operating system that runs, or ran last."""
-        ...
-
-    @property
-    def hears_button(self) -> bool:
-        """Whether the operating system shuts down when it is asked to."""
-        ...
-
-    def draw_w(self) -> float:
-        """What it draws now, with power on."""
-        ...
-
-    def boot(self) -> None:
-        """Firmware is done: the operating system starts."""
-        ...
-
-    def cut(self) -> None:
-        """The power is gone, or reset: nothing runs any more."""
-        ...
-
-
-class BareChassis:
-    """A host without a machine: enough where nobody logs in to it."""
-
-    def __init__(self, serial: str, *, idle_w: float = 2_000.0) -> None:
-        self.serial = serial
-        self.idle_w = idle_w
-        self.is_on = False
-        self.hears_button = True
-        self.boots = 0
-
-    @property
-    def board(self) -> str:
-        """Follows from its serial."""
-        return board_uuid(self.serial)
-
-    @property
-    def boot_id(self) -> str:
-        """Another one after each boot."""
-        return f"boot-{self.boots}"
-
-    def draw_w(self) -> float:
-        """Half of it while firmware runs."""
-        return self.idle_w if self.is_on else self.idle_w / 2
-
-    def boot(self) -> None:
-        """Run."""
-        self.boots += 1
-        self.is_on = True
-
-    def cut(self) -> None:
-        """Stop."""
-        self.is_on = False
-
-
-class BmcFaults(msgspec.Struct, kw_only=True):
-    """What is wrong with a BMC."""
-
-    serial: str | None = None
-    """It tells another serial: a swapped board, a label of somebody else."""
-    overheats: bool = False
-    """Its inlet is beyond what its maker allows."""
-    shows_power: str | None = None
-    """It tells this `PowerState`, whatever is so."""
-    ignores_resets: bool = False
-    """It acknowledges resets, and does nothing."""
-    stuck_post: bool = False
-    """The host never gets beyond memory training."""
-    task_stuck_at: int | None = None
-    """Tasks stop at this per cent."""
-    task_fails: bool = False
-    task_slower: float = 0.0
-    """Tasks that begin now take so many times as long; 0: as long as ever."""
-    lag_s: float = 0.0
-    """Wire seconds before each answer."""
-    mute: frozenset[str] = frozenset()
-    """Methods that are acted upon and never answered."""
-    breaks: frozenset[str] = frozenset()
-    """Methods that are acted upon; then the connection breaks."""
-    garbage: frozenset[str] = frozenset()
-    """Ends of paths that answer noise."""
-    missing: frozenset[str] = frozenset()
-    """Ends of paths that answer 404."""
-    lockout: bool = False
-    """Every login is refused, as after too many wrong ones."""
-    dead: bool = False
-    """Nothing answers; the host runs on."""
-    no_power: bool = False
-    """Its feed is gone, and the host's: nothing answers."""
-
-
-class Task(msgspec.Struct, kw_only=True):
-    """Something that takes time."""
-
-    id: str
-    state: str = "Running"
-    status: str = "OK"
-    percent: int = 0
-    messages: list[str] = msgspec.field(default_factory=list)
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """Of the event log."""
-
-    id: str
-    at_s: float
-    severity: str
-    message: str
-
-
-class Session(msgspec.Struct, kw_only=True):
-    """Somebody who logged in."""
-
-    id: str
-    token: str
-    used_s: float
-
-
-class Boot(msgspec.Struct, kw_only=True):
-    """`Boot` of the system."""
-
-    target: str = "None"
-    enabled: str = "Disabled"
-    mode: str = "UEFI"
 
 
 class Bmc:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable
 
-from control_plane.simulator.bmc import Bmc, Task
+from control_plane.simulator.bmc import Bmc
+from control_plane.simulator.bmc_parts import Task
 from control_plane.simulator.bmc_profiles import PowerStyle
 from control_plane.simulator.bmc_readings import (
     Resource,

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from control_plane.simulator.bmc import Bmc, Boot
+from control_plane.simulator.bmc import Bmc
+from control_plane.simulator.bmc_parts import Boot
 from control_plane.simulator.bmc_profiles import PowerStyle
 from control_plane.simulator.bmc_readings import Resource
 from control_plane.simulator.bmc_tree import OPEN, ROOT, Tree, task_body

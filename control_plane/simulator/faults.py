@@ -116,7 +116,7 @@ def inject(site: SimSite, fault: Fault) -> tuple[str, ...]:
     Raises:
         NoSuchTarget: it would hit nobody.
     """
-    assets = site.pick(fault.target, lambda asset: _takes(site, asset, fault.kind))
+    assets = site.pick(fault.target, lambda asset: _takes(site, asset, fault))
     if fault.kind is FaultKind.RESHUFFLE:
         return _reshuffle(site, assets, fault)
     for asset in assets:
@@ -131,12 +131,13 @@ def inject(site: SimSite, fault: Fault) -> tuple[str, ...]:
     return assets
 
 
-def _takes(site: SimSite, asset: str, kind: FaultKind) -> bool:
+def _takes(site: SimSite, asset: str, fault: Fault) -> bool:
     """Whether such a thing can happen to it."""
-    node = site.nodes.get(asset)
+    node, kind = site.nodes.get(asset), fault.kind
     if node is None:
         return kind in _OF_MINERS
-    return kind in _NODE_HANDS and (node.host is not None or kind not in _OF_GPUS)
+    gpus = len(node.host.gpus.gpus) if node.host else 0
+    return kind in _NODE_HANDS and (kind not in _OF_GPUS or 0 <= fault.gpu < gpus)
 
 
 def _hijack(device: SimDevice, fault: Fault) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from control_plane.simulator.bmc import BmcFaults
+from control_plane.simulator.bmc_parts import BmcFaults
 from control_plane.simulator.gpu_host import Mends
 from control_plane.simulator.machine import seed_of
 from control_plane.simulator.network import Trouble
@@ -48,14 +48,13 @@ class Details(Protocol):
 def fall_off(node: SimNode, fault: Details) -> None:
     """A GPU falls off its bus."""
     if node.host is not None:
-        gpu = fault.gpu % len(node.host.gpus.gpus)
-        node.host.fall_off(gpu, mends=Mends[fault.mends.upper()])
+        node.host.fall_off(fault.gpu, mends=Mends[fault.mends.upper()])
 
 
 def xid(node: SimNode, fault: Details) -> None:
     """The driver reports an error."""
     if node.host is not None:
-        node.host.xid(fault.gpu % len(node.host.gpus.gpus), fault.xid)
+        node.host.xid(fault.gpu, fault.xid)
 
 
 def hang(node: SimNode, _: Details) -> None:

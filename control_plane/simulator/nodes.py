@@ -9,8 +9,9 @@ from typing import Final
 import msgspec
 
 from control_plane.core.fleet import DeviceKind, Site, SlotState
-from control_plane.simulator.bmc import BareChassis, Bmc
-from control_plane.simulator.bmc_profiles import SUPERMICRO
+from control_plane.simulator.bmc import Bmc
+from control_plane.simulator.bmc_chassis import BareChassis
+from control_plane.simulator.bmc_profiles import PLAIN
 from control_plane.simulator.bmc_pulse import Pulse
 from control_plane.simulator.bmc_web import PORT, BmcDevice
 from control_plane.simulator.gpu_hall import PASSWORD, USER, GpuHall
@@ -170,7 +171,7 @@ class SimNodes(Mapping[str, SimNode]):
                 continue
             chassis = BareChassis(f"S{seed_of(one.name) % 10**11:011d}", idle_w=one.power_w)
             bmc = Bmc(
-                SUPERMICRO, chassis, clock, user=self.user, password=self.password, epoch_s=epoch_s
+                PLAIN, chassis, clock, user=self.user, password=self.password, epoch_s=epoch_s
             )
             shown = make_certificate(one.bmc, authority, also=also_at(one.bmc))
             station = Station(one.name, one.bmc, BmcDevice(bmc, self.port), shown)

@@ -43,8 +43,11 @@ def test_pins_are_translated_to_who_signs_for_the_simulation() -> None:
     told = NetworkMap(RULES, {443: 18443}, authority_pem="simulation's")
     want = TlsPin(ca_pem="simulation's", server_name="10.8.3.7")
     assert [told.pin(pin, "10.8.3.7") for pin in pins] == [want, want]
-    plain = NetworkMap(RULES, {443: 18443})
-    assert tuple(plain.pin(pin, "10.8.3.7") for pin in pins) == pins
+    for plain in (
+        NetworkMap(RULES, {443: 18443}),
+        NetworkMap((), {}, authority_pem="simulation's", is_declared=True),
+    ):
+        assert tuple(plain.pin(pin, "10.8.3.7") for pin in pins) == pins
 
 
 @pytest.mark.parametrize(

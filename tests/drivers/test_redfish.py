@@ -43,7 +43,8 @@ from control_plane.core.errors import (
     WrongIdentity,
 )
 from control_plane.core.tls import TlsPin
-from control_plane.simulator.bmc import BareChassis, BmcFaults
+from control_plane.simulator.bmc_chassis import BareChassis
+from control_plane.simulator.bmc_parts import BmcFaults
 from control_plane.simulator.bmc_profiles import (
     DELL,
     HPE,

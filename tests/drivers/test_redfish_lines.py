@@ -14,7 +14,8 @@ from control_plane.core.ports import BmcTarget
 from control_plane.core.secret import Secret
 from control_plane.core.tls import TlsPin
 from control_plane.drivers.redfish import RedfishBmc
-from control_plane.simulator.bmc import BareChassis, Bmc
+from control_plane.simulator.bmc import Bmc
+from control_plane.simulator.bmc_chassis import BareChassis
 from control_plane.simulator.bmc_profiles import SUPERMICRO
 from control_plane.simulator.bmc_server import station_of
 from control_plane.simulator.clock import LoopSimClock

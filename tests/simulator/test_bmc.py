@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from control_plane.simulator.bmc import COLD_S, LATENCY_S, STANDBY_W, BareChassis, Bmc
+from control_plane.simulator.bmc import COLD_S, LATENCY_S, STANDBY_W, Bmc
+from control_plane.simulator.bmc_chassis import BareChassis
 from control_plane.simulator.bmc_profiles import DELL, SUPERMICRO, Profile
 from control_plane.simulator.bmc_pulse import Pulse
 from control_plane.simulator.bmc_web import BmcDevice

@@ -13,7 +13,8 @@ from control_plane.core.tls import TlsPin
 from control_plane.drivers.net import NetworkMap, StreamNet
 from control_plane.drivers.redfish import RedfishBmc
 from control_plane.engine.adapters import SystemClock
-from control_plane.simulator.bmc import BareChassis, Bmc
+from control_plane.simulator.bmc import Bmc
+from control_plane.simulator.bmc_chassis import BareChassis
 from control_plane.simulator.bmc_profiles import PROFILES
 from control_plane.simulator.bmc_server import BmcServer, station_of
 from control_plane.simulator.clock import RealSimClock

@@ -15,7 +15,8 @@ from control_plane.core.errors import ControlPlaneError, UnexpectedReply, Unreac
 from control_plane.core.ports import Net
 from control_plane.core.tls import TlsPin
 from control_plane.drivers.net import NetworkMap, StreamNet
-from control_plane.simulator.bmc import BareChassis, Bmc
+from control_plane.simulator.bmc import Bmc
+from control_plane.simulator.bmc_chassis import BareChassis
 from control_plane.simulator.bmc_profiles import SUPERMICRO
 from control_plane.simulator.bmc_server import BmcServer, station_of
 from control_plane.simulator.bmc_web import BmcDevice

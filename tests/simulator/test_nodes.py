@@ -192,6 +192,8 @@ def test_a_fault_hits_those_that_it_can_happen_to() -> None:
         ):
             with pytest.raises(NoSuchTarget):
                 hit(sim, kind, at=Target(asset=asset))
+        with pytest.raises(NoSuchTarget):
+            hit(sim, FaultKind.FALL_OFF, gpu=8)
 
     on_a_site(play)
 
