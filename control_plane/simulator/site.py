@@ -193,13 +193,15 @@ class SimSite:
 
     def nodes_w(self, assets: Iterable[str] | None = None) -> float:
         """What some hosts with a BMC draw, or all; who is none counts as nothing."""
-        those = self.nodes if assets is None else self.nodes.keys() & set(assets)
-        return sum(self.node_truth(asset).drawn_w for asset in those)
+        those = self.nodes if assets is None else assets
+        return sum(self.node_truth(asset).drawn_w for asset in those if asset in self.nodes)
 
     def totals(self, assets: Iterable[str] | None = None) -> tuple[float, float]:
         """Drawn watts and TH/s of some miners, or of all: what a meter and a pool would show."""
         watts = rate = 0.0
-        for asset in self.stations if assets is None else self.stations.keys() & set(assets):
+        for asset in self.stations if assets is None else assets:
+            if asset in self.nodes:
+                continue
             sample = self.machine(asset).sample()
             watts += sample.drawn_w
             rate += sample.hashrate_ths
