@@ -494,14 +494,55 @@ class LossDoc(Document, frozen=True, kw_only=True):
     lost: Annotated[tuple[Name, ...], Meta(min_length=1)]
 
 
+class MeterDoc(Document, frozen=True, kw_only=True):
+    """One power meter, read by Modbus TCP: itself (`address`), or behind a host (`gateway`)."""
+
+    name: Annotated[Name, Meta(description="As nodes name it: `meter`.")]
+    gateway: Annotated[
+        Name | None,
+        Meta(description="Host of role `meter_gateway`, on whose serial line it hangs."),
+    ] = None
+    address: Annotated[
+        Address | None, Meta(description="Its own, in a network of purpose `metering`.")
+    ] = None
+    port: Port = 502
+    unit: Annotated[int, Meta(ge=0, le=255, description="Modbus unit id.")] = 1
+    model: Annotated[Name, Meta(description="A register map of docs/reference/meters.md.")]
+    accuracy_class: Annotated[
+        float, Meta(gt=0, le=5, description="Per cent of what it shows, by its nameplate.")
+    ] = 0.5
+    interval_s: Annotated[float, Meta(gt=0, description="Seconds between two looks.")] = 1.0
+    scale: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="What its registers are multiplied by: a ratio of CT and VT that it lacks.",
+        ),
+    ] = 1.0
+    range_kw: Annotated[
+        Kilowatts | None,
+        Meta(
+            description="The most that its CTs can measure; left out: 1.25 times its node's rating."
+        ),
+    ] = None
+    reversed: Annotated[bool, Meta(description="Its CTs are the other way round, and stay so.")] = (
+        False
+    )
+    two_way: Annotated[bool, Meta(description="Power may flow back here.")] = False
+    register_offset: Annotated[
+        int, Meta(ge=-65_535, le=65_535, description="Added to every address of its map.")
+    ] = 0
+
+
 class PowerDoc(Document, frozen=True, kw_only=True):
-    """`sites/<site>/power.yaml`: the feed tree, as a flat list."""
+    """`sites/<site>/power.yaml`: the feed tree, as a flat list, and its meters."""
 
     nodes: Annotated[tuple[FeedDoc, ...], Meta(min_length=1)]
     contingencies: Annotated[
         tuple[LossDoc, ...],
         Meta(description="That of each side of a pair, and of all above it, is looked at anyway."),
     ] = ()
+    meters: tuple[MeterDoc, ...] = ()
 
 
 # --- sites/<site>/hosts/*.yaml ---------------------------------------------------------------

@@ -15,6 +15,7 @@ import msgspec
 from control_plane.core.catalogue import Release, Releases
 from control_plane.core.findings import SourceRef
 from control_plane.core.gpu import GpuSettings
+from control_plane.core.meter import Meter
 from control_plane.core.observation import Field, PoolSetting, Settings
 from control_plane.core.trip_curve import TripCurve
 
@@ -443,6 +444,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     """`None`: no BMC of the site is asked anything."""
     contingencies: tuple[Contingency, ...] = ()
     """Losses that are declared, beside those that the pairs make (`core.contingency`)."""
+    meters: Mapping[str, Meter] = {}
+    """By name."""
     releases: Releases = {}
     """What the site's profiles ask for, of the catalogue."""
 

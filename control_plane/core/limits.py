@@ -763,3 +763,80 @@ GUARD_PATIENCE: Final = _limit(
     "of the time that a breaker bears",
     "ours: an order that shows later does not count, and more is shed at once",
 )
+METER_INTERVAL_MIN_S: Final = _limit(
+    "METER_INTERVAL_MIN_S",
+    0.5,
+    "s",
+    "meters measure anew each 0.2 to 1 s (Janitza: 200 ms); the guard looks each 1 to 5 s (energy §5)",
+)
+METER_INTERVAL_MAX_S: Final = _limit(
+    "METER_INTERVAL_MAX_S",
+    30.0,
+    "s",
+    "three of them are stale, and a breaker takes 40 % more for about a minute (energy §9)",
+)
+METER_SERIAL_READ_S: Final = _limit(
+    "METER_SERIAL_READ_S",
+    0.12,
+    "wire s",
+    "80 registers at 19,200 baud take 0.1 s, and the meter's own delay comes on top",
+)
+METER_STALE_INTERVALS: Final = _limit(
+    "METER_STALE_INTERVALS", 3, "intervals", "ours: one lost answer is noise, three are silence"
+)
+METER_STUCK_INTERVALS: Final = _limit(
+    "METER_STUCK_INTERVALS",
+    5,
+    "intervals",
+    "ours: power, volts and an energy counter do not all stay the same by chance",
+)
+METER_JUMP_SHARE: Final = _limit(
+    "METER_JUMP_SHARE",
+    0.5,
+    "of its range",
+    "ours: machines ramp for minutes; what doubles in a second is confirmed first",
+)
+METER_DARK_SHARE: Final = _limit(
+    "METER_DARK_SHARE", 0.2, "of the devices", "energy §7: above it the sum is not trusted"
+)
+METER_COMPARED_FROM_W: Final = _limit(
+    "METER_COMPARED_FROM_W", 5_000.0, "W", "ours: below two machines a ratio says nothing"
+)
+METER_BIAS_MIN: Final = _limit("METER_BIAS_MIN", 0.9, "of the devices' sum", "energy §7")
+METER_BIAS_MAX: Final = _limit("METER_BIAS_MAX", 1.15, "of the devices' sum", "energy §7")
+METER_BIAS_TAU_S: Final = _limit(
+    "METER_BIAS_TAU_S",
+    600.0,
+    "s",
+    "ours: slower than a ramp of machines (5 to 10 min), faster than a day's temperature",
+)
+METER_BIAS_STEP_S: Final = _limit(
+    "METER_BIAS_STEP_S", 60.0, "s", "ours: a reading behind a gap weighs no more than a minute"
+)
+METER_BIAS_SETTLED_S: Final = _limit(
+    "METER_BIAS_SETTLED_S", 300.0, "s", "ours: half a time constant, before anybody is called"
+)
+METER_CONNECT_DEADLINE_S: Final = _limit(
+    "METER_CONNECT_DEADLINE_S", 2.0, "wire s", "a gateway of the same site accepts at once"
+)
+METER_REPLY_DEADLINE_S: Final = _limit(
+    "METER_REPLY_DEADLINE_S",
+    1.5,
+    "wire s",
+    "gateways give a meter on their serial line about 1 s, and then say 0x0B",
+)
+METER_BACKOFF_MIN_S: Final = _limit(
+    "METER_BACKOFF_MIN_S", 1.0, "wire s", "a gateway restarts within seconds; it doubles each time"
+)
+METER_BACKOFF_MAX_S: Final = _limit(
+    "METER_BACKOFF_MAX_S",
+    15.0,
+    "wire s",
+    "ours: who comes back is seen within a quarter of a minute",
+)
+METER_SILENT_IN_ROW: Final = _limit(
+    "METER_SILENT_IN_ROW",
+    3,
+    "requests",
+    "ours: a gateway that left so many unanswered is silent itself, whichever meter was asked",
+)

@@ -49,6 +49,7 @@ def digest_of_site(site: Site) -> str:
         *([sorted((key, _release(one)) for key, one in site.releases.items())] if site.releases else ()),
         *((site.bmc,) if site.bmc else ()),
         *((site.contingencies,) if site.contingencies else ()),
+        *([[_bare(meter) for _, meter in sorted(site.meters.items())]] if site.meters else ()),
     )  # fmt: skip
 
 

@@ -212,6 +212,7 @@ def _ranges(tree: SiteTree, problems: Problems) -> Iterator[_Range]:
                 last = first + rack_gpu.nodes - 1
                 who = f"{key} of rack '{rack_gpu.id}'"
                 yield _Range(first, last, who, purpose, gpu.doc, gpu.spot(key))
+    yield from _meter_ranges(tree, problems)
     for file in tree.hosts:
         for index, host in enumerate(file.data.hosts):
             for key, text, purpose in (
@@ -224,6 +225,20 @@ def _ranges(tree: SiteTree, problems: Problems) -> Iterator[_Range]:
                     yield _Range(
                         first, first, f"{key} of host '{host.name}'", purpose, file.doc, spot
                     )
+
+
+def _meter_ranges(tree: SiteTree, problems: Problems) -> Iterator[_Range]:
+    """Each address of meters once: several units may stand at one."""
+    seen: set[str] = set()
+    for index, meter in enumerate(tree.power.data.meters if tree.power else ()):
+        if tree.power is None or meter.address is None or meter.address in seen:
+            continue
+        seen.add(meter.address)
+        spot = tree.power.doc.spot("meters", index, "address")
+        first = read_address(meter.address, tree.power.doc, spot, problems)
+        if first is not None:
+            who = f"address of meter '{meter.name}'"
+            yield _Range(first, first, who, "metering", tree.power.doc, spot)
 
 
 def _overlaps(ranges: list[_Range], problems: Problems) -> None:

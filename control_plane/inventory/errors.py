@@ -645,6 +645,57 @@ REMEDIES_BY_HAND: Final = _code(
     "declare how the site's BMCs are reached, or let the profile `tell`",
     Severity.WARNING,
 )
+UNKNOWN_METER: Final = _code(
+    "E0740",
+    "unknown meter",
+    "A node names a meter that `meters` does not declare, so nobody can read it.",
+    "nodes: [{id: pad-1, …, meter: m-1}]     # and no m-1 among `meters`",
+    "declare the meter: where it is read, and which model it is",
+)
+UNUSED_METER: Final = _code(
+    "E0741",
+    "meter of no node",
+    "A meter that measures no node tells nothing that anybody uses.",
+    "meters: [{name: m-9, …}]                # and no node has `meter: m-9`",
+    "name it at the node that it measures, or take it out",
+    Severity.WARNING,
+)
+UNKNOWN_METER_MODEL: Final = _code(
+    "E0742",
+    "unknown model of meter",
+    "Which register holds the power is told by a register map; a wrong one reads noise as megawatts.",
+    "model: shneider-pm5000",
+    "use a model of docs/reference/meters.md, or have a map added",
+)
+METER_PLACE_TWICE: Final = _code(
+    "E0743",
+    "two meters at one place",
+    "An address, a port and a unit are one meter: two nodes would be told the same power.",
+    "two meters with gateway: gw-1 and unit: 4",
+    "correct the unit of one",
+)
+METER_INTERVAL: Final = _code(
+    "E0744",
+    "interval that a meter cannot keep",
+    "A meter that is looked at too rarely cannot guard a breaker; a serial line answers one meter after "
+    "another, and has time for so many.",
+    "interval_s: 300",
+    "choose an interval that the meter, its line and the breaker bear",
+)
+METER_GATEWAY: Final = _code(
+    "E0745",
+    "meter that nobody knows how to reach",
+    "A meter is read at its own address, or behind a host of role meter_gateway: one of the two.",
+    "gateway: ga-mgmt-1                      # a host of role management",
+    "give it an `address`, or the `gateway` that its line ends at",
+)
+METER_RANGE: Final = _code(
+    "E0746",
+    "meter that cannot measure its node",
+    "Current transformers that are smaller than the load show too little where it matters most.",
+    "range_kw: 1000                          # at a node of rating_kw: 3150",
+    "correct `range_kw`, or have larger current transformers put in",
+)
 UNKNOWN_TIME_ZONE: Final = _code(
     "E0720",
     "time zone that this machine does not know",

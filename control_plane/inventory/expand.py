@@ -52,6 +52,7 @@ from control_plane.core.observation import Field, Settings
 from control_plane.core.trip_curve import TripCurve, TripPoint
 from control_plane.inventory.choices import Choice, RackSource, choices_of
 from control_plane.inventory.expand_gpu import gpu_intent, gpu_model
+from control_plane.inventory.expand_meters import meters_of
 from control_plane.inventory.placement import Row, Table
 from control_plane.inventory.shape import File
 from control_plane.inventory.source import Source, Spot
@@ -254,6 +255,7 @@ def expand(tree: SiteTree, shared: Shared) -> Site | None:
         racks=racks,
         devices=tuple(devices),
         hosts=tuple(_hosts(tree)),
+        meters=meters_of(tree),
         owners=shared.owners,
         types=shared.types,
         budgets=_budgets(budgets),

@@ -20,6 +20,7 @@ from control_plane.inventory.canonical import digest_of_site
 from control_plane.inventory.check_bmc import check_remedies
 from control_plane.inventory.check_cluster import check_cluster
 from control_plane.inventory.check_firmware import check_firmware
+from control_plane.inventory.check_meters import check_meters
 from control_plane.inventory.check_power import check_feeds, check_loads
 from control_plane.inventory.check_shared import check_shared
 from control_plane.inventory.check_site import check_site
@@ -126,6 +127,7 @@ _ANY_FLEET = FleetDoc(api_version="gridplane.dev/v1alpha1", name="unread")
 def _check(site: SiteTree, slots: SlotCheck, problems: Problems) -> None:
     check_site(site, problems)
     check_cluster(site, problems)
+    check_meters(site, problems)
     nodes = None
     if site.power is not None:
         hosted = site.site.data.tenure.kind == "hosted_in" if site.site else None

@@ -76,10 +76,14 @@ networks:
   - {name: mgmt, cidr: 10.9.0.0/24, purpose: management, may_reach: [miners]}
   - {name: gpu, cidr: 10.10.0.0/24, purpose: gpu}
   - {name: bmc, cidr: 10.11.0.0/24, purpose: bmc}
+  - {name: metering, cidr: 10.12.0.0/24, purpose: metering}
 jump_host: mgmt-1
 """
 
 POWER = """\
+meters:
+  - {name: m-0, address: 10.12.0.10, model: schneider-pm5000}
+  - {name: m-1, address: 10.12.0.11, unit: 2, model: janitza-umg96, interval_s: 5, range_kw: 250}
 nodes:
   - {id: grid, kind: utility, rating_kw: 400, derate: 1.0, meter: m-0}
   - {id: pad-1, kind: pad, parent: grid, rating_kw: 200, meter: m-1}

@@ -19,6 +19,7 @@ WARNINGS = {
     "unknown time zone": errors.UNKNOWN_TIME_ZONE,
     "remedies without a way to BMCs": errors.REMEDIES_BY_HAND,
     "remedies whose BMCs nobody knows": errors.REMEDIES_BY_HAND,
+    "meter of no node": errors.UNUSED_METER,
 }
 
 

@@ -5,6 +5,7 @@ What people edit (fleet, owners, types, profiles, site and host files) is writte
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 from tools.fleetgen.spec import Building, Model, Placed, feeds, flow, numbered, place
@@ -181,7 +182,22 @@ def _power() -> str:
     nodes.append(flow(id="ga-pad-ops", kind="pad", parent="ga-f7", rating_kw=150, meter="ga-mops"))
     ops = {"kind": "hall", "parent": "ga-pad-ops", "rating_kw": 120, "unmanaged_kw": 10}
     nodes.append(flow(id="ga-ops", **ops, pdus=flow(count=3, rating_kw=20)))
-    return feeds(nodes, MADE)
+    return feeds(nodes, MADE) + "".join(["meters:\n", *(f"  - {one}\n" for one in _meters(pads))])
+
+
+def _meters(pads: list[list[tuple[str, int]]]) -> Iterator[str]:
+    """High up meters with an address each, read every second; pads' hang on the line of a gateway."""
+    first = IPv4Address("10.22.0.10")
+    yield flow(name="ga-m0", address=first, model="sunspec-213", accuracy_class=0.2)
+    above = [*(f"ga-mt{n}" for n in (1, 2))]
+    above += [f"ga-mf{n}" for n in range(1, len(pads) // PADS_PER_FEEDER + 2)]
+    for number, name in enumerate(above, 1):
+        yield flow(name=name, address=first + number, model="schneider-pm5000", accuracy_class=0.2)
+    line = {"gateway": "ga-meter-1"}
+    for number, halls in enumerate(pads, 1):
+        model = "eastron-sdm630" if halls[0][0].startswith("ga-h") else "janitza-umg96"
+        yield flow(name=f"ga-mp{number}", **line, unit=number, model=model, interval_s=5)
+    yield flow(name="ga-mops", **line, unit=len(pads) + 1, model="sunspec-203", interval_s=5)
 
 
 # --- GPU racks and the floor -----------------------------------------------------------------
