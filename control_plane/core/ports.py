@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from control_plane.core.fleet import StaticNetwork
     from control_plane.core.gpu import NodeSeen
     from control_plane.core.gpu_settings import GpuOutcome, GpuWrite
+    from control_plane.core.meter import Meter, Reading
     from control_plane.core.observation import Depth, Identity, Observation
 
 
@@ -400,4 +401,28 @@ class Nvml(Protocol):
 
     async def close(self) -> None:
         """Let the driver go, so that it can be unloaded. A later look opens it again."""
+        ...
+
+
+class Meters(Protocol):
+    """Power meters, by Modbus TCP: one instance for all of a process."""
+
+    async def read(self, meter: Meter) -> Reading:
+        """What a meter says now, held against what can be so (`Reading.quality`), but not against before.
+
+        One request at a time goes to each gateway: who reads many meters behind one waits for its line. A
+        gateway or meter that was silent is left alone for a while, and this raises at once.
+
+        Raises:
+            Unreachable: nobody answered in time, or it is left alone; `MeterSilent`: its gateway says so.
+            MeterBusy: it is at something else.
+            WrongMap: it has no such registers, or is another model; who declared it acts.
+            NoPath: its gateway has no line to such a unit; who set the gateway up acts.
+            HardwareFault: it says that it failed.
+            UnexpectedReply, OversizedReply: what answers is no Modbus device.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End all connections. A later read opens its own again."""
         ...

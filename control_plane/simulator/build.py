@@ -11,7 +11,7 @@ import ipaddress
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from msgspec.structs import replace
 
@@ -32,6 +32,7 @@ from control_plane.simulator.antminer_conf import Pool as AntPool
 from control_plane.simulator.floor import Floor
 from control_plane.simulator.luxos import LuxOs
 from control_plane.simulator.machine import Machine, Model, Step, World, mix, seed_of
+from control_plane.simulator.meters import SimMeters, draws_of
 from control_plane.simulator.network import Network, Station
 from control_plane.simulator.site import SimDevice, SimSite
 from control_plane.simulator.vnish import Vnish
@@ -142,6 +143,8 @@ def build_site(
         if seat.subnet is not None:
             on_dhcp[device.asset] = seat.subnet
         machine.readdress = _mover(network, station, on_dhcp, seat.subnet, seed)
+    meters = _meters(site, world, stations, seed)
+    meters.join(network)
     return SimSite(
         id=site.id,
         world=world,
@@ -150,7 +153,27 @@ def build_site(
         places={d.asset: (d.rack, *(n.id for n in site.path(d.feed))) for d in present},
         leases=on_dhcp,
         absent=dict(absent),
+        meters=meters,
     )
+
+
+_SUMMED_EVERY_S: Final = 1.0
+"""Device seconds: no meter of ours looks more often."""
+
+
+def _meters(site: Site, world: World, stations: Mapping[str, Station], seed: int) -> SimMeters:
+    """The site's meters, and what they measure: the simulated devices' draw, as physics has it."""
+    feeds = {device.asset: device.feed for device in site.devices}
+    below: dict[str, list[Machine]] = {}
+    for asset, station in stations.items():
+        if isinstance(station.device, SimDevice):
+            below.setdefault(feeds[asset], []).append(station.device.machine)
+
+    def by_feed() -> dict[str, float]:
+        return {feed: sum(one.sample().drawn_w for one in there) for feed, there in below.items()}
+
+    draws = draws_of(site, by_feed, world.clock.device_s, every_s=_SUMMED_EVERY_S)
+    return SimMeters(site.meters.values(), world, draws, seed=seed)
 
 
 def _checked(floor: Floor, site: Site) -> Floor:

@@ -17,6 +17,7 @@ import msgspec
 
 from control_plane.simulator.faults import Fault, inject
 from control_plane.simulator.ledger import Direction, Write
+from control_plane.simulator.meters import MeterFault
 from control_plane.simulator.site import NoSuchTarget, SimSite, Target
 
 SOCKET = "simulator.sock"
@@ -55,6 +56,20 @@ class AskLedger(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="
     """At most so many, the newest."""
 
 
+class BreakMeters(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="meter_fault"):
+    """Let something go wrong with meters."""
+
+    kind: MeterFault | None
+    """`None`: they are well again, and their gateways."""
+    meters: tuple[str, ...] = ()
+    """By name; none: all of the site."""
+    late_s: float = 30.0
+
+
+class AskMeters(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="meters"):
+    """What flows through meters, and what is wrong with them."""
+
+
 class AskStatus(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="status"):
     """How many machines, what time it is for them."""
 
@@ -63,7 +78,7 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="stop"
     """End the simulation."""
 
 
-Request = Inject | AskTruth | AskTotals | AskLedger | AskStatus | Stop
+Request = Inject | AskTruth | AskTotals | AskLedger | BreakMeters | AskMeters | AskStatus | Stop
 
 
 class Control:
@@ -107,6 +122,10 @@ class Control:
                 }
             case AskLedger():
                 return self._ledger(request)
+            case BreakMeters():
+                return {"meters": self._break(request)}
+            case AskMeters():
+                return {"meters": site.meters.truths()}
             case AskStatus():
                 return self._status()
             case Stop():
@@ -123,6 +142,15 @@ class Control:
         )
         kept = writes[len(writes) - min(request.last, len(writes)) :]
         return {"received": ledger.received, "matching": len(writes), "writes": kept}
+
+    def _break(self, request: BreakMeters) -> list[str]:
+        known = self._site.meters.meters
+        names = request.meters or tuple(known)
+        for name in names:
+            if name not in known:
+                raise NoSuchTarget(f"{self._site.id} has no simulated meter {name}")
+        self._site.meters.break_(request.kind, names, late_s=request.late_s)
+        return list(names)
 
     def _status(self) -> dict[str, Any]:
         site = self._site

@@ -98,7 +98,8 @@ async def serving(
         )
         sim.nodes, sim.absent = nodes, {**sim.absent, **nodes.absent}
         ports = {**ports, nodes.port: ports.get(nodes.port, BMC_PORT)}
-    server = Server(sim.network, addresses, ports=ports, declared=declared)
+    of_meters = {meter.port: meter.port for meter in site.meters.values()}
+    server = Server(sim.network, addresses, ports={**of_meters, **ports}, declared=declared)
     control = Control(sim, connections=lambda: server.connections)
     await server.start()
     for node in () if nodes is None else nodes.values():

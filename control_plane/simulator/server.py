@@ -30,7 +30,7 @@ from control_plane.simulator.network import Network, Station
 from control_plane.simulator.tls import Certificate, ServerTls
 from control_plane.simulator.wire import Reply, Session
 
-TRUE_PORTS: Mapping[int, int] = {4028: 14028, 80: 18080}
+TRUE_PORTS: Mapping[int, int] = {4028: 14028, 80: 18080, 502: 10502}
 """The families' ports, and where they are looked for first: nobody needs to be root for those."""
 BACKLOG = 4096
 _LOOPBACK = "127."

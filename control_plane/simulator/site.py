@@ -11,6 +11,7 @@ import msgspec
 from control_plane.simulator.antminer import Antminer
 from control_plane.simulator.luxos import LuxOs
 from control_plane.simulator.machine import Machine, World
+from control_plane.simulator.meters import SimMeters
 from control_plane.simulator.network import Network, Station
 from control_plane.simulator.nodes import NodeTruth, SimNode
 from control_plane.simulator.vnish import Vnish
@@ -82,6 +83,7 @@ class SimSite:
         places: Mapping[str, tuple[str, ...]],
         leases: dict[str, str],
         absent: Mapping[str, int],
+        meters: SimMeters,
     ) -> None:
         """Made by `build.build_site`.
 
@@ -93,6 +95,7 @@ class SimSite:
             places: asset → its rack, then feed nodes from the leaf up.
             leases: asset → subnet, of the machines that are on DHCP now.
             absent: why the other declared devices have no machine: reason → count.
+            meters: those of its feeds.
         """
         self.id = id
         self.world = world
@@ -103,6 +106,7 @@ class SimSite:
         self.absent = absent
         self.nodes: Mapping[str, SimNode] = {}
         """Hosts with a BMC, where they are served (`serve`)."""
+        self.meters = meters
         self.born: Mapping[str, Born] = {
             asset: Born(machine.mac, machine.serial)
             for asset in stations
