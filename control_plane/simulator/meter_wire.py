@@ -111,6 +111,8 @@ def registers_of(
         offset: of all addresses.
     """
     words = {address + offset: value for address, value in known.expects}
+    if known.name in _SUNSPEC:
+        words |= _sunspec(known.name, min(words))
     for point in known.points:
         value = values.get(point.quantity)
         exponent = 0
@@ -123,6 +125,34 @@ def registers_of(
         if known.is_low_word_first:
             told.reverse()
         words |= dict(enumerate(told, point.address + offset))
+    return words
+
+
+_SUNSPEC: Final = {"sunspec-203": 105, "sunspec-213": 124}
+"""Length of the model's block, without its id and length."""
+_SUNSPEC_START: Final = 40_000
+_INTEGERS_OF_203: Final = 36
+"""Registers of currents, volts and powers; counters follow, of which 0 means "none"."""
+
+
+def _sunspec(name: str, base: int) -> dict[int, int]:
+    """What a client walks over to find a meter's block: the mark, the common block, and the end.
+
+    Points of the block that no quantity of ours is in are "not implemented".
+    """
+    length = _SUNSPEC[name]
+    common = bytearray(2 * (base - _SUNSPEC_START))
+    common[:8] = b"SunS" + struct.pack(">HH", 1, base - _SUNSPEC_START - 4)
+    for place, size, text in ((4, 32, b"gridplane"), (20, 32, name.encode()), (52, 32, b"SIM1")):
+        common[2 * place : 2 * place + size] = text.ljust(size, b"\0")
+    words = dict(enumerate(struct.unpack(f">{len(common) // 2}H", common), _SUNSPEC_START))
+    if name == "sunspec-213":
+        block = [0x7FC0, 0] * (length // 2)
+        block[-2:] = [0, 0]
+    else:
+        block = [0x8000] * _INTEGERS_OF_203 + [0] * (length - _INTEGERS_OF_203)
+    number = int(name.rpartition("-")[2])
+    words |= dict(enumerate([number, length, *block, 0xFFFF, 0], base))
     return words
 
 

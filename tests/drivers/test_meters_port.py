@@ -40,7 +40,7 @@ def test_it_counts_energy(carrier: str) -> None:
     async def play(bench: Bench) -> None:
         meter = bench.meter("m-3")
         first = await bench.meters.read(meter)
-        await bench.clock.wire_sleep(2.2)
+        await bench.clock.sleep(2.2)
         second = await bench.meters.read(meter)
         assert first.import_wh is not None
         assert second.import_wh is not None
@@ -116,7 +116,7 @@ def test_a_frozen_meter_says_the_same_again(carrier: str) -> None:
         bench.sims.break_(MeterFault.FROZEN, ["m-1"])
         first = await bench.meters.read(bench.meter("m-1"))
         bench.flows["pad-1"] = 2 * PAD_W
-        await bench.clock.wire_sleep(2.1)
+        await bench.clock.sleep(2.1)
         second = await bench.meters.read(bench.meter("m-1"))
         assert (second.power_w, second.import_wh) == (first.power_w, first.import_wh)
         assert second.at_s > first.at_s
