@@ -36,6 +36,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "Print what a person does where machines change their firmware family.",
     ),
     "bmc": ("control_plane.cli.bmc", "Look at the BMCs of GPU nodes and hosts, by Redfish."),
+    "meter": (
+        "control_plane.cli.meter",
+        "List and read the power meters of a site, by Modbus TCP.",
+    ),
     "remedy": (
         "control_plane.cli.remedy",
         "List GPU nodes that are not well; close tickets, approve, reset breakers.",

@@ -28,6 +28,7 @@ from control_plane.simulator.floor import Floor, load_floor
 from control_plane.simulator.gpu_hall import PASSWORD as BMC_PASSWORD
 from control_plane.simulator.gpu_hall import USER as BMC_USER
 from control_plane.simulator.gpu_host import Mends
+from control_plane.simulator.meters import MeterFault
 from control_plane.simulator.network import Trouble
 from control_plane.simulator.nodes import bmc_addresses
 from control_plane.simulator.serve import REDFISH, Serving, serving
@@ -94,7 +95,7 @@ def command() -> None:
 @click.option(
     "--true-ports",
     is_flag=True,
-    help="Listen on the devices' own ports (80, 4028, 443), for clients that know no map.",
+    help="Listen on the devices' own ports (80, 443, 502, 4028), for clients that know no map.",
 )
 @click.option(
     "--declared",
@@ -312,6 +313,57 @@ def fault_command(
     hit = _ask(_client(site, inventory, simulation), request)["assets"]
     shown = ", ".join(hit[:8]) + (", ..." if len(hit) > 8 else "")  # noqa: PLR2004 - fits a line
     click.echo(f"{kind}: {counted(len(hit), 'device')}: {shown}")
+    return Exit.OK
+
+
+@command.command("meter")
+@click.argument("kind", type=click.Choice([*(kind.value for kind in MeterFault), "clear"]))
+@click.argument("meters", nargs=-1)
+@options.inventory
+@options.site
+@simulation
+@click.option("--late", "late_s", type=float, default=30.0, help="late: by how many seconds.")
+def meter_command(
+    *,
+    kind: str,
+    meters: tuple[str, ...],
+    inventory: Path,
+    site: str | None,
+    simulation: Path | None,
+    late_s: float,
+) -> int:
+    """Let KIND happen to METERS, or to all of the site; `clear` makes them well again.
+
+    \b
+    gridplane simulate meter frozen ga-mp3 --site ga-macon
+    gridplane simulate meter times_ten ga-mf1 --site ga-macon
+    gridplane simulate meter gateway_silent ga-mp1 --site ga-macon    # and all behind its gateway
+    gridplane simulate meter clear --site ga-macon
+    """
+    request = {
+        "do": "meter_fault", "kind": None if kind == "clear" else kind, "meters": meters,
+        "late_s": late_s,
+    }  # fmt: skip
+    hit = _ask(_client(site, inventory, simulation), request)["meters"]
+    click.echo(f"{kind}: {counted(len(hit), 'meter')}: {', '.join(hit)}")
+    return Exit.OK
+
+
+@command.command("meters")
+@options.inventory
+@options.site
+@simulation
+@options.output
+def meters_command(
+    *, inventory: Path, site: str | None, simulation: Path | None, output: str
+) -> int:
+    """Show what really flows through meters, whatever they show."""
+    meters = _ask(_client(site, inventory, simulation), {"do": "meters"})["meters"]
+    rows = [
+        (m["name"], m["node"], f"{m['true_w']:,.0f}", m["fault"] or m["trouble"]) for m in meters
+    ]
+    head = ("METER", "NODE", "W", "TROUBLE")
+    emit(output, meters, table=table(head, rows), names=[m["name"] for m in meters])
     return Exit.OK
 
 

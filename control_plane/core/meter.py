@@ -89,7 +89,7 @@ class Quality(StrEnum):
     """Every number is the same for many intervals while power flows."""
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one meter said at one moment; `None` is unknown."""
 
     meter: str
