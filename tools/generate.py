@@ -24,6 +24,7 @@ from control_plane.views.explain import NEXT
 from tools.cli_page import cli_page
 from tools.drivers_page import drivers_page
 from tools.gpu_page import gpu_page
+from tools.meters_page import meters_page
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMAS = "docs/reference/schema/v1alpha1"
@@ -63,6 +64,7 @@ def files() -> Iterator[tuple[str, str]]:
     yield "docs/reference/cli.md", cli_page(MADE)
     yield "docs/reference/drivers.md", drivers_page(MADE)
     yield "docs/reference/gpu.md", gpu_page(MADE)
+    yield "docs/reference/meters.md", meters_page(MADE)
     yield "docs/reference/reasons.md", _reasons_page()
 
 

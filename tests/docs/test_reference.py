@@ -67,7 +67,7 @@ def test_examples_name_what_the_example_fleet_has() -> None:
     known = set(fleet.sites)
     for site in fleet.sites.values():
         known |= {*site.feeds, *site.racks, *(device.asset for device in site.devices)}
-        known |= {host.name for host in site.hosts}
+        known |= {*site.meters, *(host.name for host in site.hosts)}
     named = {
         name
         for _, command in everything()
