@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from control_plane.simulator.antminer_builds import BUILDS, Build
 from control_plane.simulator.antminer_conf import FACTORY, merge
 from control_plane.simulator.luxos import LuxOs
+from control_plane.simulator.meters import Gateway, SimMeter
 from control_plane.simulator.whatsminer import WhatsMiner
 from control_plane.simulator.wire import Device
+from tests.metering import a_meter
 from tests.simulator.making import LUX_S21, M60S, Web, a_machine, a_world, an_antminer
 
 SEEDS = [
@@ -28,6 +30,8 @@ SEEDS = [
     b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n[[[" * 3,
     b"[" * 9000,
     b'{"a":' * 5000,
+    bytes.fromhex("000100000006010300004a3e0048"),
+    bytes.fromhex("0001000000060103ffff007d") * 20,
     b"",
 ]
 
@@ -40,6 +44,7 @@ def devices() -> list[tuple[Device, int]]:
         (antminer, 80),
         (WhatsMiner(a_machine(world, M60S, "W-1")), 4028),
         (LuxOs(a_machine(world, LUX_S21, "L-1")), 4028),
+        (Gateway(world, [SimMeter(a_meter(), world, dict)]), 502),
     ]
 
 
