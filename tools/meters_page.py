@@ -73,7 +73,8 @@ def meters_page(made: str) -> str:
                 f"it say: within {limits.METER_BIAS_MIN:g} and {limits.METER_BIAS_MAX:g} it corrects their "
                 f"sum, slowly ({limits.METER_BIAS_TAU_S:g} s). Outside somebody looks. Caps\n"
                 "count the larger of meter and corrected sum. With more than "
-                f"{limits.METER_DARK_SHARE:.0%} of the devices dark nothing is\ncompared.\n"
+                f"{limits.METER_DARK_SHARE:.0%} of the devices dark nothing is\ncompared. The first "
+                "four ratios are those of the meter over all that should flow, unmanaged load too.\n"
             ),
             "| ratio | named | likely, and what to do |\n| --- | --- | --- |",
             "\n".join(ratios) + "\n",

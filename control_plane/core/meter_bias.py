@@ -80,12 +80,18 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """What flows to devices over what they say."""
         return (self.meter_w - self.unmanaged_w) / self.devices_w
 
+    @property
+    def gross(self) -> float:
+        """What the meter shows over all that should flow: a wrong ratio holds for what is unmanaged too."""
+        return self.meter_w / (self.devices_w + self.unmanaged_w)
+
 
 class Bias(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The slow filter of one node; as it is made, it knows nothing and corrects nothing."""
 
     ratio: float = 1.0
     """1+β before it is clamped."""
+    gross: float = 1.0
     at_s: float | None = None
     seconds: float = 0.0
     """How much time it has seen."""
@@ -99,7 +105,7 @@ class Bias(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def suspicion(self) -> Suspicion | None:
         """What is wrong, once it has seen enough; `None`: a correction is all that is needed."""
         settled = self.seconds >= limits.METER_BIAS_SETTLED_S
-        return suspicion_of(self.ratio) if settled else None
+        return suspicion_of(self.ratio, self.gross) if settled else None
 
 
 def follow(bias: Bias, now: Compared) -> Bias:
@@ -107,7 +113,7 @@ def follow(bias: Bias, now: Compared) -> Bias:
     if not now.is_comparable:
         return bias
     if bias.at_s is None:
-        return Bias(ratio=now.ratio, at_s=now.at_s)
+        return Bias(ratio=now.ratio, gross=now.gross, at_s=now.at_s)
     step_s = now.at_s - bias.at_s
     if step_s <= 0:
         return bias
@@ -116,16 +122,20 @@ def follow(bias: Bias, now: Compared) -> Bias:
     seconds = bias.seconds + seen_s
     # In the beginning the mean of all so far: the first reading is as good as any other.
     share = max(1.0 - exp(-seen_s / limits.METER_BIAS_TAU_S), seen_s / (seconds + seen_s))
-    ratio = bias.ratio + share * (now.ratio - bias.ratio)
-    return Bias(ratio=ratio, at_s=now.at_s, seconds=seconds)
+    return Bias(
+        ratio=bias.ratio + share * (now.ratio - bias.ratio),
+        gross=bias.gross + share * (now.gross - bias.gross),
+        at_s=now.at_s,
+        seconds=seconds,
+    )
 
 
-def suspicion_of(ratio: float) -> Suspicion | None:
-    """What a ratio of meter to devices means; `None` within what is corrected."""
+def suspicion_of(ratio: float, gross: float) -> Suspicion | None:
+    """What a meter and its devices mean together (`Compared`); `None` within what is corrected."""
     if limits.METER_BIAS_MIN <= ratio <= limits.METER_BIAS_MAX:
         return None
     for suspicion, typical in _LIKELY:
-        if abs(ratio / typical - 1.0) <= _NEAR:
+        if abs(gross / typical - 1.0) <= _NEAR:
             return suspicion
     return Suspicion.ABOVE if ratio > 1.0 else Suspicion.BELOW
 

@@ -22,15 +22,15 @@ from control_plane.core.meter_bias import (
 DEVICES_W, FANS_W = 1_000_000.0, 60_000.0
 
 
-def after(ratio: float, *, seconds: float = 3600.0, noise: float = 0.0, **how: float) -> Bias:
+def after(
+    ratio: float, *, seconds: float = 3600.0, noise: float = 0.0, unmanaged_w: float = FANS_W
+) -> Bias:
     rng, bias = random.Random(1), Bias()
     for at in range(0, int(seconds), 5):
-        meter_w = DEVICES_W * ratio * (1 + rng.uniform(-noise, noise)) + FANS_W
+        meter_w = DEVICES_W * ratio * (1 + rng.uniform(-noise, noise)) + unmanaged_w
         bias = follow(
             bias,
-            Compared(
-                at_s=float(at), meter_w=meter_w, devices_w=DEVICES_W, unmanaged_w=FANS_W, **how
-            ),
+            Compared(at_s=float(at), meter_w=meter_w, devices_w=DEVICES_W, unmanaged_w=unmanaged_w),
         )
     return bias
 
@@ -70,9 +70,33 @@ def test_a_correction_has_limits() -> None:
     ],
 )
 def test_what_a_ratio_means(ratio: float, suspicion: Suspicion | None) -> None:
-    assert suspicion_of(ratio) is suspicion
-    assert after(ratio).suspicion is suspicion
+    assert suspicion_of(ratio, ratio) is suspicion
+    assert after(ratio, unmanaged_w=0.0).suspicion is suspicion
     assert after(ratio, seconds=limits.METER_BIAS_SETTLED_S / 2).suspicion is None, "not so soon"
+
+
+@pytest.mark.parametrize(
+    ("times", "suspicion"),
+    [
+        (10.0, Suspicion.TIMES_TEN),
+        (-1.0, Suspicion.REVERSED),
+        (2 / 3, Suspicion.CT_DEAD),
+        (1 / 3, Suspicion.CT_REVERSED),
+    ],
+)
+@pytest.mark.parametrize("said", [0.93, 1.0, 1.05])
+@pytest.mark.parametrize("unmanaged_w", [0.0, 300_000.0])
+def test_a_wrong_ratio_is_known_whatever_devices_say_and_fans_draw(
+    times: float, suspicion: Suspicion, said: float, unmanaged_w: float
+) -> None:
+    bias = Bias()
+    for at in range(0, 600, 5):
+        now = Compared(
+            at_s=float(at), meter_w=times * (DEVICES_W + unmanaged_w), devices_w=said * DEVICES_W,
+            unmanaged_w=unmanaged_w,
+        )  # fmt: skip
+        bias = follow(bias, now)
+    assert bias.suspicion is suspicion
 
 
 def test_every_suspicion_says_what_to_do() -> None:

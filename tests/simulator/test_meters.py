@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from pymodbus.client import AsyncModbusTcpClient
 
+from control_plane.core import limits
+from control_plane.core.meter_bias import Bias, Compared, Suspicion, follow
 from control_plane.core.meter_maps import MAPS
 from control_plane.simulator.build import build_site
 from control_plane.simulator.clock import ManualSimClock, RealSimClock
 from control_plane.simulator.control import Control
 from control_plane.simulator.machine import World
-from control_plane.simulator.meters import MeterFault, SimMeter, SimMeters
+from control_plane.simulator.meters import MemoryMeters, MeterFault, SimMeter, SimMeters
 from control_plane.simulator.network import Network
 from control_plane.simulator.server import Server
 from tests.inventory.base import loaded
@@ -198,3 +200,62 @@ def read_by(client: str, clients_python: Path) -> dict[str, Any]:
 
     served(play)
     return told
+
+
+# --- a meter against its devices ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "suspicion"),
+    [
+        (None, None),
+        (MeterFault.REVERSED, Suspicion.REVERSED),
+        (MeterFault.TIMES_TEN, Suspicion.TIMES_TEN),
+        (MeterFault.FROZEN, Suspicion.ABOVE),
+    ],
+)
+def test_what_machines_are_off_by_is_found_and_what_a_meter_is_off_by_is_named(
+    fault: MeterFault | None, suspicion: Suspicion | None
+) -> None:
+    """Machines that report 7 % less than they draw; when half of them stop, a frozen meter shows."""
+    fleet = loaded().fleet
+    assert fleet is not None
+    site = fleet.sites["lab"]
+    clock = ManualSimClock()
+    sim = build_site(site, clock=clock)
+    clock.advance(3600.0)
+    meter = site.meters["m-1"]
+    port = MemoryMeters(sim.meters, clock.device_s)
+
+    def look() -> Compared:
+        reading = asyncio.run(port.read(meter))
+        assert reading.power_w is not None
+        told = sum(sim.machine(asset).sample().reported_w for asset in sim.stations)
+        return Compared(
+            at_s=reading.at_s,
+            meter_w=reading.power_w,
+            devices_w=0.93 * told,
+            unmanaged_w=5_000.0,
+        )
+
+    bias = Bias()
+    for _ in range(240):
+        clock.advance(5.0)
+        bias = follow(bias, look())
+    drawn_w, _ = sim.totals()
+    said = look().devices_w
+    assert bias.suspicion is None
+    assert abs(bias.factor * said / drawn_w - 1.0) < 0.01
+    assert said / drawn_w < 0.95, "uncorrected it is further off"
+
+    if fault is None:
+        return
+    sim.meters.break_(fault, ["m-1"])
+    if fault is MeterFault.FROZEN:
+        for asset in sorted(sim.stations)[: len(sim.stations) // 2]:
+            sim.machine(asset).is_off = True
+    for _ in range(1440):
+        clock.advance(5.0)
+        bias = follow(bias, look())
+    assert bias.suspicion is suspicion
+    assert limits.METER_BIAS_MIN <= bias.factor <= limits.METER_BIAS_MAX
