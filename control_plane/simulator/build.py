@@ -32,7 +32,7 @@ from control_plane.simulator.antminer_conf import Pool as AntPool
 from control_plane.simulator.floor import Floor
 from control_plane.simulator.luxos import LuxOs
 from control_plane.simulator.machine import Machine, Model, Step, World, mix, seed_of
-from control_plane.simulator.meters import SimMeters, draws_of
+from control_plane.simulator.meters import Flows, SimMeters
 from control_plane.simulator.network import Network, Station
 from control_plane.simulator.site import SimDevice, SimSite
 from control_plane.simulator.vnish import Vnish
@@ -143,7 +143,9 @@ def build_site(
         if seat.subnet is not None:
             on_dhcp[device.asset] = seat.subnet
         machine.readdress = _mover(network, station, on_dhcp, seat.subnet, seed)
-    meters = _meters(site, world, stations, seed)
+    flows = Flows(site, clock.device_s, every_s=_SUMMED_EVERY_S)
+    flows.sources.append(_drawn_by(site, stations))
+    meters = SimMeters(site.meters.values(), world, flows, seed=seed)
     meters.join(network)
     return SimSite(
         id=site.id,
@@ -154,6 +156,7 @@ def build_site(
         leases=on_dhcp,
         absent=dict(absent),
         meters=meters,
+        flows=flows,
     )
 
 
@@ -161,19 +164,16 @@ _SUMMED_EVERY_S: Final = 1.0
 """Device seconds: no meter of ours looks more often."""
 
 
-def _meters(site: Site, world: World, stations: Mapping[str, Station], seed: int) -> SimMeters:
-    """The site's meters, and what they measure: the simulated devices' draw, as physics has it."""
+def _drawn_by(site: Site, stations: Mapping[str, Station]) -> Callable[[], Mapping[str, float]]:
+    """What machines draw, as physics has it, by feed."""
     feeds = {device.asset: device.feed for device in site.devices}
     below: dict[str, list[Machine]] = {}
     for asset, station in stations.items():
         if isinstance(station.device, SimDevice):
             below.setdefault(feeds[asset], []).append(station.device.machine)
-
-    def by_feed() -> dict[str, float]:
-        return {feed: sum(one.sample().drawn_w for one in there) for feed, there in below.items()}
-
-    draws = draws_of(site, by_feed, world.clock.device_s, every_s=_SUMMED_EVERY_S)
-    return SimMeters(site.meters.values(), world, draws, seed=seed)
+    return lambda: {
+        feed: sum(one.sample().drawn_w for one in there) for feed, there in below.items()
+    }
 
 
 def _checked(floor: Floor, site: Site) -> Floor:

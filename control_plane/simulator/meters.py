@@ -347,42 +347,42 @@ def _addresses(known: Iterable[Block], offset: int) -> Iterable[int]:
 # --- what flows --------------------------------------------------------------------------------
 
 
-def draws_of(
-    site: Site,
-    by_feed: Callable[[], Mapping[str, float]],
-    now_s: Callable[[], float],
-    *,
-    every_s: float,
-) -> Draws:
-    """What flows through each feed of a site.
+class Flows:
+    """What flows through each feed of a site: devices, what nobody manages, hosts."""
 
-    Args:
-        site: its feeds, with what nobody manages, and its hosts.
-        by_feed: what devices draw now, by the feed that each hangs on.
-        now_s: device time.
-        every_s: it is summed up anew at most so often: 14,000 machines take a while.
-    """
-    fixed = {node.id: node.unmanaged_w for node in site.feeds.values()}
-    for host in site.hosts:
-        fixed[host.feed] += host.power_w
-    order = sorted(site.feeds, key=lambda feed: -len(site.path(feed)))
-    known: dict[str, float] = {}
-    at_s = float("-inf")
+    def __init__(self, site: Site, now_s: Callable[[], float], *, every_s: float) -> None:
+        """Nothing draws yet but what is fixed.
 
-    def draws() -> Mapping[str, float]:
-        nonlocal known, at_s
-        now = now_s()
-        if now - at_s < every_s:
-            return known
-        at_s = now
-        sums = dict(fixed)
-        for feed, watts in by_feed().items():
-            sums[feed] += watts
-        for feed in order:
-            parent = site.feeds[feed].parent
+        Args:
+            site: its feeds, with what nobody manages, and its hosts at their declared power.
+            now_s: device time.
+            every_s: it is summed up anew at most so often: 14,000 machines take a while.
+        """
+        self.sources: list[Callable[[], Mapping[str, float]]] = []
+        """Each tells what its devices draw now, W, by the feed that each hangs on."""
+        self._now_s, self._every_s = now_s, every_s
+        self._fixed = {node.id: node.unmanaged_w for node in site.feeds.values()}
+        for host in site.hosts:
+            self._fixed[host.feed] += host.power_w
+        self._parents = {feed: site.feeds[feed].parent for feed in site.feeds}
+        self._order = sorted(site.feeds, key=lambda feed: -len(site.path(feed)))
+        self._known: dict[str, float] = {}
+        self._at_s = float("-inf")
+
+    def __call__(self) -> Mapping[str, float]:
+        """By feed, W."""
+        now_s = self._now_s()
+        if now_s - self._at_s >= self._every_s:
+            self._at_s, self._known = now_s, self._summed()
+        return self._known
+
+    def _summed(self) -> dict[str, float]:
+        sums = dict(self._fixed)
+        for source in self.sources:
+            for feed, watts in source().items():
+                sums[feed] += watts
+        for feed in self._order:
+            parent = self._parents[feed]
             if parent is not None:
                 sums[parent] += sums[feed]
-        known = sums
-        return known
-
-    return draws
+        return sums

@@ -11,7 +11,7 @@ import msgspec
 from control_plane.simulator.antminer import Antminer
 from control_plane.simulator.luxos import LuxOs
 from control_plane.simulator.machine import Machine, World
-from control_plane.simulator.meters import SimMeters
+from control_plane.simulator.meters import Flows, SimMeters
 from control_plane.simulator.network import Network, Station
 from control_plane.simulator.nodes import NodeTruth, SimNode
 from control_plane.simulator.vnish import Vnish
@@ -84,6 +84,7 @@ class SimSite:
         leases: dict[str, str],
         absent: Mapping[str, int],
         meters: SimMeters,
+        flows: Flows,
     ) -> None:
         """Made by `build.build_site`.
 
@@ -96,6 +97,7 @@ class SimSite:
             leases: asset → subnet, of the machines that are on DHCP now.
             absent: why the other declared devices have no machine: reason → count.
             meters: those of its feeds.
+            flows: what they measure; who simulates more devices adds a source.
         """
         self.id = id
         self.world = world
@@ -106,7 +108,7 @@ class SimSite:
         self.absent = absent
         self.nodes: Mapping[str, SimNode] = {}
         """Hosts with a BMC, where they are served (`serve`)."""
-        self.meters = meters
+        self.meters, self.flows = meters, flows
         self.born: Mapping[str, Born] = {
             asset: Born(machine.mac, machine.serial)
             for asset in stations

@@ -16,12 +16,16 @@ from pymodbus.client import AsyncModbusTcpClient
 from control_plane.core import limits
 from control_plane.core.meter_bias import Bias, Compared, Suspicion, follow
 from control_plane.core.meter_maps import MAPS
+from control_plane.drivers.modbus import ModbusMeters
+from control_plane.drivers.net import NetworkMap, StreamNet
+from control_plane.engine.adapters import SystemClock
 from control_plane.simulator.build import build_site
 from control_plane.simulator.clock import ManualSimClock, RealSimClock
 from control_plane.simulator.control import Control
 from control_plane.simulator.machine import World
 from control_plane.simulator.meters import MemoryMeters, MeterFault, SimMeter, SimMeters
 from control_plane.simulator.network import Network
+from control_plane.simulator.serve import serving
 from control_plane.simulator.server import Server
 from tests.inventory.base import loaded
 from tests.metering import GATEWAY, GRID_W, METERS, OWN, PAD_W, a_meter
@@ -98,8 +102,9 @@ def test_a_meter_shows_what_hangs_below_its_node() -> None:
     assert truth["m-0"] == pytest.approx(miners_w + 5_000.0 + 500.0)
     for asset in sim.stations:
         sim.device(asset).machine.is_off = True
+    sim.flows.sources.append(lambda: {"box-1-p2": 700.0})
     clock.advance(1.0)
-    assert sim.meters.meters["m-1"].true_w() == pytest.approx(5_000.0)
+    assert sim.meters.meters["m-1"].true_w() == pytest.approx(5_700.0)
     told = Control(sim).answer(b'{"do":"meter_fault","kind":"frozen","meters":["m-1"]}')
     assert told == {"meters": ["m-1"]}
     (frozen,) = [one for one in Control(sim).answer(b'{"do":"meters"}')["meters"] if one.fault]
@@ -259,3 +264,23 @@ def test_what_machines_are_off_by_is_found_and_what_a_meter_is_off_by_is_named(
         bias = follow(bias, look())
     assert bias.suspicion is suspicion
     assert limits.METER_BIAS_MIN <= bias.factor <= limits.METER_BIAS_MAX
+
+
+def test_a_served_site_answers_modbus_where_its_map_leads(tmp_path: Path) -> None:
+    fleet = loaded().fleet
+    assert fleet is not None
+    site = fleet.sites["lab"]
+
+    async def main() -> None:
+        async with serving(site, state=tmp_path, ports={4028: 0, 80: 0, 502: 0}) as running:
+            known = NetworkMap.load(running.map_path)
+            port = ModbusMeters(StreamNet(known), SystemClock())
+            try:
+                for meter in site.meters.values():
+                    reading = await port.read(meter)
+                    true_w = running.site.meters.meters[meter.name].true_w()
+                    assert reading.power_w == pytest.approx(true_w, rel=0.01)
+            finally:
+                await port.close()
+
+    asyncio.run(main())
