@@ -821,7 +821,7 @@ METER_CONNECT_DEADLINE_S: Final = _limit(
 )
 METER_REPLY_DEADLINE_S: Final = _limit(
     "METER_REPLY_DEADLINE_S",
-    1.5,
+    2.0,
     "wire s",
     "gateways give a meter on their serial line about 1 s, and then say 0x0B",
 )

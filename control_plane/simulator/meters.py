@@ -33,7 +33,7 @@ SERIAL_S: Final = (0.05, 0.1)
 ETHERNET_S: Final = (0.002, 0.01)
 GATEWAY_TIMEOUT_S: Final = 1.0
 """What a gateway gives a meter before it says 0x0B."""
-SLOW_S: Final = 1.2
+SLOW_S: Final = 0.9
 _KEPT: Final = 256
 """Values that a meter with a slow clock can still show."""
 Draws = Callable[[], Mapping[str, float]]
@@ -54,7 +54,7 @@ class MeterFault(StrEnum):
     SILENT = "silent"
     """It does not answer its gateway, which says so after a second (0x0B)."""
     SLOW = "slow"
-    """It takes more than a second for each answer."""
+    """It takes about a second for each answer."""
     TARGET_FAILED = "target_failed"
     """Its gateway has given it up and says 0x0B at once."""
     FAILING = "failing"
