@@ -14,12 +14,12 @@ from typing import Final, NamedTuple
 
 from control_plane.core.meter_maps import Kind, Quantity, RegisterMap
 
-PORT: Final = 502
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
 DEVICE_FAILURE, TARGET_FAILED = 4, 11
 _READS: Final = frozenset({3, 4})
 _REGISTERS_MAX: Final = 125
-_REQUEST_BYTES: Final = 5
+_ASKED_BYTES: Final = 4
+"""First address, and how many."""
 _HEAD: Final = struct.Struct(">HHHB")
 _LENGTH_MAX: Final = 254
 
@@ -69,7 +69,7 @@ def answer(request: Request, function: int, registers: Mapping[int, int]) -> byt
     """What a meter with these registers answers; `function` is the one that it knows."""
     if request.function not in _READS or request.function != function:
         return refusal(request, ILLEGAL_FUNCTION)
-    if len(request.body) < _REQUEST_BYTES - 1:
+    if len(request.body) < _ASKED_BYTES:
         return refusal(request, ILLEGAL_VALUE)
     start, count = struct.unpack_from(">HH", request.body)
     if not 1 <= count <= _REGISTERS_MAX:
