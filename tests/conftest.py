@@ -34,7 +34,7 @@ BUDGET_S: Mapping[str, float] = {
     "agent": 15,
     "api": 5,
     "cli": 350,
-    "core": 10,
+    "core": 16,
     "docs": 40,
     "drivers": 80,
     "engine": 120,

@@ -79,8 +79,7 @@ def carried_w(
         flows: as by `flows_w`, or as metered.
         contingency: what is lost.
     """
-    lost = set(contingency.lost)
-    dark = {n for n in feeds if any(above.id in lost for above in path(feeds, n))}
+    dark = _dark(feeds, contingency)
     after = {n: w for n, w in flows.items() if n not in dark}
     for top in _tops(feeds, dark):
         for above in _above(feeds, top.id):
@@ -92,6 +91,12 @@ def carried_w(
             if above.id in after:
                 after[above.id] += flows[side.id]
     return after
+
+
+def moved_sides(feeds: Feeds, contingency: Contingency) -> tuple[FeedNode, ...]:
+    """The sides whose load moves to their other side, by id; of sides above one another the upper one."""
+    found = _moved(feeds, _dark(feeds, contingency))
+    return tuple(sorted(found, key=lambda side: side.id))
 
 
 def overloads(
@@ -112,6 +117,11 @@ def overloads(
             if node not in worst or watts > worst[node].carried_w:
                 worst[node] = Overload(node=node, contingency=one, carried_w=watts, bears_w=bears_w)
     return [worst[node] for node in feeds if node in worst]
+
+
+def _dark(feeds: Feeds, contingency: Contingency) -> set[str]:
+    lost = set(contingency.lost)
+    return {n for n in feeds if any(above.id in lost for above in path(feeds, n))}
 
 
 def _above(feeds: Feeds, node: str) -> Iterator[FeedNode]:
