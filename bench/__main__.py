@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from bench import adopt as adopt_bench
 from bench import agent as agent_bench
+from bench import allocate as allocate_bench
 from bench import bootstrap as bootstrap_bench
 from bench import gpu as gpu_bench
 from bench import help as help_bench
@@ -37,6 +38,7 @@ BENCHES = {
     "adopt": adopt_bench.measure,
     "agent": agent_bench.measure,
     "gpu": gpu_bench.measure,
+    "allocate": allocate_bench.measure,
     "bootstrap": bootstrap_bench.measure,
     "lab": lab_bench.measure,
     "simulate": simulate_bench.measure,
