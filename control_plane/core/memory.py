@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from control_plane.core import limits
-from control_plane.core.change import ChangeKind
+from control_plane.core.change import Change, ChangeKind, fields_written, kind_of
 from control_plane.core.observation import FIELDS, Field, Identity, Settings
 
 
@@ -194,6 +194,27 @@ def note_write(memory: Memory, kind: ChangeKind, at_s: float, *, persistent: boo
         written_at_s=at_s,
         attempts={**memory.attempts, kind: memory.attempts.get(kind, 0) + 1},
         persistent_writes_s=tuple(w for w in writes if at_s - w < limits.REDRIFT_WINDOW_S),
+    )
+
+
+def note_verified(
+    memory: Memory, change: Change, before: Settings, after: Settings, seen: Settings | None
+) -> Memory:
+    """Remember that the device reads as our own write left it; `seen` is the last look, if there is one.
+
+    What was written was wanted when it left: where that is over by now (a curtailment that ended meanwhile),
+    the way back is a change of ours, and no hand was at the machine.
+    """
+    written = {
+        field.value: getattr(after, field.value)
+        for field in fields_written(change, before)
+        if getattr(after, field.value) is not None
+    }
+    expected = seen or memory.expected
+    return msgspec.structs.replace(
+        note_equal(memory, Settings(**written)),
+        attempts={k: n for k, n in memory.attempts.items() if k is not kind_of(change)},
+        expected=msgspec.structs.replace(expected, **written) if expected else None,
     )
 
 

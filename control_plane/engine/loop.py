@@ -452,8 +452,9 @@ class Engine:
         self._heard_s = record.accepted_at_s
         if record.digest == in_force:
             self.reconciler.approved = approvals_of(record.approvals)
-            self._inbox.expectations()
             if again:
+                # Only then: at any other time the Store is behind what was verified a moment ago.
+                self._inbox.expectations()
                 self._roster.push_below(frozenset({self.site.id}))
             return rotation
         self._roster.put_in_force(record)

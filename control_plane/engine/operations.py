@@ -20,7 +20,7 @@ from control_plane.core.change import (
     kind_of,
 )
 from control_plane.core.fleet import Site
-from control_plane.core.memory import note_unwritten, note_write
+from control_plane.core.memory import note_unwritten, note_verified, note_write
 from control_plane.core.ports import Clock
 from control_plane.core.verify import OPEN_STAGES, Operation, Stage, progress
 from control_plane.engine.gate import describe
@@ -149,9 +149,8 @@ class Operations:
                 self._give_up(slot, op)
         else:
             slot.misses = 0
-            expected = slot.seen.settings if slot.seen else memory.expected
-            attempts = {k: n for k, n in memory.attempts.items() if k is not kind_of(op.change)}
-            slot.memory = msgspec.structs.replace(memory, attempts=attempts, expected=expected)
+            seen = slot.seen.settings if slot.seen else None
+            slot.memory = note_verified(memory, op.change, op.before, op.after, seen)
         memory = slot.memory
         self._journal.memory(memory)
         self._journal.operation(op)
