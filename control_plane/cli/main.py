@@ -44,6 +44,12 @@ VERBS: dict[str, tuple[str, str]] = {
         "control_plane.cli.remedy",
         "List GPU nodes that are not well; close tickets, approve, reset breakers.",
     ),
+    "guard": (
+        "control_plane.cli.guard",
+        "Keep a site below its caps by its meters, with everybody else away.",
+    ),
+    "curtail": ("control_plane.cli.curtail", "Bring a site, or a feed of it, down to a power."),
+    "resume": ("control_plane.cli.resume", "End a curtailment."),
     "freeze": ("control_plane.cli.freeze", "Suspend configuration writes below a node."),
     "simulate": ("control_plane.cli.simulate", "Serve a site's devices on loopback."),
     "render": ("control_plane.cli.render", "Print a site's objects for a cluster."),

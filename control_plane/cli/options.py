@@ -24,7 +24,8 @@ def complete_sites(
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-def _user() -> str:
+def user() -> str:
+    """The login name; whose word it is, unless another is named."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -75,7 +76,7 @@ output = click.option(
 )
 by = click.option(
     "--by",
-    default=_user,
+    default=user,
     show_default="the login name",
     help="Who says so; it is kept and shown.",
 )

@@ -14,6 +14,7 @@ from control_plane.cli.nodes import check_node
 from control_plane.cli.results import OverlayResult
 from control_plane.cli.workplace import Workplace, load_declared, pick_site
 from control_plane.core import limits
+from control_plane.core.curtailing import of_programme
 from control_plane.core.errors import ControlPlaneError, StoreBusy
 from control_plane.core.fleet import Site
 from control_plane.core.overlay import Overlay, OverlayKind, assets_below
@@ -158,6 +159,22 @@ class Saying:
         with self._turn():
             self.store.drop_overlay(overlay.id)
             self._note("release", overlay.node, by, f"{overlay.kind} {overlay.id} released by {by}")
+
+    def curtail(self, programme: str, overlays: Sequence[Overlay], *, by: str, text: str) -> None:
+        """Put a programme in force, in place of what it was before; durable when this returns."""
+        with self._turn():
+            for old in of_programme(self.store.overlays(), programme):
+                self.store.drop_overlay(old.id)
+            for overlay in overlays:
+                self.store.put_overlay(overlay)
+            self._note("curtail", self.site, by, f"{programme} by {by}: {text}")
+
+    def resume(self, programme: str, overlays: Sequence[Overlay], *, by: str) -> None:
+        """End a programme."""
+        with self._turn():
+            for overlay in overlays:
+                self.store.drop_overlay(overlay.id)
+            self._note("resume", self.site, by, f"{programme} ended by {by}")
 
     def drop_released(self, device: Released, by: str) -> None:
         """End the counting of a device that left the declaration: it is unplugged."""

@@ -116,18 +116,26 @@ _SAME_W: Final = 0.5
 class Guard:
     """One site's. The one that made it alone uses it."""
 
-    def __init__(self, bundle: Bundle, state: State | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        state: State | None = None,
+        *,
+        stale_s: float = limits.GUARD_METER_STALE_S,
+    ) -> None:
         """Nothing is decided before `look`.
 
         Args:
             bundle: what to keep to.
             state: of the guard before this one, or of this one under the bundle before.
+            stale_s: after which a reading says nothing any more, in the seconds of `look`.
 
         Raises:
             BundleError: it cannot be followed.
         """
         self._bundle = checked(bundle)
         state = state or State()
+        self._stale_s = stale_s
         self._at_s = state.at_s
         self._nodes = {n.id: n for n in bundle.nodes}
         self._states = {n: state.nodes.get(n, _DAWN) for n in self._nodes}
@@ -139,6 +147,8 @@ class Guard:
         }
         self._paths = {n: self._path(n) for n in self._nodes}
         self._leaves_first = sorted(self._nodes, key=lambda n: (-len(self._paths[n]), n))
+        self._begun_s: float | None = None
+        """When this guard looked first: until meters had time to answer, nobody is counted in their place."""
         self._unjudged: set[str] = set()
         """Nodes that were read since the last look."""
         self._below: dict[str, list[tuple[GuardDevice, int]]] = {}
@@ -192,6 +202,7 @@ class Guard:
         """
         elapsed_s = max(0.0, now_s - self._at_s) if self._at_s else 0.0
         self._at_s = now_s = max(now_s, self._at_s)
+        self._begun_s = now_s if self._begun_s is None else self._begun_s
         loads = self._loads(now_s)
         on_its_way = self._on_its_way(now_s) if self._ordered else {}
         for node, watts in loads.items():
@@ -202,7 +213,7 @@ class Guard:
         planned = dict.fromkeys(self._nodes, 0.0)
         for node in self._leaves_first:
             cap_w, watts = self._nodes[node].cap_w, loads[node] - planned[node]
-            if watts <= cap_w * limits.GUARD_CAP:
+            if watts <= cap_w * limits.GUARD_CAP or self._is_early(node, now_s):
                 continue
             over.add(node)
             self._mark(node, is_guarded=True)
@@ -250,7 +261,16 @@ class Guard:
         state = self._states[node]
         if self._nodes[node].meter is None or state.power_w is None:
             return False
-        return abs(now_s - state.read_at_s) <= limits.GUARD_METER_STALE_S
+        return abs(now_s - state.read_at_s) <= self._stale_s
+
+    def _is_early(self, node: str, now_s: float) -> bool:
+        """Whether its meter may still answer for the first time."""
+        if self._nodes[node].meter is None or self._begun_s is None:
+            return False
+        return (
+            self._states[node].read_at_s < self._begun_s - self._stale_s
+            and now_s - self._begun_s <= self._stale_s
+        )
 
     def _counted_w(self, device: GuardDevice) -> float:
         """A machine that was lowered counts in full until it was read back."""
@@ -268,7 +288,7 @@ class Guard:
         for asset, one in self._ordered.items():
             device = self._devices[asset]
             shows_s = one.at_s + device.shows_in_s
-            if one.is_given_up or shows_s + limits.GUARD_METER_STALE_S < now_s:
+            if one.is_given_up or shows_s + self._stale_s < now_s:
                 continue
             for node in self._paths[device.feed]:
                 found.setdefault(node, []).append((shows_s, one))
@@ -367,7 +387,8 @@ class Guard:
                 pages.append(Page(node=node, cause=Cause.EXHAUSTED, detail=detail))
             elif node in over and not self._has(over, below=node):
                 pages.append(Page(node=node, cause=Cause.OVER, detail=f"{figures}; it is shed"))
-            if its.meter is not None and not self._is_fresh(node, now_s):
+            is_blind = its.meter is not None and not self._is_fresh(node, now_s)
+            if is_blind and not self._is_early(node, now_s):
                 detail = f"meter {its.meter} says nothing; what is below counts at {figures}"
                 pages.append(Page(node=node, cause=Cause.NO_METER, detail=detail))
         deaf = [self._devices[a] for a, one in self._ordered.items() if one.is_given_up]

@@ -840,3 +840,18 @@ METER_SILENT_IN_ROW: Final = _limit(
     "requests",
     "ours: a gateway that left so many unanswered is silent itself, whichever meter was asked",
 )
+GUARD_LOOK_S: Final = _limit(
+    "GUARD_LOOK_S", 2.0, "wire s", "energy §5: the guard looks each 1 to 5 s"
+)
+GUARD_CONCURRENCY: Final = _limit(
+    "GUARD_CONCURRENCY",
+    1_000,
+    "writes",
+    "energy §5: so many in flight per 50 MW, or a shed takes a minute",
+)
+GUARD_LOCK_S: Final = _limit(
+    "GUARD_LOCK_S",
+    14_400.0,
+    "s",
+    "ours: longer than any install; a guard that hears nothing more may lower the machine after that",
+)

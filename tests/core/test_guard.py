@@ -160,7 +160,16 @@ def test_a_clock_that_is_set_back_stops_time_and_not_the_guard() -> None:
 def test_what_is_no_number_is_not_heard(watts: float) -> None:
     guard = Guard(one_pdu(12_000.0))
     guard.read("pdu", Reading(power_w=watts, at_s=T))
-    assert causes(guard.look(T)) == [("pdu", Cause.NO_METER)]
+    assert causes(guard.look(T)) == []
+    assert causes(guard.look(T + limits.GUARD_METER_STALE_S + 1)) == [("pdu", Cause.NO_METER)]
+
+
+def test_a_guard_that_begins_gives_meters_the_time_to_answer() -> None:
+    guard = Guard(one_pdu())
+    # Machines may draw 10,500 W of 8,000; what they do draw nobody has told yet.
+    assert guard.look(T) == Decision(orders=(), pages=(), guarded=frozenset())
+    late = guard.look(T + limits.GUARD_METER_STALE_S + 1)
+    assert orders(late) == [("d0", 2400.0), ("d1", 2400.0), ("d2", 2400.0)]
 
 
 # --- the next guard, and the next bundle ---------------------------------------------------------

@@ -1,0 +1,192 @@
+"""The guard's process: meters are read, nodes judged, machines lowered; for ever, and with nobody's help.
+
+What it decides is on its disk before an order leaves: whoever is the guard next knows what was told to whom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from control_plane.core import limits
+from control_plane.core.errors import ControlPlaneError
+from control_plane.core.guard import Decision, Guard, Page, Reading
+from control_plane.core.guard_bundle import BundleError
+from control_plane.core.meter import Meter, Quality, Watch, judge
+from control_plane.core.ports import Clock, Driver, Meters, Secrets
+from control_plane.engine.log import Say
+from control_plane.guard.given import GIVEN, Given, Shown, given_in, keep, kept_in, show
+from control_plane.guard.hands import Hands
+
+
+class GuardLoop:
+    """One site's guard."""
+
+    def __init__(
+        self,
+        folder: Path,
+        drivers: Mapping[str, Driver],
+        meters: Meters,
+        secrets: Secrets,
+        *,
+        clock: Clock,
+        scale: float = 1.0,
+        say: Say,
+    ) -> None:
+        """Nothing is read before `serve`.
+
+        Args:
+            folder: with what it was given, and for what it remembers; nobody else's.
+            drivers: by firmware family.
+            meters: the port to the meters.
+            secrets: where passwords are, on this host.
+            clock: the clock.
+            scale: policy seconds in one of the wire; 1 outside simulations.
+            say: told of pages, and of what a person should know.
+        """
+        self._folder, self._meters, self._clock, self._say = folder, meters, clock, say
+        self._stale_s = limits.GUARD_METER_STALE_S * scale
+        self._given: Given | None = None
+        self._stamp: tuple[int, int] | None = None
+        self._guard: Guard | None = None
+        self._told: frozenset[tuple[str, str]] = frozenset()
+        self._shown: Decision | None = None
+        self._silent: dict[str, str] = {}
+        """Meter → why it could not be read, as it was said last."""
+        self._readers: dict[str, asyncio.Task[None]] = {}
+        self._hands = Hands(drivers, secrets, clock=clock, done=self._done, say=say)
+
+    async def serve(self) -> None:
+        """Look, for ever.
+
+        Raises:
+            BundleError: it was given nothing that it can follow, at the start. Later the last good one stays.
+            StoreError: its disk does not take what it remembers.
+        """
+        self._take(given_in(self._folder))
+        self._stamp = self._stamp_now()
+        try:
+            while True:
+                self._take_if_new()
+                self.look()
+                await self._clock.wire_sleep(limits.GUARD_LOOK_S)
+        finally:
+            await self._stop_readers()
+            await self._hands.close()
+            await self._meters.close()
+
+    def look(self) -> None:
+        """One look: what follows from what the meters have shown so far."""
+        guard, given = self._guard, self._given
+        if guard is None or given is None:
+            return
+        decision = guard.look(self._clock.wall_s())
+        if decision.orders or decision != self._shown:
+            keep(self._folder, guard.state)
+            show(self._folder, self._as_shown(given, guard, decision))
+            self._shown = decision
+        locks = {d.asset: d.locked_until_s for d in given.bundle.devices if d.locked_until_s}
+        for order in decision.orders:
+            way = given.ways.get(order.asset)
+            self._hands.give(order, way, locked_until_s=locks.get(order.asset, 0.0))
+        self._page(decision.pages)
+
+    # --- what it was given -----------------------------------------------------------------------
+
+    def _take(self, given: Given) -> None:
+        state = self._guard.state if self._guard is not None else kept_in(self._folder)
+        self._guard = Guard(given.bundle, state, stale_s=self._stale_s)
+        self._given, self._shown = given, None
+        for task in self._readers.values():
+            task.cancel()
+        self._readers = {
+            meter.name: asyncio.ensure_future(self._read(meter))
+            for meter in given.meters
+            if meter.node is not None
+        }
+        self._say(
+            f"guards {given.bundle.site}: {len(given.bundle.devices):,} machines, "
+            f"{len(self._readers):,} meters, revision {given.bundle.revision[:12]}",
+            kind="guard",
+        )
+
+    def _take_if_new(self) -> None:
+        stamp = self._stamp_now()
+        if stamp is None or stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            given = given_in(self._folder)
+        except BundleError as error:
+            self._say(f"{error}; the one before stays in force", kind="guard", level="error")
+            return
+        self._take(given)
+
+    def _stamp_now(self) -> tuple[int, int] | None:
+        try:
+            found = (self._folder / GIVEN).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    # --- meters ------------------------------------------------------------------------------------
+
+    async def _read(self, meter: Meter) -> None:
+        """Read one meter in its own interval, for as long as it is declared."""
+        watch: Watch | None = None
+        while True:
+            try:
+                reading = await self._meters.read(meter)
+                watch, reading = judge(meter, watch, reading)
+                self._heard(meter, reading.trusted_w, reading.at_s, reading.quality)
+            except ControlPlaneError as error:
+                self._note(meter.name, str(error))
+            await self._clock.wire_sleep(meter.interval_s)
+
+    def _heard(self, meter: Meter, power_w: float | None, at_s: float, quality: Quality) -> None:
+        if power_w is None or self._guard is None or meter.node is None:
+            self._note(meter.name, f"meter {meter.name}: what it shows cannot be so: {quality}")
+            return
+        self._note(meter.name, "")
+        self._guard.read(meter.node, Reading(power_w=power_w, at_s=at_s))
+
+    def _note(self, name: str, trouble: str) -> None:
+        if trouble and not self._silent.get(name):
+            self._say(trouble, kind="meter", level="warning", meter=name)
+        elif not trouble and self._silent.get(name):
+            self._say(f"meter {name} is read again", kind="meter", meter=name)
+        self._silent[name] = trouble
+
+    async def _stop_readers(self) -> None:
+        tasks = list(self._readers.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- the rest ------------------------------------------------------------------------------------
+
+    def _done(self, asset: str) -> None:
+        if self._guard is not None:
+            self._guard.done(asset)
+
+    def _page(self, pages: tuple[Page, ...]) -> None:
+        now = frozenset((page.node, page.cause.value) for page in pages)
+        for page in pages:
+            if (page.node, page.cause.value) not in self._told:
+                self._say(
+                    f"{page.node}: {page.cause}: {page.detail}",
+                    kind="page", level="error", node=page.node, cause=page.cause.value,
+                )  # fmt: skip
+        for node, cause in sorted(self._told - now):
+            self._say(f"{node}: {cause}: over", kind="page", node=node, cause=cause)
+        self._told = now
+
+    def _as_shown(self, given: Given, guard: Guard, decision: Decision) -> Shown:
+        return Shown(
+            at_s=self._clock.wall_s(),
+            site=given.bundle.site,
+            revision=given.bundle.revision,
+            decision=decision,
+            lowered={asset: one.power_w for asset, one in guard.state.ordered.items()},
+        )
