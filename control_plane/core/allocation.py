@@ -104,7 +104,8 @@ def allocate(
     # Ends: caps only fall, and a pair whose caps fit its limit is never over again.
     while _shared(tree, devices, order, kept, joints=joints, cap_w=cap_w):
         kept = order.run(cap_w, tree.lower_w)
-    filling = Filling(tree, devices, order, cap_w, rounded(devices, kept))
+    room_w = _apart(tree, devices, order, kept, joints=joints, cap_w=cap_w)
+    filling = Filling(tree, devices, order, room_w, rounded(devices, kept))
     filling.reach(tree.lower_w)
     filling.fill()
     steps = filling.steps
@@ -148,8 +149,7 @@ def _shared(
     of those. Whether any cap was lowered.
     """
     of = devices.of
-    kept_w = weighed(of, kept.width_w, len(devices.feed))
-    load_w = order.standing_w + load_at(tree, devices.feed, kept_w)
+    load_w = _mixed_load(tree, devices, order, kept)
     lowered = False
     for joint in joints:
         stands_w = float(order.standing_w[joint.nodes].sum())
@@ -166,6 +166,31 @@ def _shared(
             cap_w[node] = min(cap_w[node], share_w)
         lowered = True
     return lowered
+
+
+def _apart(
+    tree: Tree,
+    devices: Devices,
+    order: Order,
+    kept: Kept,
+    *,
+    joints: Sequence[Joint],
+    cap_w: Floats,
+) -> Floats:
+    """Caps for what is filled after rounding: what a pair has left is dealt out, for nobody looks at both."""
+    if not joints:
+        return cap_w
+    room_w = cap_w.copy()
+    load_w = _mixed_load(tree, devices, order, kept)
+    for joint in joints:
+        left_w = max(0.0, joint.limit_w - float(load_w[joint.nodes].sum())) / len(joint.nodes)
+        room_w[joint.nodes] = np.minimum(room_w[joint.nodes], load_w[joint.nodes] + left_w)
+    return room_w
+
+
+def _mixed_load(tree: Tree, devices: Devices, order: Order, kept: Kept) -> Floats:
+    kept_w = weighed(devices.of, kept.width_w, len(devices.feed))
+    return order.standing_w + load_at(tree, devices.feed, kept_w)
 
 
 def _check(

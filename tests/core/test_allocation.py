@@ -239,7 +239,25 @@ def test_a_side_bears_both_once_the_other_is_lost(devices: Devices, economics: E
     assert ours.usd_per_hour <= theirs[0] + 1e-6
     # With mixed modes it loses nothing by going pair by pair, but for pairs that share a node.
     kept = float((ours.kept.width_w * ours.slope).sum()) + devices.standing_value(economics)
-    assert kept >= theirs[0] - 0.05 * abs(theirs[0]) - 1e-6
+    assert kept >= theirs[0] - 0.1 * abs(theirs[0]) - 1e-6
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_filled_after_rounding_keeps_what_a_pair_bears(seed: int) -> None:
+    """Sites so dense that every pair binds, or nearly: there a fill on one side is the other's room."""
+    rng = np.random.default_rng(seed)
+    loads = []
+    for number in range(30):
+        watts = np.sort(rng.integers(500, 5_000, rng.integers(1, 5))).tolist()
+        steps = hull(*((w, w / rng.uniform(14.0, 35.0)) for w in watts))
+        loads.append(load(f"m{number}", int(rng.integers(0, 5)), steps))
+    devices = devices_of(loads)
+    ours = allocate(SIDES, devices, PRICES, joints=PAIR)
+    theirs = optimum(SIDES, devices, PRICES, joints=PAIR)
+    assert theirs is not None
+    for joint in PAIR:
+        assert ours.load_w[joint.nodes].sum() <= joint.limit_w + 1e-3
+    assert theirs[0] * 0.9 <= ours.usd_per_hour <= theirs[0] + 1e-6
 
 
 def test_a_node_above_two_survivors_bears_all_that_moves_below_it() -> None:
