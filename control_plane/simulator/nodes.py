@@ -189,6 +189,15 @@ class SimNodes(Mapping[str, SimNode]):
     def __len__(self) -> int:
         return len(self._nodes)
 
+    def drawn_w(self) -> dict[str, float]:
+        """What GPU nodes draw now, W, by the feed that each hangs on; other hosts draw what is declared."""
+        found: dict[str, float] = {}
+        for node in self._nodes.values():
+            if node.host is not None:
+                feed = node.places[1]
+                found[feed] = found.get(feed, 0.0) + node.bmc.draw_w()
+        return found
+
     def stop(self) -> None:
         """Nothing happens by itself any more."""
         self._hall.stop()

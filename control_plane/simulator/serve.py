@@ -96,7 +96,7 @@ async def serving(
             password=of_bmcs,
             also_at=lambda address: (addresses.actual(address),),
         )
-        sim.nodes, sim.absent = nodes, {**sim.absent, **nodes.absent}
+        sim.add_nodes(nodes)
         ports = {**ports, nodes.port: ports.get(nodes.port, BMC_PORT)}
     of_meters = {meter.port: meter.port for meter in site.meters.values()}
     server = Server(sim.network, addresses, ports={**of_meters, **ports}, declared=declared)

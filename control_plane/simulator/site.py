@@ -13,7 +13,7 @@ from control_plane.simulator.luxos import LuxOs
 from control_plane.simulator.machine import Machine, World
 from control_plane.simulator.meters import Flows, SimMeters
 from control_plane.simulator.network import Network, Station
-from control_plane.simulator.nodes import NodeTruth, SimNode
+from control_plane.simulator.nodes import NodeTruth, SimNode, SimNodes
 from control_plane.simulator.vnish import Vnish
 from control_plane.simulator.whatsminer import WhatsMiner
 
@@ -107,7 +107,7 @@ class SimSite:
         self.leases = leases
         self.absent = absent
         self.nodes: Mapping[str, SimNode] = {}
-        """Hosts with a BMC, where they are served (`serve`)."""
+        """Hosts with a BMC, where they are served (`serve`): see `add_nodes`."""
         self.meters, self.flows = meters, flows
         self.born: Mapping[str, Born] = {
             asset: Born(machine.mac, machine.serial)
@@ -201,6 +201,11 @@ class SimSite:
         """What some hosts with a BMC draw, or all; who is none counts as nothing."""
         those = self.nodes if assets is None else assets
         return sum(self.node_truth(asset).drawn_w for asset in those if asset in self.nodes)
+
+    def add_nodes(self, nodes: SimNodes) -> None:
+        """Have hosts with BMCs stand there, too, and meters see what they draw."""
+        self.nodes, self.absent = nodes, {**self.absent, **nodes.absent}
+        self.flows.sources.append(nodes.drawn_w)
 
     def totals(self, assets: Iterable[str] | None = None) -> tuple[float, float]:
         """Drawn watts and TH/s of some miners, or of all: what a meter and a pool would show."""

@@ -43,7 +43,7 @@ def on_a_site(case: Case, *, seed: int = 0) -> None:
         site = fleet.sites["lab"]
         sim = build_site(site, clock=clock, epoch_s=EPOCH_S)
         nodes = SimNodes(site, loop, sim.network, clock=clock, epoch_s=EPOCH_S, seed=seed)
-        sim.nodes = nodes
+        sim.add_nodes(nodes)
         try:
             await case(sim)
         finally:
@@ -283,3 +283,16 @@ def test_a_slow_task_ends_late_and_a_stuck_one_never() -> None:
         ]
 
     on_a_site(play)
+
+
+def test_meters_see_what_gpu_nodes_draw() -> None:
+    async def case(sim: SimSite) -> None:
+        feed = sim.nodes[ONE].places[1]
+        before = sim.flows()[feed]
+        draws_w = sim.nodes[ONE].bmc.draw_w()
+        assert before > draws_w > 500.0
+        hit(sim, FaultKind.POWER_OFF)
+        await device_s(10.0)
+        assert sim.flows()[feed] == pytest.approx(before - draws_w, abs=60.0)
+
+    on_a_site(case)
