@@ -451,7 +451,10 @@ class RolloutSpec(Part, frozen=True, kw_only=True):
     site: Annotated[Name, _said("Its site.", x_kubernetes_validations=IMMUTABLE)]
     to: Annotated[
         Digest,
-        _said("The revision; of firmware the bundle.", x_kubernetes_validations=IMMUTABLE),
+        _said(
+            "The revision; of firmware the bundle; of GPU software what is wanted.",
+            x_kubernetes_validations=IMMUTABLE,
+        ),
     ]
     origin: Annotated[Digest | None, _said("The one that later waves stay on.")] = None
     waves: Annotated[
@@ -488,11 +491,16 @@ class RolloutSpec(Part, frozen=True, kw_only=True):
         ),
     ] = 0
     kind: Annotated[
-        Literal["settings", "firmware"],
+        Literal["settings", "firmware", "gpu_software"],
         _said("What it brings.", x_kubernetes_validations=IMMUTABLE),
     ] = "settings"
-    version: Annotated[Printed | None, _said("Of firmware: as machines print it.")] = None
-    model: Annotated[Printed | None, _said("Of firmware: for which.")] = None
+    version: Annotated[
+        Printed | None,
+        _said("Of firmware: as machines print it; of GPU software: driver and MIG profile."),
+    ] = None
+    model: Annotated[
+        Printed | None, _said("Of firmware: for which; of GPU software: the profile of the nodes.")
+    ] = None
     released: Annotated[Count, _said("Of firmware: waves that a person has let go.")] = 0
     state: Annotated[
         Literal["running", "soaking", "waiting", "installing", "halted", "done", "superseded"],

@@ -332,6 +332,15 @@ class GpuProfileDoc(Document, frozen=True, kw_only=True):
             "of service or takes it back."
         ),
     ] = "tell"
+    software: Annotated[
+        Literal["leave", "waves"],
+        Meta(
+            description="How another `driver` or `mig` reaches the nodes. `leave`: the operator upgrades as "
+            "its own policy says, and MIG is asked of nobody. `waves`: gridplane holds every node back from "
+            "the operator's upgrades, and lets them go wave by wave, within the budgets of their failure "
+            "domains."
+        ),
+    ] = "leave"
 
 
 class ProfileDoc(Document, frozen=True, kw_only=True):

@@ -160,8 +160,15 @@ def _rollouts(request: _Request) -> _Listing:
          sum(1 for gate in r.gates if gate.passed), short(r.to))
         for r in found
     ]  # fmt: skip
+    software = [s for s in request.place.store.remedy_site().software.values() if s.waves]
+    rows += [
+        (s.id, s.state.value, f"{s.wave + 1}/{len(s.waves)}", s.waves[-1],
+         sum(1 for gate in s.gates if gate.passed), str(s.want))
+        for s in software
+    ]  # fmt: skip
     header = ("ROLLOUT", "STATE", "WAVE", "DEVICES", "GATES PASSED", "REVISION")
-    return _Listing(header, rows, found, [r.id for r in found])
+    ids = [*(r.id for r in found), *(s.id for s in software)]
+    return _Listing(header, rows, [*found, *software], ids)
 
 
 def _revisions(request: _Request) -> _Listing:

@@ -20,6 +20,7 @@ from control_plane.core.fleet import Site
 from control_plane.core.observation import Observation, Settings
 from control_plane.core.plan import Plan, make_plan
 from control_plane.core.world import World
+from control_plane.engine.accept import NotAccepted, check_drivers
 from control_plane.engine.records import Approval, ShownPlan
 from control_plane.inventory.git import files_at
 from control_plane.inventory.load import load_files
@@ -87,6 +88,11 @@ def command(
     approvals = read_approvals(declared.site, approve, by)
     world = seen_world(place, declared, look=not no_look, approvals=approvals)
     plan = make_plan(declared.site, declared.digest, world)
+    if plan.accepted:
+        try:
+            check_drivers(place.revisions().site(plan.accepted), declared.site, place.store)
+        except NotAccepted as error:
+            raise Stop(str(error), Exit.REFUSED) from error
     place.store.put_shown_plan(shown(plan, world, approvals))
     how = _accepting(place, declared.site, plan)
     emit(output, plan, table=render_plan(plan, command=how), names=[plan.digest])
@@ -173,4 +179,6 @@ def _against(inventory: Path, site: str, ref: str, output: str, *, exit_code: bo
     text = render_comparison(comparison, reference=ref)
     emit(output, comparison, table=text, names=sorted({c.asset for c in comparison.changes}))
     changed = bool(comparison.subjects or comparison.removed or comparison.retired)
+    if comparison.steps_back:
+        return Exit.REFUSED
     return Exit.ACTIONABLE if exit_code and changed else Exit.OK

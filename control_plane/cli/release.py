@@ -17,6 +17,7 @@ from control_plane.cli.saying import Saying
 from control_plane.cli.saying_afar import Where, saying_at
 from control_plane.core.correlate import Incident
 from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
+from control_plane.core.gpu_rollout import SoftwareRollout, SoftwareState
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import Overlay, OverlayKind
 from control_plane.core.rollout import Rollout, RolloutState
@@ -150,6 +151,11 @@ def _things(saying: Saying, target: str, by: str) -> list[_Thing]:
         for r in store.rollouts()
         if r.id == target and r.state is RolloutState.HALTED
     ]
+    named += [
+        _software(saying, s, by)
+        for s in store.remedy_site().software.values()
+        if s.id == target and s.state is SoftwareState.HALTED
+    ]
     if named:
         return named
     things = [_overlay(saying, o, by) for o in overlays if o.node == target]
@@ -191,6 +197,14 @@ def _rollout(saying: Saying, rollout: Rollout, by: str) -> _Thing:
         return f"{rollout.id}: the engine is told to go on with the next wave"
 
     return _Thing(rollout.id, "halted rollout", release)
+
+
+def _software(saying: Saying, rollout: SoftwareRollout, by: str) -> _Thing:
+    def release() -> str:
+        _order(saying, OrderKind.ROLLOUT, rollout.id, by)
+        return f"{rollout.id}: the controller is told to go on with {rollout.want}"
+
+    return _Thing(rollout.id, f"halted rollout of {rollout.want}", release)
 
 
 def _firmware(saying: Saying, rollout: FirmwareRollout, by: str, through: int | None) -> _Thing:

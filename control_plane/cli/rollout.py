@@ -15,7 +15,7 @@ from control_plane.views import rotations
 
 @click.group("rollout")
 def command() -> None:
-    """How far a revision, a firmware, or a password has come.
+    """How far a revision, a firmware, a driver of GPUs, or a password has come.
 
     \b
     gridplane rollout show
@@ -37,7 +37,8 @@ def show(*, rollout: str | None, place: Workplace, output: str) -> int:
     """
     store = place.store
     if rollout is None:
-        found = views.overview(store.rollouts(), store.firmware(), store.rotations())
+        software = store.remedy_site().software.values()
+        found = views.overview(store.rollouts(), store.firmware(), store.rotations(), software)
         emit(output, found, table=views.listed(found), names=[each.id for each in found])
         return Exit.OK
     rotation = next((each for each in store.rotations() if each.id == rollout), None)
@@ -49,6 +50,11 @@ def show(*, rollout: str | None, place: Workplace, output: str) -> int:
     if firmware is not None:
         shown = views.of_firmware(firmware, store.grants())
         emit(output, shown, table=views.told(shown), names=[rollout])
+        return Exit.OK
+    software = store.remedy_site().software.values()
+    drivers = next((each for each in software if each.id == rollout), None)
+    if drivers is not None:
+        emit(output, drivers, table=views.of_software(drivers), names=[rollout])
         return Exit.OK
     settings = next((each for each in store.rollouts() if each.id == rollout), None)
     if settings is None:

@@ -12,6 +12,7 @@ from control_plane.core.decision import Danger
 from control_plane.core.diff import nameplate_ths, permitted_w
 from control_plane.core.fleet import Device, DeviceKind, GpuIntent, Site
 from control_plane.core.gpu import ClockRange, GpuSettings
+from control_plane.core.gpu_software import branch_of, is_step_back
 from control_plane.core.observation import Field, Settings
 from control_plane.core.overlay import path_above
 from control_plane.core.power import gpu_node_w
@@ -60,6 +61,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     shrunk: str = ""
     """Of which domain so much leaves that somebody has to say that it is meant."""
     danger: Danger
+    steps_back: tuple[str, ...] = ()
+    """Drivers that would go back a branch: refused, unless their waves are still under way."""
     work_orders: tuple[WorkOrder, ...] = ()
     """Machines that would be declared of another firmware family: a person's work, no wave."""
 
@@ -93,6 +96,7 @@ def compare(before: Site | None, after: Site) -> Comparison:
         power_changed_w=moved_w,
         shrunk=domain,
         danger=_danger(changes, (*removed, *retired), domain, moved_w, after),
+        steps_back=steps_back(before, after),
         work_orders=work_orders(after, _declared(old)),
     )
 
@@ -146,6 +150,34 @@ def shrunk(before: Site | None, leaving: Collection[str]) -> str:
     return ""
 
 
+def steps_back(
+    before: Site | None, after: Site, *, under_way: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Where a driver would go back to an older branch, in words; nowhere: empty.
+
+    Within a branch it may. And the way back from one whose waves have not ended is the roll-back: most nodes
+    run what is declared again.
+
+    Args:
+        before: the declaration in force.
+        after: the other one.
+        under_way: profiles whose waves have not ended.
+    """
+    old = {device.asset: device for device in before.devices} if before else {}
+    found: Counter[tuple[str, str, str]] = Counter()
+    for device in after.devices:
+        was = old[device.asset].intent.gpu if device.asset in old else None
+        now = device.intent.gpu
+        if was is None or now is None or was.driver is None or now.driver is None:
+            continue
+        if device.intent.profile not in under_way and is_step_back(was.driver, now.driver):
+            found[device.intent.profile, was.driver, now.driver] += 1
+    return tuple(
+        f"profile {profile}: driver {was} -> {now} goes back to branch {branch_of(now)} on {count} nodes"
+        for (profile, was, now), count in sorted(found.items())
+    )
+
+
 _WRITTEN = frozenset(
     {
         *(field.value for field in Field),
@@ -155,6 +187,7 @@ _WRITTEN = frozenset(
 )
 
 
+_SOFTWARE = {False: "leave", True: "waves"}
 _REMEDIES = {False: "tell", True: "act"}
 """As profiles say it."""
 
@@ -192,6 +225,7 @@ def _gpu_pairs(old: Device, new: Device) -> list[tuple[str, object, object]]:
         ("gpu_driver", was.driver, now.driver),
         ("gpu_mig", was.mig, now.mig),
         ("gpu_remedies", _REMEDIES[was.acts], _REMEDIES[now.acts]),
+        ("gpu_software", _SOFTWARE[was.waves], _SOFTWARE[now.waves]),
     ]
     declared = msgspec.structs.asdict(was.settings)
     for name, value in msgspec.structs.asdict(now.settings).items():

@@ -231,6 +231,8 @@ class GpuIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     """Profile of the operator's MIG manager; `None`: nobody asks for one."""
     acts: bool = False
     """Whether a node that fails is remedied without a person; else it is told what would be done."""
+    waves: bool = False
+    """Whether another driver or MIG profile comes in waves; else it is the operator's, and people's."""
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):

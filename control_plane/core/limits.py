@@ -248,6 +248,12 @@ MIG_LASTS_S: Final = _limit(
     "policy s",
     "gpu-operator's mig-manager with a reboot: a server of eight GPUs boots in 10 to 15 minutes",
 )
+GPU_SOFTWARE_SOAK_S: Final = _limit(
+    "GPU_SOFTWARE_SOAK_S",
+    900.0,
+    "policy s",
+    "three reports of an agent (GPU_REPORT_S) of each node that a wave has treated",
+)
 NODE_CONDITION_BEAT_S: Final = _limit(
     "NODE_CONDITION_BEAT_S",
     3_600.0,

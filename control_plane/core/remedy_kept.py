@@ -7,6 +7,7 @@ import msgspec
 from control_plane.core.breaker import Breaker
 from control_plane.core.correlate import Incident
 from control_plane.core.gpu_life import Record
+from control_plane.core.gpu_rollout import SoftwareRollout
 from control_plane.core.refused_login import BmcLogin
 from control_plane.core.remedy_case import Approval, Attempt, BreakGlass, Emergency, RepairTicket
 
@@ -97,6 +98,8 @@ class SiteKept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """By domain."""
     incidents: tuple[Incident, ...] = ()
     """Those that are open."""
+    software: dict[str, SoftwareRollout] = {}
+    """By profile: how far its waves have come."""
     emergencies: tuple[Emergency, ...] = ()
     """Whose time is not over: one that a person ended is kept until then, so that it is not heard again."""
     glass: tuple[BreakGlass, ...] = ()

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from control_plane.core.against import removed_assets, retired_assets, shrunk
+from control_plane.core.against import removed_assets, retired_assets, shrunk, steps_back
 from control_plane.core.digest import short
 from control_plane.core.errors import ControlPlaneError
 from control_plane.core.fleet import Site
+from control_plane.core.gpu_rollout import SoftwareState
 from control_plane.core.memory import Memory
 from control_plane.core.overlay import HOLDS, Overlay, OverlayKind, assets_below, node_names
 from control_plane.core.power import counted_w
@@ -51,7 +52,7 @@ def accept(
 
     Raises:
         NotAccepted: the plan was of another revision, somebody approved who may not, the site
-            shrinks past its limit, or a hold would lose what it covers.
+            shrinks past its limit, a hold would lose what it covers, or a driver goes back a branch.
         StoreError: it could not be made durable.
     """
     if proposal.plan.revision != proposal.digest:
@@ -69,6 +70,7 @@ def accept(
         leaving = {*removed, *retired_assets(before, proposal.site)}
         _check_shrink(before, leaving, proposal.acknowledged_removals)
         _check_overlays(before, proposal.site, store.overlays(), now_s)
+        check_drivers(before, proposal.site, store)
         record = _record(current, proposal, now_s)
         store.put_revision(record, proposal.files)
         _expect(store, proposal.plan)
@@ -157,6 +159,21 @@ def _check_shrink(before: Site | None, leaving: Collection[str], acknowledged: i
         raise NotAccepted(
             f"{len(leaving)} managed devices are gone from the declaration or managed no more, {domain} "
             f"among them: if that is meant, say `--acknowledge-removals {len(leaving)}`"
+        )
+
+
+def check_drivers(before: Site | None, after: Site, store: Store) -> None:
+    """A driver goes to an older branch only as the way back of waves that have not ended.
+
+    Raises:
+        NotAccepted: naming the profile.
+    """
+    software = store.remedy_site().software.values()
+    under_way = {one.profile for one in software if one.state is not SoftwareState.DONE}
+    words = steps_back(before, after, under_way=under_way)
+    if words:
+        raise NotAccepted(
+            f"{'; '.join(words)}: declare a driver of the branch in force, or of a newer one"
         )
 
 

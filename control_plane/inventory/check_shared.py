@@ -13,6 +13,7 @@ from control_plane.api.v1alpha1 import (
     OwnerDoc,
     ProfileDoc,
 )
+from control_plane.core.gpu import MIG_OFF
 from control_plane.inventory import errors
 from control_plane.inventory.expand import cohort
 from control_plane.inventory.problems import Problems
@@ -182,6 +183,12 @@ def _gpu_profile(profile: File[ProfileDoc], gpu: GpuProfileDoc, problems: Proble
             what = f"min_mhz ({clocks.min_mhz}) is above max_mhz ({clocks.max_mhz})"
             spot = doc.spot("gpu", name, "min_mhz")
             problems.add(errors.OUT_OF_RANGE, doc, spot, what, fix="swap them")
+    if gpu.software == "waves" and gpu.driver is None and gpu.mig is None:
+        what = "the profile has software come in waves, and declares neither a driver nor a MIG profile"
+        problems.add(errors.WAVES_OF_NOTHING, doc, doc.spot("gpu", "software"), what)
+    if gpu.software == "leave" and gpu.mig not in {None, MIG_OFF}:
+        what = f"MIG profile {quoted(gpu.mig)} is declared, and asked of no node"
+        problems.add(errors.MIG_BY_HAND, doc, doc.spot("gpu", "mig"), what)
 
 
 def _profile(profile: File[ProfileDoc], problems: Problems) -> None:

@@ -704,6 +704,23 @@ UNKNOWN_TIME_ZONE: Final = _code(
     "correct the name, or update the time zone data of this machine",
     Severity.WARNING,
 )
+WAVES_OF_NOTHING: Final = _code(
+    "E0721",
+    "waves of GPU software that is not declared",
+    "In waves comes another driver, or another MIG profile. Where neither is declared there is nothing that "
+    "a node could be behind of.",
+    "gpu: {software: waves}       # and neither driver nor mig",
+    "declare `driver`, `mig` or both, or leave `software` away",
+)
+MIG_BY_HAND: Final = _code(
+    "E0722",
+    "MIG profile that nobody asks for",
+    "Another MIG profile needs an empty node, so it is asked of the MIG manager in waves alone. Left to "
+    "people, the profile is compared and shown, and the nodes stay as they are.",
+    "gpu: {mig: all-1g.18gb}      # and no `software: waves`",
+    "say `software: waves`, or part the GPUs by hand",
+    Severity.WARNING,
+)
 SECRET_UNSET: Final = _code(
     "E0790",
     "secret reference leads nowhere",

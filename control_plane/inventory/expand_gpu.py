@@ -35,6 +35,7 @@ def gpu_intent(given: GpuProfileDoc | None) -> GpuIntent | None:
         driver=given.driver,
         mig=given.mig,
         acts=given.remedies == "act",
+        waves=given.software == "waves",
     )
 
 

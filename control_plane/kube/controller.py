@@ -177,6 +177,7 @@ class Controller:
             clock=clock,
             remedies=lambda: self.keeper.verdicts,
             lives=lambda: self.keeper.lives,
+            software=lambda: (one.rollout for one in self.keeper.software),
             may_write=self.elector.is_live,
             saw=self._herald.saw,
             edited=self._herald.edited,

@@ -6,7 +6,7 @@ before it leaves its case is looked at anew; that it took place is evidence of a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,7 @@ from control_plane.core import limits
 from control_plane.core import remedy as deciding
 from control_plane.core import remedy_round as rounds
 from control_plane.core.cluster import ClusterError
+from control_plane.core.domain_budget import Books, Cause, taken
 from control_plane.core.fleet import Site
 from control_plane.core.gpu_life import Life, Record
 from control_plane.core.ports import Clock, Permit
@@ -68,14 +69,35 @@ class Rounds:
     """Those of one tenure. What it remembers beside the Store is lost with it, and found again."""
 
     def __init__(
-        self, duty: Duty, seen: Seen, hands: Hands, bmcs: Bmcs, *, clock: Clock, say: Say
+        self,
+        duty: Duty,
+        seen: Seen,
+        hands: Hands,
+        bmcs: Bmcs,
+        *,
+        planned: Callable[[], Collection[str]] = tuple,
+        clock: Clock,
+        say: Say,
     ) -> None:
-        """Nothing is read before `once`."""
+        """Nothing is read before `once`.
+
+        Args:
+            duty: what the tenure gives.
+            seen: what watches know.
+            hands: what is done.
+            bmcs: of the nodes.
+            planned: nodes that were let go for other software, and are not seen so yet.
+            clock: the clock.
+            say: told of what people want to know.
+        """
+        self.books: Books | None = None
+        """Of the last round: who is down, those that it has begun on among them."""
         self.verdicts: Mapping[str, Verdict] = {}
         """Of the last round: of every node that is not known to be well."""
         self.lives: Mapping[str, Record] = {}
         """Of all nodes, as they are kept."""
         self._duty, self._seen, self._hands = duty, seen, hands
+        self._planned = planned
         self._sight = Sight(seen, hands, bmcs, may_act=duty.may_act)
         self._clock, self._say = clock, say
         self._told: dict[str, str] | None = None
@@ -99,7 +121,7 @@ class Rounds:
         kept = self._closed(views, kept, now_s)
         site, kept = self._together(place, views, kept, now_s)
         waiting = {n for n, v in self.verdicts.items() if _reason(v) is Stay.BUDGET}
-        books = rounds.counted(place.domains, views.values(), kept, waiting=waiting, now_s=now_s)
+        books = self._counted(place, views, kept, waiting, now_s)
         verdicts: dict[str, Verdict] = {}
         cases: dict[str, NodeCase] = {}
         acts: list[tuple[NodeCase, Remedy]] = []
@@ -118,7 +140,7 @@ class Rounds:
                 acts.append((case, verdict))
                 books = rounds.also_counted(books, verdict)
         self._tell(place, verdicts, now_s)
-        self.verdicts = verdicts
+        self.verdicts, self.books = verdicts, books
         self._live(place, kept, now_s)
         for case, verdict in acts:
             await self._act(place, case, verdict)
@@ -132,6 +154,19 @@ class Rounds:
                 place.site, place.devices, out, draining=going, named=named, cycling=cycling
             )
         return views
+
+    def _counted(
+        self,
+        place: Place,
+        views: Mapping[str, NodeView],
+        kept: Mapping[str, NodeKept],
+        waiting: Collection[str],
+        now_s: float,
+    ) -> Books:
+        books = rounds.counted(place.domains, views.values(), kept, waiting=waiting, now_s=now_s)
+        for name in self._planned():
+            books = taken(books=books, node=name, cause=Cause.DRIVER_UPGRADE)
+        return books
 
     def _is_cycling(self, name: str) -> bool:
         """Whether a power cycle of ours goes on, and nobody's word is in its way."""
@@ -345,7 +380,7 @@ class Rounds:
         view = views.get(case.node)
         if view is None:
             return Stayed(node=case.node, reason=Stay.WELL)
-        books = rounds.counted(place.domains, views.values(), kept, waiting=(), now_s=now_s)
+        books = self._counted(place, views, kept, (), now_s)
         case = rounds.case_of(
             view,
             before,

@@ -13,6 +13,7 @@ from control_plane.core.driver_upgrade import Worker, upgrade_of
 from control_plane.core.external_remediation import Request
 from control_plane.core.fleet import Device, Site
 from control_plane.core.gpu_domains import domains_of, gpu_devices, paths_of
+from control_plane.core.gpu_software import Step, marks_in
 from control_plane.core.handed_over import alert_of, is_cured
 from control_plane.core.overlay import Overlay, covering, nodes_above
 from control_plane.core.remedy_case import CURES
@@ -133,6 +134,8 @@ def _is_quiet(device: Device, facts: NodeFacts | None, told: GpuNodeStatus | Non
     if facts is None or serves(facts, device) is False or facts.node.is_cordoned:
         return False
     if is_ours(facts.node) or upgrade_of(facts.node).worker is not Worker.NOBODY:
+        return False
+    if marks_in(facts.node).step is Step.GOING:
         return False
     return told is None or not alerts_of(told)
 

@@ -16,6 +16,7 @@ from control_plane.core.fleet import Device, GpuIntent
 from control_plane.core.gpu import Alert, AlertKind, Rung
 from control_plane.core.gpu_bom import is_acceptable
 from control_plane.core.gpu_gate import AtGate, Depth, Wants, at_gate
+from control_plane.core.gpu_software import Step, marks_in
 from control_plane.core.handed_over import QUARANTINED, is_cordoned_by_nvsentinel
 from control_plane.core.moments import seconds_in
 from control_plane.core.node_drain import Drained
@@ -285,12 +286,19 @@ def gate_of(
     status: GpuNodeStatus | None,
     known: Known,
     now_s: float,
+    *,
+    any_driver: bool = False,
 ) -> GateResult:
-    """What is missing for its return, of what was seen since the last thing was done to it."""
+    """What is missing for its return, of what was seen since the last thing was done to it.
+
+    With `any_driver` the one that it runs is right, as it is while its wave has not come.
+    """
     seen = None if status is None else seen_of(status)
     gpu = device.intent.gpu or GpuIntent()
+    waits = facts is not None and marks_in(facts.node).step is Step.HELD
     # Where no driver is declared the operator's own is right, whichever that is.
-    driver = gpu.driver or (seen.driver if seen is not None else None) or ""
+    pinned = None if any_driver or waits else gpu.driver
+    driver = pinned or (seen.driver if seen is not None else None) or ""
     wants = Wants(
         gpus=device.type.gpus,
         driver=driver,
@@ -338,7 +346,8 @@ def _causes(
     else:
         if not facts.is_ready:
             found.add(Cause.FAULT)
-        if upgrade_of(facts.node).worker in {Worker.OPERATOR, Worker.PERSON, Worker.UNKNOWN}:
+        at_work = upgrade_of(facts.node).worker in {Worker.OPERATOR, Worker.PERSON, Worker.UNKNOWN}
+        if at_work or marks_in(facts.node).step is Step.GOING:
             found.add(Cause.DRIVER_UPGRADE)
         if known.is_handed and facts.node.is_cordoned:
             found.add(Cause.REMEDIATION)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -27,6 +27,7 @@ from control_plane.kube.gpu_logins import Logins
 from control_plane.kube.gpu_marks import Marks
 from control_plane.kube.gpu_rounds import Duty, Rounds, Verdict
 from control_plane.kube.gpu_sight import Place, Seen, place_of
+from control_plane.kube.gpu_software import Shown, Software
 from control_plane.kube.gpu_view import NodeFacts, facts_of
 from control_plane.kube.handed_over import Answers, HandOvers
 from control_plane.kube.node_conditions import NodeConditions
@@ -69,6 +70,8 @@ class Keeper:
         """Of every node that is not known to be well: what is done to it, or why nothing is."""
         self.lives: Mapping[str, Record] = {}
         """Of every node, as of the last round."""
+        self.software: Sequence[Shown] = ()
+        """Waves of drivers and MIG profiles."""
         self.trouble = ""
         """Why nothing is decided, in words; empty where something is."""
         self._cluster, self._namespace, self._say = cluster, namespace, say
@@ -105,7 +108,13 @@ class Keeper:
             self._cluster, handed, duty.store, self._facts,
             clock=self._clock, may_act=duty.may_act, say=self._say,
         )  # fmt: skip
-        rounds = Rounds(duty, seen, hands, bmcs, clock=self._clock, say=self._say)
+        software = Software(
+            duty, seen, self._cluster, clock=self._clock, rng=self._rng, say=self._say
+        )
+        rounds = Rounds(
+            duty, seen, hands, bmcs,
+            planned=software.taken, clock=self._clock, say=self._say,
+        )  # fmt: skip
         marks = Marks(duty, self._facts, self._cluster, clock=self._clock, say=self._say)
         conditions = NodeConditions(self._cluster, clock=self._clock, may_write=duty.may_act)
         nodes = Reflector(
@@ -131,6 +140,9 @@ class Keeper:
                     self.verdicts, self.lives, self.trouble = rounds.verdicts, rounds.lives, ""
                     await answers.tell(place, self.verdicts)
                     await marks.look(place, self.lives)
+                    if rounds.books is not None:
+                        await software.once(place, rounds.books)
+                        self.software = software.shown
                     await self._mark(duty, place, views, conditions)
                 except (ClusterError, StoreBusy) as error:
                     self.trouble = str(error)

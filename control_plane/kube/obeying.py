@@ -19,7 +19,7 @@ from control_plane.core.rollout import RolloutState
 from control_plane.engine.queue import Priority
 from control_plane.engine.records import Order, OrderKind
 from control_plane.kube.kinds import ORDER
-from control_plane.kube.remedy_orders import OF_REMEDIES, heard
+from control_plane.kube.remedy_orders import OF_REMEDIES, gone_on, heard, is_of_software
 from control_plane.kube.saying import (
     Malformed,
     Refused,
@@ -161,6 +161,9 @@ class Obeying:
             if spec.kind in OF_REMEDIES:
                 now_s = self._desk.clock.wall_s()
                 return _Done(each, [heard(spec, sitting.store, declared, now_s=now_s)])
+            if is_of_software(spec, sitting.store):
+                now_s = self._desk.clock.wall_s()
+                return _Done(each, [gone_on(spec, sitting.store, now_s=now_s)])
             order = _for_engine(spec, sitting)
         except (Malformed, Refused) as error:
             reason = "Malformed" if isinstance(error, Malformed) else "Refused"

@@ -27,6 +27,7 @@ from control_plane.core.cluster import (
     Rejected,
 )
 from control_plane.core.gpu_life import Record
+from control_plane.core.gpu_rollout import SoftwareRollout
 from control_plane.core.ports import Clock
 from control_plane.core.remedy_case import Remedy, Stayed
 from control_plane.engine.queue import Priority
@@ -37,6 +38,7 @@ from control_plane.kube.kinds import GPU_NODE, MINER, RACK, ROLLOUT, SITE
 from control_plane.kube.projections import miners, racks, site_status, site_told
 from control_plane.kube.rollouts import objects_of
 from control_plane.kube.snapshot import Snapshot
+from control_plane.kube.software_shown import software_objects
 from control_plane.kube.waiting import Bucket
 from control_plane.kube.writer import StatusWriter
 
@@ -66,6 +68,7 @@ class Projector:
         may_write: Callable[[], bool],
         remedies: Callable[[], Mapping[str, Remedy | Stayed]] = dict,
         lives: Callable[[], Mapping[str, Record]] = dict,
+        software: Callable[[], Iterable[SoftwareRollout]] = tuple,
         saw: Callable[[Kind, Object, Status, Sequence[Told]], None] = lambda *_: None,
         edited: Callable[[Kind, Object], None] = lambda *_: None,
     ) -> None:
@@ -80,6 +83,7 @@ class Projector:
             may_write: whether this process leads.
             remedies: what is done to each GPU node that is not well, or why nothing is.
             lives: how far each GPU node has come.
+            software: waves of drivers and MIG profiles.
             saw: told what each status is going to say.
             edited: told of an object whose spec somebody else has changed, before it is put back.
         """
@@ -87,7 +91,8 @@ class Projector:
         """Why the last pass did not end, in words."""
         self._cluster, self._caches, self._writer = cluster, caches, writer
         self._namespace, self._clock, self._may_write = namespace, clock, may_write
-        self._remedies, self._lives, self._saw, self._edited = remedies, lives, saw, edited
+        self._remedies, self._lives, self._software = remedies, lives, software
+        self._saw, self._edited = saw, edited
         self._stood: dict[str, Part] = {}
         """Kind and key → the spec that an object had by our own hand."""
         self._refused: list[str] = []
@@ -118,6 +123,7 @@ class Projector:
             shown = chain(
                 objects_of(snapshot.site.id, snapshot.rollouts),
                 firmware_objects(snapshot.site.id, snapshot.firmware or (), snapshot.grants),
+                software_objects(snapshot.site.id, self._software()),
             )
             kinds.insert(0, (ROLLOUT, shown))
         stood = True

@@ -18,6 +18,7 @@ from control_plane.core.breaker import reset
 from control_plane.core.fleet import Site
 from control_plane.core.gpu import Rung
 from control_plane.core.gpu_domains import domains_of, gpu_devices
+from control_plane.core.gpu_rollout import SoftwareState, continued
 from control_plane.core.remedy_case import Approval, BreakGlass
 from control_plane.core.remedy_kept import NodeKept
 from control_plane.core.remedy_site_words import word_named
@@ -145,6 +146,28 @@ OF_REMEDIES: Final[Mapping[str, Callable[[OrderSpec, Store, Site, float], Told]]
     "login": _login,
 }
 """By kind of order."""
+
+
+def is_of_software(spec: OrderSpec, store: Store) -> bool:
+    """Whether an order is about waves of drivers or MIG profiles, which the engine knows nothing of."""
+    software = store.remedy_site().software
+    return spec.kind == "rollout" and any(one.id == spec.target for one in software.values())
+
+
+def gone_on(spec: OrderSpec, store: Store, *, now_s: float) -> Told:
+    """Let halted waves of GPU software go on: who failed may go again."""
+    site = store.remedy_site()
+    one = next(one for one in site.software.values() if one.id == spec.target)
+    if one.state is not SoftwareState.HALTED:
+        return nothing_to_do(f"{one.id} is {one.state}")
+    if is_later(one.since_s, spec):
+        raise Refused(f"{one.id} halted after this word: look at {one.detail}, and say it anew")
+    software = {**site.software, one.profile: continued(one, by=spec.by, now_s=now_s)}
+    with store.transaction():
+        store.put_remedy_site(msgspec.structs.replace(site, software=software))
+        words = f"{one.id} goes on, says {spec.by}"
+        store.put_events([Event(at_s=now_s, kind="order", text=words)])
+    return ready("True", "Obeyed", f"{one.id} goes on with wave {one.wave + 1}")
 
 
 def _kept_of(spec: OrderSpec, store: Store, declared: Site) -> NodeKept:

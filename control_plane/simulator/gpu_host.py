@@ -235,6 +235,32 @@ class GpuMachine:
         self.plugged = True
         self.withdrawn.clear()
 
+    def unload_driver(self) -> None:
+        """Its driver's pod ends, and takes the driver out of the kernel; nobody offers GPUs meanwhile.
+
+        Raises:
+            Busy: somebody has it open, or computes.
+        """
+        self.bmc.settle()
+        self.gpus.pass_time()
+        self.gpus.unload()
+        self.machine.files.pop("/sys/module/nvidia/version", None)
+        self.plugged = False
+        self._tell()
+
+    def load_driver(self, version: str) -> None:
+        """A driver's pod is ready, and so is the device plugin; a host that is off has it with its boot."""
+        self.bmc.settle()
+        self.gpus.driver = version
+        if not self.runs_pods:
+            return
+        self.gpus.pass_time()
+        self.gpus.load(version)
+        self.machine.put("/sys/module/nvidia/version", f"{version}\n")
+        self.plugged = True
+        self.withdrawn.clear()
+        self._tell()
+
     # -- GPUs ---------------------------------------------------------------------------------------------
 
     def fall_off(self, gpu: int, *, mends: Mends = Mends.REBOOT) -> None:

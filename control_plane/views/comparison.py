@@ -48,6 +48,8 @@ def render_comparison(comparison: Comparison, *, reference: str) -> str:
                 shown += 1
     if orders := work_order_lines(comparison.work_orders):
         lines += ["", *orders]
+    for words in comparison.steps_back:
+        lines += ["", f"Refused     {words}, unless its waves are still under way"]
     lines += ["", f"Danger {comparison.danger} ({DANGER[comparison.danger]})."]
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ from control_plane.core.findings import SourceRef
 from control_plane.core.fleet import Device, DeviceKind
 from control_plane.core.gpu import Alert
 from control_plane.core.gpu_life import Operation, Record, Transition
+from control_plane.core.gpu_rollout import SoftwareRollout, SoftwareState
 from control_plane.core.remedy_case import (
     Approval,
     Attempt,
@@ -52,6 +53,8 @@ class RemediesShown(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its profile lets remedies act; else they are told."""
     declared_at: SourceRef | None
     """`gpu` of its profile; `None`: the profile says nothing of GPUs."""
+    software: SoftwareRollout | None = None
+    """The one of its profile, where drivers and MIG profiles come in waves."""
     kept: NodeKept
     """An empty one where nothing was ever tried."""
     emergencies: tuple[Emergency, ...] = ()
@@ -83,6 +86,7 @@ def remedies_shown(
     return RemediesShown(
         acts=gpu is not None and gpu.acts,
         declared_at=device.intent.origins.get("gpu"),
+        software=together.software.get(device.intent.profile),
         kept=kept or NodeKept(asset=device.asset),
         emergencies=tuple(
             one
@@ -107,6 +111,8 @@ def remedy_lines(shown: RemediesShown | None, now_s: float) -> list[str]:
     lines = [f"Remedies    {says}{where}"]
     for text in said_in_words(shown.emergencies, now_s) + said_in_words(shown.glass, now_s):
         lines += [f"  {line}" for line in text.splitlines()]
+    if shown.software is not None:
+        lines += _software(shown.software, now_s)
     if kept.life is not None:
         lines += _life(kept.life, now_s)
     if kept.calm_since_s is not None:
@@ -137,6 +143,19 @@ def remedy_lines(shown: RemediesShown | None, now_s: float) -> list[str]:
     lines += [f"  {_attempt(one, now_s)}" for one in kept.attempts[: -_LAST - 1 : -1]]
     if len(kept.attempts) > _LAST:
         lines.append(f"  {counted(len(kept.attempts) - _LAST, 'older attempt')}: `-o json`")
+    return lines
+
+
+def _software(one: SoftwareRollout, now_s: float) -> list[str]:
+    """How far the waves of its profile are. How far the node itself is stands on its `Node`."""
+    if not one.waves:
+        return [f"  software  {one.want}: nothing to do"]
+    where = f"{one.state}, wave {one.wave + 1} of {len(one.waves)}, for {span(now_s - one.since_s)}"
+    lines = [f"  software  {one.want}: {one.id} {where}"]
+    if one.detail:
+        lines.append(f"            {one_line(one.detail)}")
+    if one.state is SoftwareState.HALTED:
+        lines.append(f"            go on with: gridplane release {one.id}")
     return lines
 
 

@@ -127,6 +127,11 @@ def _opening(review: Review) -> list[str]:
             f"{_code(domains or ', '.join(review.refused))}. If that is meant, say how many: "
             "`--acknowledge-removals`.\n"
         )
+    for site in review.sites:
+        lines += [
+            f"**Not accepted**, unless its waves are still under way: {_code(words)}.\n"
+            for words in site.comparison.steps_back
+        ]
     if review.gone:
         lines.append(f"No longer declared: {_code(', '.join(review.gone))}\n")
     if review.unchanged:

@@ -10,6 +10,7 @@ import msgspec
 from control_plane.core.digest import short
 from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
 from control_plane.core.flashing import FlashEntry, Grant, Purpose
+from control_plane.core.gpu_rollout import SoftwareRollout
 from control_plane.core.rollout import GateResult, Rollout
 from control_plane.core.rotation_rollout import Rotation
 from control_plane.views.rotations import in_brief, what_of
@@ -57,6 +58,7 @@ def overview(
     rollouts: Sequence[Rollout],
     firmware: Sequence[FirmwareRollout],
     rotations: Sequence[Rotation] = (),
+    software: Iterable[SoftwareRollout] = (),
 ) -> list[Line]:
     """All of them, the newest of each kind first."""
     of_rotations = [
@@ -82,10 +84,11 @@ def overview(
         )
         for r in reversed(rollouts)
     ]
-    return of_rotations + of_firmware + of_settings
+    of_software = [_line(s, f"{s.want} for {s.profile}", s.detail) for s in software if s.waves]
+    return of_rotations + of_firmware + of_software + of_settings
 
 
-def _line(rollout: Rollout | FirmwareRollout, what: str, detail: str) -> Line:
+def _line(rollout: Rollout | FirmwareRollout | SoftwareRollout, what: str, detail: str) -> Line:
     return Line(
         id=rollout.id,
         what=what,
@@ -188,6 +191,17 @@ def told(shown: FirmwareShown) -> str:
         ]  # fmt: skip
         lines += ["", table(header, rows)]
     return "\n".join(lines)
+
+
+def of_software(rollout: SoftwareRollout) -> str:
+    """Waves of a driver or a MIG profile, with their gates."""
+    where = f"wave {rollout.wave + 1} of {len(rollout.waves)}"
+    lines = [f"{rollout.id}: {rollout.want} for {rollout.profile}: {rollout.state}, {where}"]
+    if rollout.detail:
+        lines.append(one_line(rollout.detail))
+    if rollout.failed:
+        lines.append(f"failed: {', '.join(rollout.failed)}")
+    return "\n".join([*lines, "", gates(rollout.gates)])
 
 
 def gates(found: Sequence[GateResult]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from control_plane.core.against import compare
+from control_plane.core.against import compare, steps_back
 from control_plane.core.decision import Danger
 from control_plane.core.fleet import (
     Device,
@@ -121,3 +121,32 @@ def test_devices_that_are_managed_no_more_are_counted(state: SlotState) -> None:
     assert (comparison.removed, comparison.retired) == ((), tuple(ASSETS[30:]))
     assert comparison.danger is Danger.D5
     assert compare(after, site(miners())).retired == ()
+
+
+def gpus(driver: str | None) -> Site:
+    kind = msgspec.structs.replace(TYPE, id="gpu", kind=DeviceKind.GPU_NODE)
+    of = intent(gpu=GpuIntent(driver=driver, waves=True))
+    return site(tuple(device(f"g{n}", type=kind, intent=of) for n in range(3)))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_refused"),
+    [
+        ("595.91.07", "610.57.04", False),
+        ("595.91.07", "595.80.01", False),
+        ("595.91.07", "580.171.04", True),
+        ("1000.1.1", "999.1.1", True),
+        (None, "580.171.04", False),
+        ("595.91.07", None, False),
+    ],
+)
+def test_a_driver_goes_back_within_its_branch_alone(
+    before: str | None, after: str | None, is_refused: bool
+) -> None:
+    found = compare(gpus(before), gpus(after)).steps_back
+    assert bool(found) is is_refused
+    assert all(f"driver {before} -> {after} goes back" in text for text in found)
+    assert all("on 3 nodes" in text for text in found)
+    under_way = {device.intent.profile for device in gpus(None).devices}
+    assert steps_back(gpus(before), gpus(after), under_way=under_way) == ()
+    assert steps_back(None, gpus(after)) == ()

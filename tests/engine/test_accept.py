@@ -7,15 +7,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from control_plane.core.fleet import Device, Site, SlotState
+from control_plane.core.fleet import Device, DeviceKind, GpuIntent, Site, SlotState
+from control_plane.core.gpu_rollout import SoftwareRollout
+from control_plane.core.gpu_software import Want
 from control_plane.core.observation import Field
 from control_plane.core.overlay import Overlay, OverlayKind, covering, nodes_above
+from control_plane.core.remedy_kept import SiteKept
 from control_plane.engine.accept import NotAccepted, Proposal, accept
 from control_plane.engine.audit import AuditFile
 from control_plane.engine.records import Approval, RevisionRecord, ShownPlan
 from control_plane.engine.revisions import Revisions
 from control_plane.engine.store import Store
-from tests.core.builders import NOW_S, OWNER, device, site
+from tests.core.builders import NOW_S, OWNER, TYPE, device, intent, site
 
 RACK = tuple(device(f"d{n}", slot=n) for n in range(1, 5))
 
@@ -212,3 +215,21 @@ def test_whoever_accepts_second_comes_after_the_first_and_loses_him_nothing(
     assert rollout is not None
     assert rollout.origin == "theirs"
     assert [r.asset for r in desk.store.released()] == ["d5"]
+
+
+def gpus(driver: str) -> Site:
+    kind = msgspec.structs.replace(TYPE, id="gpu", kind=DeviceKind.GPU_NODE)
+    of = intent(gpu=GpuIntent(driver=driver, waves=True))
+    return site((device("g1", type=kind, intent=of),))
+
+
+def test_a_driver_of_an_older_branch_is_the_way_back_of_open_waves_alone(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    new = desk.accept("new", gpus("610.57.04"))
+    with pytest.raises(NotAccepted, match=r"610\.57\.04 -> 595\.91\.07 goes back to branch 595"):
+        desk.accept("old", gpus("595.91.07"))
+    assert desk.store.accepted() == new
+    profile = gpus("595.91.07").devices[0].intent.profile
+    waves = SoftwareRollout(id="x", profile=profile, want=Want(driver="610.57.04"), waves=(1,))
+    desk.store.put_remedy_site(SiteKept(software={profile: waves}))
+    desk.accept("old", gpus("595.91.07"))

@@ -107,6 +107,9 @@ EDITS: tuple[tuple[str, str, str, str], ...] = (
     ("remedies of another word", GPU_PROFILE, "power_limit_w: 600", "remedies: acts"),
     ("remedies by another name", GPU_PROFILE, "power_limit_w: 600", "remedy: act"),
     ("remedies without a way to BMCs", GPU_PROFILE, "power_limit_w: 600", "remedies: act"),
+    ("software that comes otherwise", GPU_PROFILE, "power_limit_w: 600", "software: act"),
+    ("waves of nothing", GPU_PROFILE, "power_limit_w: 600, mig: all-disabled", "software: waves"),
+    ("MIG that nobody asks for", GPU_PROFILE, "mig: all-disabled", "mig: all-1g.18gb"),
     ("driver version with a letter", GPU_PROFILE, "power_limit_w: 600", "driver: 595.91b"),
     # -- addresses
     ("octet above 255", RACKS, "10.8.0.11", "10.8.0.311"),

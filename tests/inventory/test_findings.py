@@ -20,6 +20,7 @@ WARNINGS = {
     "remedies without a way to BMCs": errors.REMEDIES_BY_HAND,
     "remedies whose BMCs nobody knows": errors.REMEDIES_BY_HAND,
     "meter of no node": errors.UNUSED_METER,
+    "MIG that nobody asks for": errors.MIG_BY_HAND,
 }
 
 

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from control_plane.api.objects import GatePart, RolloutSpec
 from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
 from control_plane.core.flashing import FlashEntry, FlashStep, Grant
+from control_plane.core.gpu_rollout import SoftwareRollout, SoftwareState
+from control_plane.core.gpu_software import Want
 from control_plane.core.rollout import GateResult, Rollout, RolloutState
 from control_plane.kube.firmware_shown import MACHINES_MAX, firmware_objects
 from control_plane.kube.rollouts import object_of
+from control_plane.kube.software_shown import software_objects
 
 _DIGESTS = st.sampled_from(["a" * 64, "b" * 64, "c" * 64])
 _SECONDS = st.integers(1, 4_000_000_000).map(float)
@@ -158,3 +161,39 @@ def test_firmware_tells_whether_somebody_has_to_act(
     rollout = msgspec.structs.replace(FIRMWARE, **changes)
     ((_, _, _, told),) = firmware_objects("lab", [rollout], ())
     assert (kind, status, reason) in {(t.type, t.status, t.reason) for t in told}
+
+
+SOFTWARE = SoftwareRollout(
+    id="gpu-p-1", profile="p", want=Want(driver="610.57.04", mig="all-1g.18gb"), waves=(1, 3),
+    since_s=90.0, gates=(FAILED,),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("state", "told", "progress"),
+    [
+        (SoftwareState.RUNNING, [("Reconciling", "Running"), ("Ready", "UnderWay")], "0/2"),
+        (SoftwareState.SOAKING, [("Reconciling", "Soaking"), ("Ready", "UnderWay")], "0/2"),
+        (SoftwareState.HALTED, [("Stalled", "GateFailed"), ("Ready", "GateFailed")], "0/2"),
+        (SoftwareState.DONE, [("Ready", "Done")], "2/2"),
+    ],
+)
+def test_waves_of_gpu_software_are_shown_as_rollouts(
+    state: SoftwareState, told: list[tuple[str, str]], progress: str
+) -> None:
+    one = msgspec.structs.replace(SOFTWARE, state=state, detail="g1: held by ann")
+    ((name, spec, status, said),) = software_objects("lab", [one])
+    assert (name, spec.kind, spec.model) == ("gpu-p-1", "gpu_software", "p")
+    assert spec.version == "driver 610.57.04, MIG all-1g.18gb"
+    assert (spec.state, spec.waves, len(spec.gates)) == (state.value, (1, 3), 1)
+    assert [(t.type, t.reason) for t in said] == told
+    assert status.progress == progress
+    if state is not SoftwareState.DONE:
+        assert "g1: held by ann" in said[0].message
+    other = msgspec.structs.replace(one, want=Want(driver="595.91.07"))
+    ((_, another, _, _),) = software_objects("lab", [other])
+    assert another.to != spec.to
+
+
+def test_where_nobody_was_behind_there_is_no_object() -> None:
+    assert list(software_objects("lab", [msgspec.structs.replace(SOFTWARE, waves=())])) == []

@@ -1,0 +1,67 @@
+"""`Rollout` objects of GPU software: how far a driver or a MIG profile has come, for people. Pure.
+
+A projection as those of settings are: what a leader goes on with stands in the site's state and on the nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from control_plane.api.conditions import (
+    Told,
+    camel,
+    moment,
+    ready,
+    reconciling,
+    shortened,
+    stalled,
+)
+from control_plane.api.objects import RolloutSpec, RolloutStatus
+from control_plane.core.digest import digest_of
+from control_plane.core.gpu_rollout import SoftwareRollout, SoftwareState
+from control_plane.kube.rollouts import gate_part
+
+
+def software_objects(
+    site: str, rollouts: Iterable[SoftwareRollout]
+) -> Iterator[tuple[str, RolloutSpec, RolloutStatus, list[Told]]]:
+    """Each rollout that had anybody to reach: name, spec, status without conditions, and the conditions."""
+    return (_object(site, rollout) for rollout in rollouts if rollout.waves)
+
+
+def _object(
+    site: str, rollout: SoftwareRollout
+) -> tuple[str, RolloutSpec, RolloutStatus, list[Told]]:
+    waves = len(rollout.waves)
+    passed = waves if rollout.state is SoftwareState.DONE else rollout.wave
+    soak_s = rollout.soak_until_s
+    return (
+        rollout.id,
+        RolloutSpec(
+            site=site,
+            kind="gpu_software",
+            to=digest_of(rollout.want),
+            version=str(rollout.want),
+            model=rollout.profile,
+            waves=rollout.waves,
+            wave=rollout.wave,
+            state=rollout.state.value,
+            since=moment(rollout.since_s) if rollout.since_s else None,
+            soak_until=None if soak_s is None else moment(soak_s),
+            gates=tuple(gate_part(gate) for gate in rollout.gates),
+        ),
+        RolloutStatus(progress=f"{passed}/{waves}"),
+        _told(rollout),
+    )
+
+
+def _told(rollout: SoftwareRollout) -> list[Told]:
+    where = f"{rollout.id} {rollout.state}: wave {rollout.wave + 1} of {len(rollout.waves)}"
+    words = shortened(f"{where}: {rollout.detail}" if rollout.detail else where)
+    match rollout.state:
+        case SoftwareState.HALTED:
+            return [stalled("GateFailed", words), ready("False", "GateFailed", words)]
+        case SoftwareState.DONE:
+            return [ready("True", "Done", f"{len(rollout.waves)} waves")]
+        case _:
+            return [reconciling(camel(rollout.state), words), ready("False", "UnderWay", words)]
