@@ -35,6 +35,10 @@ UNTIL: Final = "gridplane.dev/hold-until"
 FOUND: Final = "gridplane.dev/hold-found"
 """`cordoned` where somebody had cordoned the node before it was held."""
 CORDONED: Final = "cordoned"
+FOUND_BY_UPGRADE: Final = "nvidia.com/gpu-driver-upgrade.node-initial-state.unschedulable"
+"""There while NVIDIA's upgrade takes a node for one that it has to leave cordoned when it is done."""
+UPGRADE_MANAGER: Final = "gridplane-hold-upgrade"
+"""Who takes that word from it, by owning it first."""
 CORDON: Final = "cordon"
 """The word for a missing `spec.unschedulable`, beside the taint's and the labels' own names."""
 
@@ -122,6 +126,23 @@ def missing_in(node: Node) -> tuple[str, ...]:
 def was_cordoned(node: Node) -> bool:
     """Whether somebody had cordoned it when our hold began."""
     return node.annotations.get(FOUND) == CORDONED
+
+
+def is_mistaken_for_cordoned(node: Node) -> bool:
+    """Whether NVIDIA's upgrade takes our cordon for a person's: it would stay when the hold has ended."""
+    return FOUND_BY_UPGRADE in node.annotations and not was_cordoned(node)
+
+
+def corrections(node: Node) -> tuple[dict[str, Any], ...]:
+    """What is applied, one after the other, to end that: a word of others goes where it is ours first."""
+    return tuple(
+        {
+            "apiVersion": NODE.api_version,
+            "kind": NODE.kind,
+            "metadata": {"name": node.name, "uid": node.uid, "annotations": words},
+        }
+        for words in ({FOUND_BY_UPGRADE: UPGRADE_MANAGER}, {})
+    )
 
 
 def held_body(node: Node, hold: NodeHold) -> dict[str, Any]:

@@ -12,17 +12,20 @@ from typing import Any
 
 import msgspec
 
-from control_plane.core.cluster import NODE, Cluster, NotFound
+from control_plane.core.cluster import NODE, Cluster, Conflict, NotFound
 from control_plane.core.driver_upgrade import DriverUpgrade, upgrade_of
 from control_plane.core.errors import FenceLost
 from control_plane.core.node_hold import (
     CORDON,
     MANAGER,
     TAINT,
+    UPGRADE_MANAGER,
     Node,
     NodeHold,
+    corrections,
     held_body,
     hold_in,
+    is_mistaken_for_cordoned,
     missing_in,
     node_in,
     released_body,
@@ -175,6 +178,11 @@ class NodeHolds:
             now = standing(node, by)
             if now.state in {HoldState.FREE, HoldState.ANOTHERS}:
                 return now
+            if is_mistaken_for_cordoned(node):
+                for body in corrections(node):
+                    require_fence(self._may_write)
+                    await self._cluster.apply(NODE, body, manager=UPGRADE_MANAGER)
+                raise Conflict("written to by ourselves: it is read anew")
             return standing(await self._apply(released_body(node)), by)
 
         return await unless_changed(

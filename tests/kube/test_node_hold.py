@@ -13,6 +13,7 @@ from control_plane.core.driver_upgrade import LABEL
 from control_plane.core.errors import FenceLost
 from control_plane.core.node_hold import (
     CORDON,
+    FOUND_BY_UPGRADE,
     LABELS,
     SKIP_DRIVER_UPGRADE,
     TAINT,
@@ -292,5 +293,33 @@ def test_an_operator_that_was_at_work_already_ends_its_own_cordon_and_that_is_to
         assert now.upgrade is not None
         assert not now.upgrade.blocks
         assert TAINT in {taint.key for taint in h.node().taints}, "no pod comes meanwhile"
+
+    hall(case)
+
+
+@pytest.mark.parametrize("cordoned", [False, True])
+def test_an_upgrade_that_waits_behind_a_hold_does_not_leave_the_node_cordoned(
+    cordoned: bool,
+) -> None:
+    """It notes that it found the node cordoned; only of a person's cordon that is so when the hold ends."""
+
+    def cordon(body: dict[str, dict[str, object]]) -> None:
+        body["spec"]["unschedulable"] = True
+
+    async def case(h: Hall) -> None:
+        await h.have()
+        if cordoned:
+            edit(h.server, NODE, "n1", cordon, manager="kubectl")
+        await h.hold()
+
+        def waits(body: dict[str, dict[str, object]]) -> None:
+            notes = dict(body["metadata"].get("annotations") or {})  # type: ignore[call-overload]
+            body["metadata"]["annotations"] = {**notes, FOUND_BY_UPGRADE: "true"}
+
+        edit(h.server, NODE, "n1", waits, manager="gpu-operator")
+        done = await h.holds().release("n1", by=REPAIR)
+        assert (done.state, done.is_cordoned) == (HoldState.FREE, cordoned)
+        assert (FOUND_BY_UPGRADE in h.node().annotations) is cordoned
+        assert (await h.holds().release("n1", by=REPAIR)).state is HoldState.FREE
 
     hall(case)
