@@ -35,6 +35,7 @@ SHIM_MODULE = "github.com/pulumi/pulumi/sdk/v3"
 SHIM = "python/cmd/pulumi-language-python-exec"
 PROVIDER_MODULE = "github.com/pulumi/pulumi-kubernetes/provider/v4"
 PROVIDER = "cmd/pulumi-resource-kubernetes"
+KUEUE_MODULE = "sigs.k8s.io/kueue"
 
 
 class CannotBuild(Exception):
@@ -156,6 +157,9 @@ def build(go: str, program: Program, label: str) -> None:
         _compile(go, program, wrapper, fresh / program.name, label)
         if program.name == "pulumi-language-python":
             _add_language_host(go, program, wrapper, fresh / "host", label)
+        if program.name == "kueue":
+            # Its definitions, rights and webhooks, as its release installs them.
+            _copy(_module_folder(go, wrapper, KUEUE_MODULE) / "config", fresh / "config")
         (fresh / "wrapper.sha256").write_text(stamp)
         shutil.rmtree(place, ignore_errors=True)
         fresh.rename(place)
@@ -216,6 +220,15 @@ def _add_language_host(go: str, program: Program, wrapper: Path, place: Path, la
     target = place / Path(SHIM).name
     target.write_bytes((module / SHIM).read_bytes())
     target.chmod(0o755)
+
+
+def _copy(shipped: Path, to: Path) -> None:
+    """A folder of a module; Go keeps it read-only, and ours is to be removed some day."""
+    for path in shipped.rglob("*"):
+        if path.is_file():
+            target = to / path.relative_to(shipped)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
 
 
 def _module_folder(go: str, wrapper: Path, module: str) -> Path:

@@ -112,6 +112,23 @@ PROGRAMS: tuple[Program, ...] = (
         version_symbols=("sigs.k8s.io/kwok/pkg/consts.Version",),
     ),
     Program(
+        name="kueue",
+        family="kueue",
+        package="sigs.k8s.io/kueue/cmd/kueue",
+        version="0.19.2",
+        ask=None,  # beside ours lie the manifests of the same release
+        cold_s=300,
+        version_symbols=("sigs.k8s.io/kueue/pkg/version.GitVersion",),
+    ),
+    Program(
+        name="gpu-driver-upgrades",
+        family="operator-libs",
+        package=".",
+        version="2025.3.11",  # the day of the newest commit of NVIDIA's library that is a published module
+        ask=None,
+        cold_s=20,
+    ),
+    Program(
         name="pulumi",
         family="pulumi",
         package="github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",

@@ -1,6 +1,7 @@
 """The lab, for the tests of every area: one API server for the whole run, a namespace for each test.
 
-`pytest.mark.lab` marks what needs the API server, `pytest.mark.lab("pulumi")` what needs the engine too, and
+`pytest.mark.lab` marks what needs the API server, `pytest.mark.lab("pulumi")` what needs the engine too,
+`"kueue"` Kueue's controller and `"operator"` NVIDIA's upgrade manager, and
 `pytest.mark.root` what makes Debian trees. `pytest.mark.cluster` marks what boots hosts (`machines.py`).
 """
 
@@ -57,6 +58,8 @@ def missing_for_hosts() -> str | None:
 NEEDS: Mapping[str, Callable[[], str | None]] = {
     "api": partial(missing_programs, partial(find_all, (*PROGRAMS, "kubectl", "pause"))),
     "pulumi": partial(missing_programs, pulumi.programs),
+    "kueue": partial(missing_programs, partial(find_all, ("kueue",))),
+    "operator": partial(missing_programs, partial(find_all, ("gpu-driver-upgrades",))),
     "root": missing_rights,
     "cluster": missing_for_hosts,
 }

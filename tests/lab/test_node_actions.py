@@ -15,14 +15,12 @@ import yaml
 from control_plane.core.cluster import NODE, POD, Cluster, Kind, NotFound, Rejected
 from control_plane.core.external_remediation import RELEASED, REQUEST, Answer, request_in
 from control_plane.core.gpu import Alert, AlertKind, Rung
-from control_plane.core.kueue import CLUSTER_QUEUE, StopPolicy
 from control_plane.core.node_drain import DrainOrder, DrainState
 from control_plane.core.node_hold import NodeHold, missing_in, node_in
 from control_plane.core.node_pods import DrainPolicy
 from control_plane.engine.adapters import SystemClock
 from control_plane.kube.client import connect, kubeconfig
 from control_plane.kube.external_remediation import ExternalRemediations
-from control_plane.kube.kueue import Queues
 from control_plane.kube.listing import list_all
 from control_plane.kube.node_conditions import NodeConditions
 from control_plane.kube.node_drain import NodeDrain, evidence, forget
@@ -273,18 +271,6 @@ def a_crd(kind: Kind, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 OPEN = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-QUEUE = {
-    "spec": {
-        **OPEN,
-        "properties": {
-            "stopPolicy": {
-                "type": "string", "enum": ["None", "Hold", "HoldAndDrain"], "default": "None",
-            },
-            "resourceGroups": {"type": "array", "x-kubernetes-list-type": "atomic", "items": OPEN},
-        },
-    },
-    "status": OPEN,
-}  # fmt: skip
 HAND_OVER = {
     "spec": OPEN,
     "status": {**OPEN, "properties": {"conditions": {"type": "array", "items": OPEN}}},
@@ -293,13 +279,11 @@ HAND_OVER = {
 
 @pytest.fixture
 def neighbours(cluster: Kubectl) -> Iterator[Kubectl]:
-    """A server that has the kinds of Kueue and of NVSentinel."""
-    for kind, schema in ((CLUSTER_QUEUE, QUEUE), (REQUEST, HAND_OVER)):
-        cluster.apply(a_crd(kind, schema))
-        cluster.wait("condition=Established", f"crd/{kind.plural}.{kind.group}")
+    """A server that has the kind of NVSentinel."""
+    cluster.apply(a_crd(REQUEST, HAND_OVER))
+    cluster.wait("condition=Established", f"crd/{REQUEST.plural}.{REQUEST.group}")
     yield cluster
-    for kind in (CLUSTER_QUEUE, REQUEST):
-        cluster.run("delete", "crd", f"{kind.plural}.{kind.group}")
+    cluster.run("delete", "crd", f"{REQUEST.plural}.{REQUEST.group}")
 
 
 async def once_served(ask: Callable[[], Awaitable[Any]]) -> Any:
@@ -310,35 +294,6 @@ async def once_served(ask: Callable[[], Awaitable[Any]]) -> Any:
         except NotFound:
             await asyncio.sleep(0.2)
     return await ask()
-
-
-def test_a_queue_is_lowered_stopped_and_runs_again(neighbours: Kubectl) -> None:
-    watts = "gridplane.dev/watts"
-    flavor = {"name": "h200", "resources": [{"name": watts, "nominalQuota": "80k"}]}
-    groups = [{"coveredResources": [watts], "flavors": [flavor]}]
-    name = f"q-{neighbours.namespace}"
-    body = {
-        "apiVersion": CLUSTER_QUEUE.api_version, "kind": CLUSTER_QUEUE.kind,
-        "metadata": {"name": name}, "spec": {"resourceGroups": groups, "stopPolicy": "Hold"},
-    }  # fmt: skip
-
-    async def case(client: Cluster) -> None:
-        queues = Queues(client, may_write=lambda: True)
-        await once_served(lambda: client.create(CLUSTER_QUEUE, body))
-        done = await queues.lower(name, "h200", watts, to=40_000, by=BY, why="test")
-        assert [int(done.before), int(done.after)] == [80_000, 40_000]
-        now = await queues.stop(name, StopPolicy.HOLD_AND_DRAIN, by=BY, why="test")
-        assert now.stop is StopPolicy.HOLD_AND_DRAIN
-        # Whoever made it had it on hold, and it is again.
-        assert (await queues.resume(name, by=BY)).stop is StopPolicy.HOLD
-        assert (await queues.look(name)).quotas["h200", watts].nominal == 40_000
-        await client.delete(CLUSTER_QUEUE, name)
-        free = {**body, "spec": {"resourceGroups": groups}}
-        await client.create(CLUSTER_QUEUE, free)
-        await queues.stop(name, StopPolicy.HOLD, by=BY, why="test")
-        assert (await queues.resume(name, by=BY)).stop is StopPolicy.NONE
-
-    speak(neighbours.kubeconfig, case)
 
 
 def test_a_hand_over_is_answered_beside_what_its_janitor_says(neighbours: Kubectl) -> None:
