@@ -75,6 +75,12 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
     type=click.Path(path_type=Path, dir_okay=False),
     help="File with what happens to the simulated GPUs, one order in JSON a line.",
 )
+@click.option(
+    "--network-map",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    envvar="GRIDPLANE_NETWORK_MAP",
+    help="Of the simulation whose time it goes by, with --simulated.",
+)
 def command(
     *,
     node: str,
@@ -86,6 +92,7 @@ def command(
     interval_s: float,
     simulated: str | None,
     orders: Path | None,
+    network_map: Path | None,
 ) -> int:
     """Keep the GPUs of this node at their cap and settings, and tell how they are.
 
@@ -98,6 +105,8 @@ def command(
     """
     if server is not None and token is None:
         raise click.UsageError("--server needs --token")
+    if network_map is not None and simulated is None:
+        raise click.UsageError("--network-map is a simulation's: it needs --simulated")
     space = namespace or own_namespace()
     try:
         if server is not None and token is not None:
@@ -108,8 +117,12 @@ def command(
     except ClusterError as error:
         raise click.UsageError(str(error)) from error
     nvml, boot = _simulated(simulated, orders) if simulated else (_of_this_host(), _boot_id)
+    clock = _clock(network_map) if network_map is not None else SystemClock()
+    going = _run(
+        api, node, nvml, boot=boot, kept=KeptFile(kept), clock=clock, interval_s=interval_s
+    )
     try:
-        asyncio.run(_run(api, node, nvml, boot=boot, kept=KeptFile(kept), interval_s=interval_s))
+        asyncio.run(going)
     except StoreError as error:
         raise Stop(str(error), Exit.STATE) from error
     except StaleLibrary as error:
@@ -124,9 +137,9 @@ async def _run(
     *,
     boot: Callable[[], str],
     kept: KeptFile,
+    clock: SystemClock,
     interval_s: float,
 ) -> None:
-    clock = SystemClock()
     agent = Agent(nvml, api, kept, clock=clock, boot=boot, say=_say, interval_s=interval_s)
     follower = Follower(
         api, node, told=agent.heard, say=_say, clock=clock, rng=random.SystemRandom()
@@ -168,6 +181,13 @@ def _simulated(model: str, orders: Path | None) -> tuple[Nvml, Callable[[], str]
     return HostNvml(
         NvmlLibrary(before=host.obey, sees_all=True)
     ), lambda: f"simulated-{host.host.boots}"
+
+
+def _clock(network_map: Path) -> SystemClock:
+    # It imports what no agent of a real host needs.
+    from control_plane.cli.workplace import clock_of
+
+    return clock_of(network_map)
 
 
 def _boot_id() -> str:

@@ -21,6 +21,8 @@ from control_plane.agent.api import Api, Server
 from control_plane.agent.following import Contact, Follower, Own
 from control_plane.api.objects import GROUP, KINDS, VERSION
 from control_plane.api.v1alpha1 import API_VERSION
+from control_plane.cli.exits import Exit
+from control_plane.cli.main import main
 from control_plane.core.cluster import (
     ClusterAway,
     ClusterError,
@@ -380,3 +382,12 @@ def test_the_process_enforces_a_cap_tells_of_an_xid_and_leaves_limits_when_it_en
         assert kept["caps"]["grant"]["gpu_w"] == 400
 
     play(tmp_path, story)
+
+
+def test_only_simulated_gpus_go_by_the_time_of_a_simulation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "network-map.json"
+    path.write_text('{"time_scale": 15, "epoch_s": 0}', encoding="utf-8")
+    assert main(["node-agent", "--node", "n1", "--network-map", str(path)]) == Exit.USAGE
+    assert "it needs --simulated" in capsys.readouterr().err

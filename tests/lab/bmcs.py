@@ -1,8 +1,9 @@
 """BMCs of the lab's hosts, on real HTTPS sockets: what they switch is a host's power.
 
-`python -m tests.lab.bmcs LAB PASSWORD OUT NAME=ADDRESS=UUID...`, in the lab's network; who signs their
-certificates stands in OUT once they answer. The simulated GPUs of a host whose power was cut have forgotten
-what they were told, but that there was another boot: a GPU that fell off its bus is back.
+`python -m tests.lab.bmcs LAB PASSWORD SCALE OUT NAME=ADDRESS=UUID...`, in the lab's network; who signs their
+certificates stands in OUT once they answer. They live SCALE times as fast as their hosts boot. The simulated
+GPUs of a host whose power was cut have forgotten what they were told, but that there was another boot: a GPU
+that fell off its bus is back, unless that is among the orders that last.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from control_plane.simulator.clock import LoopSimClock
 from control_plane.simulator.network import Network
 from control_plane.simulator.tls import make_authority, make_certificate
 from tests.lab.machines import host
-from tests.lab.orders import ORDERS
+from tests.lab.orders import LASTING, ORDERS
 
 QUICK = msgspec.structs.replace(DELL, post_s=5.0)
 """A host of the lab has no memory to train."""
@@ -55,14 +56,16 @@ class LabChassis:
 
     def _cut(self) -> None:
         reboots = '{"do": "reboot"}\n' * (self._boots + 1)
-        self._lab.hosts.run(host(self._lab, self._name), f"cat > {ORDERS}", text=reboots)
+        write = f"cat > {ORDERS}; if test -f {LASTING}; then cat {LASTING} >> {ORDERS}; fi"
+        self._lab.hosts.run(host(self._lab, self._name), write, text=reboots)
         self._lab.power(self._name, "off")
 
 
-async def serve(lab: ClusterLab, password: str, out: Path, places: list[str]) -> None:
+async def serve(lab: ClusterLab, password: str, scale: float, out: Path, places: list[str]) -> None:
     """Until it is ended."""
     authority = make_authority("bmcs.example")
-    network, clock = Network(), LoopSimClock(asyncio.get_running_loop())
+    network = Network()
+    clock = LoopSimClock(asyncio.get_running_loop(), time_scale=scale)
     for place in places:
         name, address, board = place.split("=")
         bmc = Bmc(QUICK, LabChassis(lab, name, board), clock, password=password)
@@ -75,5 +78,5 @@ async def serve(lab: ClusterLab, password: str, out: Path, places: list[str]) ->
 
 
 if __name__ == "__main__":
-    folder, password, out, *places = sys.argv[1:]
-    asyncio.run(serve(ClusterLab(Path(folder)), password, Path(out), places))
+    folder, password, scale, out, *places = sys.argv[1:]
+    asyncio.run(serve(ClusterLab(Path(folder)), password, float(scale), Path(out), places))

@@ -55,13 +55,14 @@ class Cluster:
         """
         self._await("wait", f"--for={condition}", *what, within_s=within_s)
 
-    def rolled_out(self, deployment: str, *, within_s: float = _WITHIN_S) -> None:
-        """Wait until all pods of a Deployment are those of its template, and ready.
+    def rolled_out(self, workload: str, *, within_s: float = _WITHIN_S) -> None:
+        """Wait until all pods of a Deployment, or of `KIND/NAME`, are those of its template, and ready.
 
         Raises:
             Refused: as `wait`.
         """
-        self._await("rollout", "status", f"deployment/{deployment}", within_s=within_s)
+        what = workload if "/" in workload else f"deployment/{workload}"
+        self._await("rollout", "status", what, within_s=within_s)
 
     def _await(self, *arguments: str, within_s: float) -> None:
         try:

@@ -9,6 +9,8 @@ from control_plane.lab.cluster import ClusterLab
 from tests.lab.machines import host
 
 ORDERS = "/var/lib/gridplane-node-agent/orders.jsonl"
+LASTING = "/var/lib/gridplane-node-agent/lasting.jsonl"
+"""Orders that are obeyed in each boot anew: what is broken for good."""
 
 
 def order(lab: ClusterLab, node: str, **what: Any) -> None:

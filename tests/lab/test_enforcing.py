@@ -65,7 +65,14 @@ def fast(cluster_lab: ClusterLab, tmp_path: Path) -> Iterator[dict[str, Any]]:
 
 def paced(power: Cluster, network_map: dict[str, Any]) -> None:
     """Let the controllers go by the time of the devices."""
-    power.apply(
+    at_the_pace_of(power, network_map, "deployment/gridplane-controller", "controller")
+
+
+def at_the_pace_of(
+    place: Cluster, network_map: dict[str, Any], workload: str, container: str
+) -> None:
+    """Let the pods of a workload go by the time of a simulation."""
+    place.apply(
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -77,7 +84,7 @@ def paced(power: Cluster, network_map: dict[str, Any]) -> None:
         "spec": {
             "containers": [
                 {
-                    "name": "controller",
+                    "name": container,
                     "env": [{"name": "GRIDPLANE_NETWORK_MAP", "value": "/pace/network-map.json"}],
                     "volumeMounts": [{"name": "pace", "mountPath": "/pace"}],
                 }
@@ -86,8 +93,8 @@ def paced(power: Cluster, network_map: dict[str, Any]) -> None:
         }
     }
     patch = json.dumps({"spec": {"template": more}})
-    power.run("patch", "deployment", "gridplane-controller", "-p", patch)
-    power.rolled_out("gridplane-controller")
+    place.run("patch", workload, "-p", patch)
+    place.rolled_out(workload)
 
 
 def pointed(power: Cluster, files: dict[str, bytes], mode: str) -> str:

@@ -36,8 +36,10 @@ def node(everywhere: Cluster, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def authority(cluster_lab: ClusterLab, tmp_path: Path) -> Iterator[str]:
-    """Both hosts have a BMC; who signs their certificates, as PEM."""
+def authority(
+    cluster_lab: ClusterLab, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """Both hosts have a BMC, at the pace of its parameter; who signs their certificates, as PEM."""
     everywhere, namespace = Cluster(cluster_lab.kubeconfig), cluster_lab.network.path().name
     out = tmp_path / "authority.pem"
     places = [
@@ -51,6 +53,7 @@ def authority(cluster_lab: ClusterLab, tmp_path: Path) -> Iterator[str]:
         "tests.lab.bmcs",
         str(cluster_lab.folder),
         BMC_PASSWORD,
+        str(getattr(request, "param", 1)),
         str(out),
     ]
     serving = subprocess.Popen(
