@@ -61,11 +61,11 @@ def local_grants(place: Workplace, fence: Fence, images: str | None) -> Granting
         edges=place.edges(),
         revisions=place.revisions(),
         images=images_of,
-        say=_warn,
+        say=warn,
     )
 
 
-def _warn(text: str, /, **_fields: object) -> None:
+def warn(text: str, /, **_fields: object) -> None:
     """The log of a process that a person looks at."""
     click.echo(text, err=True)
 

@@ -17,7 +17,7 @@ from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
 from control_plane.cli.saying import Saying
 from control_plane.cli.watts import POWER
-from control_plane.core.curtailing import Curtailment, curtailed, overlays_of
+from control_plane.core.curtailing import GUARD, Curtailment, curtailed, overlays_of
 from control_plane.core.fleet import Site
 from control_plane.views.table import power
 
@@ -81,6 +81,10 @@ def command(
     gridplane curtail --to 6500kW --node ga-f1 --for 2h --reason "breaker is hot" --site ga-macon
     gridplane curtail --to 30MW --dry-run --site ga-macon
     """
+    if programme == GUARD:
+        raise Stop(
+            "'guard' is the programme of what a guard lowered: choose another name", Exit.USAGE
+        )
     if not _NAME.fullmatch(programme):
         raise Stop(
             f"'{programme}' is no name: lower-case letters, digits, dots, dashes", Exit.USAGE

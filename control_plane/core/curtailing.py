@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -14,6 +14,8 @@ from control_plane.core.overlay import Overlay, OverlayKind
 HORIZONS_S: Final = (10.0, 60.0, 600.0)
 """In which what goes is told: contingency, guard, reserve."""
 _PREFIX: Final = "curtail"
+GUARD: Final = "guard"
+"""The programme of what a guard lowered; no other may have its name."""
 
 
 class Curtailment(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,10 +108,31 @@ def overlays_of(
     by_mode: dict[str | None, set[str]] = {}
     for asset, rung in what.lowered.items():
         by_mode.setdefault(rung.mode, set()).add(asset)
+    return overlays_by_mode(
+        programme,
+        by_mode,
+        owner=owner,
+        reason=reason,
+        now_s=now_s,
+        expires_s=expires_s,
+    )
+
+
+def overlays_by_mode(
+    programme: str,
+    by_mode: Mapping[str | None, Collection[str]],
+    *,
+    kind: OverlayKind = OverlayKind.CURTAILMENT,
+    owner: str,
+    reason: str,
+    now_s: float,
+    expires_s: float | None = None,
+) -> tuple[Overlay, ...]:
+    """The overlays of a programme, from who comes down to which mode; `None`: who stops."""
     return tuple(
         Overlay(
             id=f"{_id(programme)}{mode or 'stop'}",
-            kind=OverlayKind.CURTAILMENT,
+            kind=kind,
             # Its own name, which covers nothing: who is lowered stands beside it.
             node=f"{_PREFIX}/{programme}",
             owner=owner,
@@ -134,9 +157,5 @@ def of_programme(overlays: Iterable[Overlay], programme: str) -> tuple[Overlay, 
 
 def programmes_in(overlays: Iterable[Overlay]) -> tuple[str, ...]:
     """The programmes that are in force, by name."""
-    names = {
-        o.node.partition("/")[2]
-        for o in overlays
-        if o.kind is OverlayKind.CURTAILMENT and o.node.startswith(f"{_PREFIX}/")
-    }
+    names = {o.node.partition("/")[2] for o in overlays if o.node.startswith(f"{_PREFIX}/")}
     return tuple(sorted(names))

@@ -122,6 +122,7 @@ class Guard:
         state: State | None = None,
         *,
         stale_s: float = limits.GUARD_METER_STALE_S,
+        begun_s: float | None = None,
     ) -> None:
         """Nothing is decided before `look`.
 
@@ -129,6 +130,7 @@ class Guard:
             bundle: what to keep to.
             state: of the guard before this one, or of this one under the bundle before.
             stale_s: after which a reading says nothing any more, in the seconds of `look`.
+            begun_s: when this process looked first; `None`: it has not.
 
         Raises:
             BundleError: it cannot be followed.
@@ -147,8 +149,8 @@ class Guard:
         }
         self._paths = {n: self._path(n) for n in self._nodes}
         self._leaves_first = sorted(self._nodes, key=lambda n: (-len(self._paths[n]), n))
-        self._begun_s: float | None = None
-        """When this guard looked first: until meters had time to answer, nobody is counted in their place."""
+        self.begun_s = begun_s
+        """Until meters had time to answer since then, nobody is counted in their place."""
         self._unjudged: set[str] = set()
         """Nodes that were read since the last look."""
         self._below: dict[str, list[tuple[GuardDevice, int]]] = {}
@@ -176,6 +178,11 @@ class Guard:
         is_over = one.node not in self._states or not self._states[one.node].is_guarded
         return None if is_over else msgspec.structs.replace(one, is_done=False)
 
+    @property
+    def lowered(self) -> dict[str, tuple[Rung, float]]:
+        """What machines were told to come down to, and when first, by asset."""
+        return {a: (self._devices[a].rungs[o.rung], o.at_s) for a, o in self._ordered.items()}
+
     # --- what is seen ---------------------------------------------------------------------------------
 
     def read(self, node: str, reading: Reading) -> None:
@@ -202,7 +209,7 @@ class Guard:
         """
         elapsed_s = max(0.0, now_s - self._at_s) if self._at_s else 0.0
         self._at_s = now_s = max(now_s, self._at_s)
-        self._begun_s = now_s if self._begun_s is None else self._begun_s
+        self.begun_s = now_s if self.begun_s is None else self.begun_s
         loads = self._loads(now_s)
         on_its_way = self._on_its_way(now_s) if self._ordered else {}
         for node, watts in loads.items():
@@ -265,11 +272,11 @@ class Guard:
 
     def _is_early(self, node: str, now_s: float) -> bool:
         """Whether its meter may still answer for the first time."""
-        if self._nodes[node].meter is None or self._begun_s is None:
+        if self._nodes[node].meter is None or self.begun_s is None:
             return False
         return (
-            self._states[node].read_at_s < self._begun_s - self._stale_s
-            and now_s - self._begun_s <= self._stale_s
+            self._states[node].read_at_s < self.begun_s - self._stale_s
+            and now_s - self.begun_s <= self._stale_s
         )
 
     def _counted_w(self, device: GuardDevice) -> float:

@@ -211,8 +211,14 @@ def note_verified(
         if getattr(after, field.value) is not None
     }
     expected = seen or memory.expected
+    memory = note_equal(memory, Settings(**written))
+    if Field.POWER_MODE.value in written:
+        # With a mode comes the device's own limit: to have the declared one again is no repair of a drift.
+        written[Field.POWER_LIMIT_W.value] = None
+        equalled = msgspec.structs.replace(memory.equalled, power_limit_w=None)
+        memory = msgspec.structs.replace(memory, equalled=equalled)
     return msgspec.structs.replace(
-        note_equal(memory, Settings(**written)),
+        memory,
         attempts={k: n for k, n in memory.attempts.items() if k is not kind_of(change)},
         expected=msgspec.structs.replace(expected, **written) if expected else None,
     )

@@ -105,6 +105,10 @@ def resolve(device: Device, overlays: Iterable[Overlay], now_s: float) -> Settin
             desired = msgspec.structs.replace(desired, mining=False)
         if fields.power_mode is not None and _is_lower(device.type, fields.power_mode, desired):
             desired = msgspec.structs.replace(desired, power_mode=fields.power_mode)
+            step, limit = device.type.mode(fields.power_mode), desired.power_limit_w
+            if step is not None and limit is not None and limit >= step.power_w:
+                # It was meant for the mode above, and limits nothing here: the device's own stands.
+                desired = msgspec.structs.replace(desired, power_limit_w=None)
         if fields.power_limit_w is not None:
             limit = min(fields.power_limit_w, desired.power_limit_w or fields.power_limit_w)
             desired = msgspec.structs.replace(desired, power_limit_w=limit)

@@ -18,7 +18,7 @@ from control_plane.core.decision import Step, Why
 from control_plane.core.errors import FenceLost, StoreBusy, StoreError
 from control_plane.core.fleet import Site
 from control_plane.core.observation import Field, Observation, PoolSetting
-from control_plane.core.overlay import Overlay, covering, freeze_on, hold_on
+from control_plane.core.overlay import Overlay, OverlayKind, covering, freeze_on, hold_on
 from control_plane.core.ports import Clock
 from control_plane.core.rotation import lock_in_words
 from control_plane.core.verify import Operation
@@ -273,6 +273,8 @@ def _overlay_refusal(step: Step, overlays: tuple[Overlay, ...], now_s: float) ->
         return f"{hold.kind} hold of {hold.owner}"
     if freeze_on(overlays, now_s) is not None and not lowers:
         return "frozen"
+    if step.raises and any(overlay.kind is OverlayKind.GUARD for overlay in overlays):
+        return "guarded: a guard sheds there, or lowered it"
     if step.raises and any(
         overlay.fields.mining is False and not overlay.is_expired(now_s) for overlay in overlays
     ):

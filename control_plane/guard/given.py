@@ -17,7 +17,7 @@ import msgspec
 
 from control_plane.core.errors import StoreError
 from control_plane.core.guard import Decision, State
-from control_plane.core.guard_bundle import Bundle, BundleError, checked
+from control_plane.core.guard_bundle import Bundle, BundleError, Rung, checked
 from control_plane.core.memory import Pin
 from control_plane.core.meter import Meter
 
@@ -46,6 +46,8 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     ways: Mapping[str, Way]
     """By asset. A machine without one is counted, and nobody lowers it."""
     meters: tuple[Meter, ...]
+    caps_w: Mapping[str, float] = {}
+    """By node, what a person allowed, where that is less than its rating gives. It is in the bundle, too."""
 
 
 class _Envelope(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +62,13 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     state: State = State()
 
 
+class Lowered(msgspec.Struct, frozen=True, kw_only=True):
+    """What a machine was told to come down to, and when first."""
+
+    rung: Rung
+    at_s: float
+
+
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """What people and the engine may know of it: written after each look that changed anything."""
 
@@ -67,8 +76,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     site: str
     revision: str
     decision: Decision
-    lowered: Mapping[str, float]
-    """Asset → the watts that it was told to come down to."""
+    lowered: Mapping[str, Lowered]
+    """By asset."""
 
 
 def give(folder: Path, given: Given) -> None:

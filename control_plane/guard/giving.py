@@ -34,7 +34,12 @@ def given_of(site: Site, world: World, revision: str, *, caps_w: Mapping[str, fl
         locked_until_s=dict.fromkeys(world.locked, until_s),
         caps_w=caps_w,
     )
-    return Given(bundle=bundle, ways=_ways(site, world), meters=tuple(site.meters.values()))
+    return Given(
+        bundle=bundle,
+        ways=_ways(site, world),
+        meters=tuple(site.meters.values()),
+        caps_w=dict(caps_w),
+    )
 
 
 def _ways(site: Site, world: World) -> dict[str, Way]:

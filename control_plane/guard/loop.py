@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from control_plane.core import limits
-from control_plane.core.errors import ControlPlaneError
+from control_plane.core.errors import ControlPlaneError, StoreError
 from control_plane.core.guard import Decision, Guard, Page, Reading
 from control_plane.core.guard_bundle import BundleError
 from control_plane.core.meter import Meter, Quality, Watch, judge
 from control_plane.core.ports import Clock, Driver, Meters, Secrets
+from control_plane.engine.bugs import in_words
 from control_plane.engine.log import Say
-from control_plane.guard.given import GIVEN, Given, Shown, given_in, keep, kept_in, show
+from control_plane.guard.given import GIVEN, Given, Lowered, Shown, given_in, keep, kept_in, show
 from control_plane.guard.hands import Hands
 
 
@@ -52,9 +53,11 @@ class GuardLoop:
         self._guard: Guard | None = None
         self._told: frozenset[tuple[str, str]] = frozenset()
         self._shown: Decision | None = None
+        self._is_full = False
+        """Whether its disk takes nothing."""
         self._silent: dict[str, str] = {}
         """Meter → why it could not be read, as it was said last."""
-        self._readers: dict[str, asyncio.Task[None]] = {}
+        self._readers: dict[Meter, asyncio.Task[None]] = {}
         self._hands = Hands(drivers, secrets, clock=clock, done=self._done, say=say)
 
     async def serve(self) -> None:
@@ -62,7 +65,7 @@ class GuardLoop:
 
         Raises:
             BundleError: it was given nothing that it can follow, at the start. Later the last good one stays.
-            StoreError: its disk does not take what it remembers.
+            StoreError: what it remembers was written by a newer release.
         """
         self._take(given_in(self._folder))
         self._stamp = self._stamp_now()
@@ -83,8 +86,7 @@ class GuardLoop:
             return
         decision = guard.look(self._clock.wall_s())
         if decision.orders or decision != self._shown:
-            keep(self._folder, guard.state)
-            show(self._folder, self._as_shown(given, guard, decision))
+            self._keep(given, guard, decision)
             self._shown = decision
         locks = {d.asset: d.locked_until_s for d in given.bundle.devices if d.locked_until_s}
         for order in decision.orders:
@@ -92,19 +94,34 @@ class GuardLoop:
             self._hands.give(order, way, locked_until_s=locks.get(order.asset, 0.0))
         self._page(decision.pages)
 
+    def _keep(self, given: Given, guard: Guard, decision: Decision) -> None:
+        """On disk before orders leave; but a full disk is no reason to let a feed trip."""
+        try:
+            keep(self._folder, guard.state)
+            show(self._folder, self._as_shown(given, guard, decision))
+        except StoreError as error:
+            if not self._is_full:
+                self._say(f"{error}; machines are lowered all the same", kind="page", level="error")
+            self._is_full = True
+        else:
+            self._is_full = False
+
     # --- what it was given -----------------------------------------------------------------------
 
     def _take(self, given: Given) -> None:
-        state = self._guard.state if self._guard is not None else kept_in(self._folder)
-        self._guard = Guard(given.bundle, state, stale_s=self._stale_s)
+        before = self._guard
+        self._guard = Guard(
+            given.bundle,
+            before.state if before is not None else kept_in(self._folder),
+            stale_s=self._stale_s,
+            begun_s=before.begun_s if before is not None else None,
+        )
         self._given, self._shown = given, None
-        for task in self._readers.values():
-            task.cancel()
-        self._readers = {
-            meter.name: asyncio.ensure_future(self._read(meter))
-            for meter in given.meters
-            if meter.node is not None
-        }
+        wanted = {meter for meter in given.meters if meter.node is not None}
+        for meter in self._readers.keys() - wanted:
+            self._readers.pop(meter).cancel()
+        for meter in wanted - self._readers.keys():
+            self._readers[meter] = asyncio.ensure_future(self._read(meter))
         self._say(
             f"guards {given.bundle.site}: {len(given.bundle.devices):,} machines, "
             f"{len(self._readers):,} meters, revision {given.bundle.revision[:12]}",
@@ -142,6 +159,8 @@ class GuardLoop:
                 self._heard(meter, reading.trusted_w, reading.at_s, reading.quality)
             except ControlPlaneError as error:
                 self._note(meter.name, str(error))
+            except Exception as bug:  # noqa: BLE001 - a bug of one model is not the other meters' trouble
+                self._note(meter.name, f"meter {meter.name}: a bug: {in_words(bug)}")
             await self._clock.wire_sleep(meter.interval_s)
 
     def _heard(self, meter: Meter, power_w: float | None, at_s: float, quality: Quality) -> None:
@@ -188,5 +207,5 @@ class GuardLoop:
             site=given.bundle.site,
             revision=given.bundle.revision,
             decision=decision,
-            lowered={asset: one.power_w for asset, one in guard.state.ordered.items()},
+            lowered={a: Lowered(rung=r, at_s=at_s) for a, (r, at_s) in guard.lowered.items()},
         )

@@ -68,3 +68,25 @@ def test_what_it_cannot_do_it_says(shop: Workshop) -> None:
             asked = ("guard", "give", "--folder", "guard", "--cap", cap)
             assert why in shop.refused(*asked, code=Exit.USAGE)
         assert not (shop.folder / "guard" / "given.json").exists()
+
+
+def test_beside_the_engine_what_it_did_stands_until_a_person_ends_it(shop: Workshop) -> None:
+    with shop.devices(scale=SCALE):
+        shop.adopted()
+        full_w = drawn_w(shop)
+        with shop.running("run", "--interval", "1", "--guard", "guard") as engine:
+            wait_for((shop.folder / "guard" / "given.json").exists)
+            with shop.running("guard", "run", "--folder", "guard") as guard:
+                cap_kw = full_w * 0.7 / 1e3
+                shop.run("guard", "give", "--folder", "guard", "--cap", f"grid={cap_kw:.1f}")
+                wait_for(lambda: drawn_w(shop) <= cap_kw * 1e3 or guard.process.poll() is not None)
+                wait_for(lambda: any(h["kind"] == "guard" for h in shop.json("get", "holds")))
+                # The engine has other caps, and leaves what was lowered as it is.
+                wait_for(lambda: "manual_override" not in shop.run("status"))
+                assert drawn_w(shop) <= cap_kw * 1e3 * 1.01, engine.said
+                shop.run("guard", "give", "--folder", "guard")
+                wait_for(lambda: not show(shop)["decision"]["guarded"])
+                assert drawn_w(shop) <= cap_kw * 1e3 * 1.01, engine.said
+                told = shop.json("resume", "guard", "--who", "ann")
+                assert told["devices"] > 0
+                wait_for(lambda: drawn_w(shop) >= full_w * 0.95)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from control_plane.core import limits
-from control_plane.core.change import ChangeKind
+from control_plane.core.change import ChangeKind, SetPowerMode, StopMining
 from control_plane.core.memory import (
     Memory,
     Pin,
@@ -14,6 +14,7 @@ from control_plane.core.memory import (
     note_drift,
     note_equal,
     note_unwritten,
+    note_verified,
     note_write,
     unread_of,
 )
@@ -89,6 +90,29 @@ def test_a_write_that_never_left_costs_nothing() -> None:
     memory = note_write(Memory(asset="d1"), POOL_WRITE, NOW_S, persistent=True)
     after = note_unwritten(memory, POOL_WRITE, NOW_S)
     assert (after.attempts[POOL_WRITE], after.persistent_writes_s) == (0, ())
+
+
+def test_what_we_wrote_ourselves_was_wanted_whatever_is_wanted_by_now() -> None:
+    was = settings(mining=True, power_mode="normal", power_limit_w=3_300)
+    now = settings(mining=True, power_mode="low", power_limit_w=2_480)
+    memory = note_converged(Memory(asset="d1", attempts={ChangeKind.SET_POWER_MODE: 2}), was, was)
+    after = note_verified(memory, SetPowerMode("low"), was, now, now)
+    assert after.equalled.power_mode == "low"
+    assert after.equalled.mining is True
+    # The limit came with the mode: no hand set it, and the declared one comes back as a change of ours.
+    assert after.equalled.power_limit_w is None
+    assert after.expected == msgspec.structs.replace(now, power_limit_w=None)
+    assert after.attempts == {}
+
+
+def test_a_stop_of_ours_leaves_the_rest_as_it_was() -> None:
+    was = settings(mining=True, power_mode="normal", power_limit_w=3_300)
+    memory = note_converged(Memory(asset="d1"), was, was)
+    after = note_verified(
+        memory, StopMining(), was, msgspec.structs.replace(was, mining=False), None
+    )
+    assert after.equalled == msgspec.structs.replace(was, mining=False)
+    assert after.expected == msgspec.structs.replace(was, mining=False)
 
 
 def test_fields_are_remembered_one_by_one() -> None:

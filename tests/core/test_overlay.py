@@ -42,6 +42,18 @@ def test_an_overlay_never_raises_a_limit_and_never_starts() -> None:
     assert resolve(one, [overlay(power_limit_w=2_000)], NOW_S).power_limit_w == 2_000
 
 
+@pytest.mark.parametrize(
+    ("limit_w", "then_w"),
+    [(3_300, None), (2_600, None), (2_000, 2_000), (None, None)],
+)
+def test_a_limit_of_the_mode_above_is_no_limit_of_the_mode_below(
+    limit_w: int | None, then_w: int | None
+) -> None:
+    one = device(intent=intent(power_mode="normal", power_limit_w=limit_w))
+    assert one.type.mode("low") is not None
+    assert resolve(one, [overlay(power_mode="low")], NOW_S).power_limit_w == then_w
+
+
 def test_an_overlay_ends_with_its_time_but_a_hold_does_not() -> None:
     one = device()
     assert resolve(one, [overlay(power_mode="low")], NOW_S + 61) == one.desired()

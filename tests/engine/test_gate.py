@@ -148,6 +148,17 @@ def test_a_curtailment_of_the_last_moment_lets_no_raise_through() -> None:
     assert isinstance(answer(SET, store=store), Operation)
 
 
+@pytest.mark.parametrize("node", ["t", "d1"])
+def test_below_a_node_that_a_guard_sheds_nothing_is_raised(node: str) -> None:
+    store = Store(None)
+    store.put_overlay(overlay(OverlayKind.GUARD, node))
+    asleep = settings(mining=False)
+    refusal = "guarded: a guard sheds there, or lowered it"
+    assert answer(StartMining("normal"), store=store, before=asleep) == refusal
+    assert isinstance(answer(StopMining(), store=store), Operation)
+    assert isinstance(answer(SET, store=store), Operation)
+
+
 def test_a_freeze_lets_lowering_through() -> None:
     store = Store(None)
     store.put_overlay(overlay(OverlayKind.FREEZE, "t"))
