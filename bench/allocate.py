@@ -149,7 +149,9 @@ def _curves() -> list[Figure]:
     began = time.process_time()
     value_curve(tree, fleet.devices, PRICES, 0)
     value_s = time.process_time() - began
-    families = [("luxos", "vnish", "whatsminer", "antminer")[n % 4] for n in range(_MACHINES)]
+    families = [
+        ("luxos", "vnish", "whatsminer_v2", "antminer_stock")[n % 4] for n in range(_MACHINES)
+    ]
     sleep_s, mode_s = timings_of(families)
     curves = ShedCurves(tree, fleet.devices, PRICES, found.steps, sleep_s=sleep_s, mode_s=mode_s)
     began = time.process_time()

@@ -19,6 +19,7 @@ from control_plane.cli.saying import Saying
 from control_plane.cli.watts import POWER
 from control_plane.core.curtailing import GUARD, Curtailment, curtailed, overlays_of
 from control_plane.core.fleet import Site
+from control_plane.core.overlay import OverlayKind
 from control_plane.views.table import power
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
@@ -98,7 +99,7 @@ def command(
         raise Stop(f"{saying.site} has no feed {node}", Exit.USAGE)
     now_s = saying.place.clock.wall_s()
     by_s = _moment(by_time, declared, now_s) if by_time else None
-    what = _what(saying, declared, record.digest, node=node, to_w=to_w, programme=programme)
+    what = _what(saying, declared, record.digest, node=node, to_w=to_w)
     result = CurtailResult(
         site=saying.site,
         programme=programme,
@@ -108,7 +109,7 @@ def command(
         devices=len(what.lowered),
         gone_w=what.gone_w,
         by_s=by_s,
-        is_in_force=not dry_run,
+        is_in_force=bool(what.lowered) and not dry_run,
     )
     if not dry_run:
         overlays = overlays_of(
@@ -120,20 +121,19 @@ def command(
     return Exit.OK if what.is_enough else Exit.ACTIONABLE
 
 
-def _what(
-    saying: Saying, site: Site, revision: str, *, node: str, to_w: float, programme: str
-) -> Curtailment:
-    """By what machines would draw without this programme: said again, it is decided from the start."""
-    from control_plane.core.curtailing import of_programme
+def _what(saying: Saying, site: Site, revision: str, *, node: str, to_w: float) -> Curtailment:
+    """By what machines would draw without any programme: said again, it is decided from the start."""
     from control_plane.core.guard_making import bundle_of
     from control_plane.core.power import counted_w
     from control_plane.core.world import loads_of
 
     world = saying.place.world(site, revision)
     loads = loads_of(site, world)
-    mine = {a for o in of_programme(world.overlays, programme) for a in o.assets}
+    # Others' curtailments end without asking this one: what they hold down counts as if it ran.
+    kinds = {OverlayKind.CURTAILMENT, OverlayKind.GUARD}
+    down = {a for o in world.overlays if o.kind in kinds for a in o.assets}
     counted = {
-        d.asset: max(loads.counted(d.asset), counted_w(d, d.desired()) if d.asset in mine else 0.0)
+        d.asset: max(loads.counted(d.asset), counted_w(d, d.desired()) if d.asset in down else 0.0)
         for d in site.devices
     }
     bundle = bundle_of(
@@ -174,6 +174,8 @@ def _told(result: CurtailResult, what: Curtailment, now_s: float) -> str:
         in_time_w = max((w for s, w in what.gone_w if now_s + s <= result.by_s), default=0.0)
         all_w = power(what.before_w - what.after_w)
         lines.append(f"by then {power(in_time_w)} of {all_w} are gone, as far as is known")
+    if not what.lowered:
+        lines.append("nobody has to come down for it: nothing is in force")
     if result.is_in_force:
         lines.append(f"end it:  gridplane resume {result.programme} --site {result.site}")
     return "\n".join(lines)

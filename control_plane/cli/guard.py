@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 import time
 from collections.abc import Container, Iterator
@@ -167,6 +168,7 @@ def run_(*, folder: Path, network_map: Path | None) -> int:
     from control_plane.engine.secrets import SystemSecrets
     from control_plane.guard.loop import GuardLoop
 
+    _many_connections()
     with _alone(folder):
         clock = clock_of(network_map)
         net = StreamNet(read_network_map(network_map))
@@ -188,6 +190,12 @@ async def _until_told(loop: GuardLoop) -> None:
         running.add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+def _many_connections() -> None:
+    """Have room for as many connections as writes may be under way at once."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextlib.contextmanager
@@ -220,7 +228,9 @@ def _say(message: str, /, *, level: str = "info", kind: str = "guard", **fields:
         "message": message,
         **fields,
     }
-    click.echo(msgspec.json.encode(line).decode(), err=True)
+    # Nobody may listen any more: no reason to stop guarding.
+    with contextlib.suppress(OSError):
+        click.echo(msgspec.json.encode(line).decode(), err=True)
 
 
 @command.command("show")

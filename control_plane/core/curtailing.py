@@ -61,6 +61,8 @@ def curtailed(
         if device.asset not in at or not may_shed.get(device.asset) or device.locked_until_s:
             continue
         step = device.rungs[rung]
+        if step.power_w >= at[device.asset]:
+            continue
         left_w -= at[device.asset] - step.power_w
         at[device.asset], lowered[device.asset] = step.power_w, step
     return Curtailment(
@@ -69,7 +71,7 @@ def curtailed(
         before_w=before_w,
         after_w=left_w,
         lowered=lowered,
-        gone_w=_gone(devices, at),
+        gone_w=_gone(devices, lowered),
     )
 
 
@@ -78,9 +80,13 @@ def _standing_w(nodes: Iterable[GuardNode], below: set[str]) -> float:
 
 
 def _gone(
-    devices: Iterable[GuardDevice], at: Mapping[str, float]
+    devices: Iterable[GuardDevice], lowered: Mapping[str, Rung]
 ) -> tuple[tuple[float, float], ...]:
-    drops = [(d.shows_in_s, d.permitted_w - at[d.asset]) for d in devices]
+    drops = [
+        (lowered[d.asset].shows_in_s, d.permitted_w - lowered[d.asset].power_w)
+        for d in devices
+        if d.asset in lowered
+    ]
     return tuple(
         (horizon, sum(w for shows_s, w in drops if shows_s <= horizon)) for horizon in HORIZONS_S
     )

@@ -12,105 +12,30 @@ is still above its cap. Pure, but for what an instance remembers: times and read
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
-from math import isfinite
+from math import inf, isfinite
 from typing import Final
 
 import msgspec
 
 from control_plane.core import limits
 from control_plane.core.guard_bundle import Bundle, GuardDevice, GuardNode, Rung, checked
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """Lower one machine."""
-
-    asset: str
-    rung: Rung
-    node: str
-    """For which node's sake."""
-
-
-class Cause(StrEnum):
-    """What a person is told of; once, for as long as it lasts."""
-
-    OVER = "over"
-    """A node is above its cap and machines are lowered for it."""
-    EXHAUSTED = "exhausted"
-    """It is above its cap, and nothing below it is left to lower: the breaker is next."""
-    NO_METER = "no_meter"
-    """Its meter says nothing, or nothing that can be so; machines are counted instead."""
-    DISOBEY = "disobey"
-    """Machines below it do not do as they are told; others were lowered in their place."""
-
-
-class Page(msgspec.Struct, frozen=True, kw_only=True, order=True):
-    """One cause at one node."""
-
-    node: str
-    cause: Cause
-    detail: str
-
-
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What comes of one look."""
-
-    orders: tuple[Order, ...]
-    """Given anew, and told again."""
-    pages: tuple[Page, ...]
-    """All causes that last; whoever sends them knows which are new."""
-    guarded: frozenset[str]
-    """Nodes that the guard has shed below and that have not come down yet: nobody raises there."""
-
-
-class Ordered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a machine was told last."""
-
-    rung: int
-    power_w: float
-    """Of the rung."""
-    drop_w: float
-    """What it gives up by this order, beside what it was told before."""
-    at_s: float
-    """When it was told first."""
-    told_s: float
-    node: str
-    tries: int = 1
-    is_done: bool = False
-    """It was read back."""
-    is_given_up: bool = False
-
-
-class NodeState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is remembered of a node."""
-
-    heat: float = 0.0
-    """Part of the time to a trip that is used up."""
-    power_w: float | None = None
-    read_at_s: float = 0.0
-    beyond_w: float = 0.0
-    """By how much the last reading was above what was counted: nobody knows what it is, and it goes on."""
-    is_guarded: bool = False
-
-
-class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """All that a guard remembers; kept on disk before orders leave."""
-
-    at_s: float = 0.0
-    nodes: dict[str, NodeState] = {}
-    ordered: dict[str, Ordered] = {}
-
-
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """What a meter showed; told only where it can be believed."""
-
-    power_w: float
-    at_s: float
-
+from control_plane.core.guard_state import (
+    Cause,
+    Decision,
+    NodeState,
+    Order,
+    Ordered,
+    Page,
+    Reading,
+    State,
+)
 
 _DAWN: Final = NodeState()
 _SAME_W: Final = 0.5
 """Below what any ladder tells apart."""
+_NEVER_S: Final = 0.0
+"""Long ago."""
+_LONGEST_STALE_S: Final = limits.METER_INTERVAL_MAX_S * limits.METER_STALE_INTERVALS
 
 
 class Guard:
@@ -121,7 +46,7 @@ class Guard:
         bundle: Bundle,
         state: State | None = None,
         *,
-        stale_s: float = limits.GUARD_METER_STALE_S,
+        scale: float = 1.0,
         begun_s: float | None = None,
     ) -> None:
         """Nothing is decided before `look`.
@@ -129,7 +54,7 @@ class Guard:
         Args:
             bundle: what to keep to.
             state: of the guard before this one, or of this one under the bundle before.
-            stale_s: after which a reading says nothing any more, in the seconds of `look`.
+            scale: seconds of `look` in one of the wire; 1 outside simulations.
             begun_s: when this process looked first; `None`: it has not.
 
         Raises:
@@ -137,18 +62,18 @@ class Guard:
         """
         self._bundle = checked(bundle)
         state = state or State()
-        self._stale_s = stale_s
+        self._scale = scale
         self._at_s = state.at_s
         self._nodes = {n.id: n for n in bundle.nodes}
         self._states = {n: state.nodes.get(n, _DAWN) for n in self._nodes}
         self._devices = {d.asset: d for d in bundle.devices}
+        self._paths = {n: self._path(n) for n in self._nodes}
+        self._leaves_first = sorted(self._nodes, key=lambda n: (-len(self._paths[n]), n))
         self._ordered = {
             asset: kept
             for asset, one in state.ordered.items()
-            if (kept := self._kept(asset, one)) is not None
+            if (kept := self._kept(asset, one, is_new=begun_s is None)) is not None
         }
-        self._paths = {n: self._path(n) for n in self._nodes}
-        self._leaves_first = sorted(self._nodes, key=lambda n: (-len(self._paths[n]), n))
         self.begun_s = begun_s
         """Until meters had time to answer since then, nobody is counted in their place."""
         self._unjudged: set[str] = set()
@@ -163,20 +88,25 @@ class Guard:
         """What the next guard begins with."""
         return State(at_s=self._at_s, nodes=dict(self._states), ordered=dict(self._ordered))
 
-    def _kept(self, asset: str, one: Ordered) -> Ordered | None:
+    def _kept(self, asset: str, one: Ordered, *, is_new: bool) -> Ordered | None:
         """An order that still stands under this bundle."""
         device = self._devices.get(asset)
-        if device is None or device.permitted_w <= one.power_w + _SAME_W:
+        if device is None:
             return None
         rungs = [i for i, r in enumerate(device.rungs) if r.power_w <= one.power_w + _SAME_W]
         if not rungs:
             return None
         one = msgspec.structs.replace(one, rung=rungs[0], power_w=device.rungs[rungs[0]].power_w)
         if self._bundle.made_at_s <= one.told_s:
-            return one
-        # The engine knew of the order, and counts more: it raised where it may, or nothing was lowered.
-        is_over = one.node not in self._states or not self._states[one.node].is_guarded
-        return None if is_over else msgspec.structs.replace(one, is_done=False)
+            # Told by a process that died: perhaps it never left.
+            return _anew(one, one.tries) if is_new and not one.is_done else one
+        if device.permitted_w <= one.power_w + _SAME_W or not self._is_guarded(device):
+            return None
+        # The engine knew of the order, and counts more: what was lowered is not, or not any more.
+        return _anew(one, 0)
+
+    def _is_guarded(self, device: GuardDevice) -> bool:
+        return any(self._states[node].is_guarded for node in self._paths[device.feed])
 
     @property
     def lowered(self) -> dict[str, tuple[Rung, float]]:
@@ -194,20 +124,36 @@ class Guard:
             )
             self._unjudged.add(node)
 
-    def done(self, asset: str) -> None:
-        """A machine was read back as it was told to be."""
+    def done(self, asset: str, power_w: float, *, was_so: bool = False) -> None:
+        """A machine was read back: it may draw so much, and no more.
+
+        With `was_so` it was like that before anything was sent: nothing will show at any meter.
+        """
         one = self._ordered.get(asset)
-        if one is not None and not one.is_done:
-            self._put(asset, msgspec.structs.replace(one, is_done=True, is_given_up=False))
+        if one is None or one.is_done or power_w > one.power_w + _SAME_W:
+            return
+        drop_w = 0.0 if was_so else one.drop_w
+        self._put(
+            asset,
+            msgspec.structs.replace(one, is_done=True, is_given_up=False, tries=1, drop_w=drop_w),
+        )
+
+    def failed(self, asset: str) -> None:
+        """An order did not leave, or nothing came of it for sure: it is told again soon."""
+        one = self._ordered.get(asset)
+        if one is None or one.is_done:
+            return
+        shows_s = self._devices[asset].rungs[one.rung].shows_in_s
+        told_s = self._at_s - shows_s + limits.GUARD_RETRY_S * self._scale
+        self._put(asset, msgspec.structs.replace(one, drop_w=0.0, told_s=min(one.told_s, told_s)))
 
     # --- what follows ---------------------------------------------------------------------------------
 
     def look(self, now_s: float) -> Decision:
-        """Decide, at one moment. What is ordered counts as told at `now_s`.
-
-        The clock of this machine may be set back: then time stands still until it is where it was.
-        """
-        elapsed_s = max(0.0, now_s - self._at_s) if self._at_s else 0.0
+        """Decide, at one moment; time never goes back. What is ordered counts as told at `now_s`."""
+        elapsed_s = now_s - self._at_s if self._at_s else 0.0
+        # Nobody looked for longer: nobody knows what was carried meanwhile.
+        elapsed_s = min(max(0.0, elapsed_s), limits.GUARD_METER_STALE_S * self._scale)
         self._at_s = now_s = max(now_s, self._at_s)
         self.begun_s = now_s if self.begun_s is None else self.begun_s
         loads = self._loads(now_s)
@@ -223,14 +169,10 @@ class Guard:
             if watts <= cap_w * limits.GUARD_CAP or self._is_early(node, now_s):
                 continue
             over.add(node)
-            self._mark(node, is_guarded=True)
-            watts -= self._given_up_w(node, on_its_way.get(node, ()), watts, now_s)
-            if watts <= cap_w * limits.GUARD_CAP:
-                continue
-            need_w = watts - cap_w * limits.GUARD_TARGET
-            new, got_w = self._shed(node, need_w, now_s)
+            self._begin(node)
+            new, got_w, left_w = self._relieved(node, watts, on_its_way.get(node, ()), now_s)
             orders += new
-            if got_w < watts - cap_w:
+            if left_w > cap_w:
                 exhausted.add(node)
             for above in self._paths[node]:
                 planned[above] += got_w
@@ -268,16 +210,18 @@ class Guard:
         state = self._states[node]
         if self._nodes[node].meter is None or state.power_w is None:
             return False
-        return abs(now_s - state.read_at_s) <= self._stale_s
+        return now_s - state.read_at_s <= self._stale_s(node)
+
+    def _stale_s(self, node: str) -> float:
+        return self._nodes[node].stale_s * self._scale
 
     def _is_early(self, node: str, now_s: float) -> bool:
         """Whether its meter may still answer for the first time."""
         if self._nodes[node].meter is None or self.begun_s is None:
             return False
-        return (
-            self._states[node].read_at_s < self.begun_s - self._stale_s
-            and now_s - self.begun_s <= self._stale_s
-        )
+        stale_s = self._stale_s(node)
+        was_silent = self._states[node].read_at_s < self.begun_s - stale_s
+        return was_silent and now_s - self.begun_s <= stale_s
 
     def _counted_w(self, device: GuardDevice) -> float:
         """A machine that was lowered counts in full until it was read back."""
@@ -294,51 +238,97 @@ class Guard:
         found: dict[str, list[tuple[float, Ordered]]] = {}
         for asset, one in self._ordered.items():
             device = self._devices[asset]
-            shows_s = one.at_s + device.shows_in_s
-            if one.is_given_up or shows_s + self._stale_s < now_s:
+            shows_s = one.at_s + device.rungs[one.rung].shows_in_s
+            if (
+                one.is_given_up
+                or not one.drop_w
+                or shows_s < now_s - _LONGEST_STALE_S * self._scale
+            ):
                 continue
             for node in self._paths[device.feed]:
                 found.setdefault(node, []).append((shows_s, one))
         return found
 
-    def _given_up_w(
-        self, node: str, orders: Iterable[tuple[float, Ordered]], watts: float, now_s: float
-    ) -> float:
-        """Watts that will go by themselves: as far as the breaker bears the load until they do."""
-        its, state = self._nodes[node], self._states[node]
-        bears_s = its.curve.left_s(state.heat, watts / its.rating_w) * limits.GUARD_PATIENCE
-        is_fresh = self._is_fresh(node, now_s)
-        seen_s = state.read_at_s if is_fresh else now_s
-        # A sum of counts falls when a machine is read back, a meter when its time has come.
-        return sum(
-            one.drop_w
-            for shows_s, one in orders
-            if seen_s < shows_s <= now_s + bears_s and (is_fresh or not one.is_done)
-        )
-
     def _heat(self, node: str, watts: float, elapsed_s: float) -> None:
         its, state = self._nodes[node], self._states[node]
-        heat = its.curve.add(state.heat, watts / its.rating_w, elapsed_s)
+        heat = min(1.0, its.curve.add(state.heat, watts / its.rating_w, elapsed_s))
         if heat != state.heat:
             self._states[node] = msgspec.structs.replace(state, heat=heat)
 
     # --- orders --------------------------------------------------------------------------------------
 
-    def _shed(self, node: str, need_w: float, now_s: float) -> tuple[list[Order], float]:
-        """Lower machines below a node, in the order of the bundle, until it is enough."""
+    def _begin(self, node: str) -> None:
+        """Below a node that was well what was obeyed may have been undone since: it is told anew."""
+        if self._states[node].is_guarded:
+            return
+        for asset, one in list(self._ordered.items()):
+            device = self._devices[asset]
+            if one.is_done and node in self._paths[device.feed] and not self._is_guarded(device):
+                self._forget(asset)
+        self._mark(node, is_guarded=True)
+
+    def _relieved(
+        self, node: str, watts: float, orders: Iterable[tuple[float, Ordered]], now_s: float
+    ) -> tuple[list[Order], float, float]:
+        """Orders for a node that is over, the watts of these, and what will be left that nobody lowers.
+
+        What will go by itself counts. But a breaker that opens before that asks for more, of who is quicker:
+        to tell as many slow ones again would come too late as well.
+        """
+        its, state = self._nodes[node], self._states[node]
+        is_fresh = self._is_fresh(node, now_s)
+        seen_s = state.read_at_s if is_fresh else now_s
+        # A sum of counts falls when a machine is read back, a meter when its time has come.
+        going = [(s, o) for s, o in orders if s > seen_s and (is_fresh or not o.is_done)]
+        left_w = watts - sum(one.drop_w for _, one in going)
+        new: list[Order] = []
+        got_w = 0.0
+        if left_w > its.cap_w * limits.GUARD_CAP:
+            new, got_w = self._shed(node, left_w - its.cap_w * limits.GUARD_TARGET, now_s)
+            left_w -= got_w
+        bears_s = its.curve.left_s(state.heat, watts / its.rating_w) * limits.GUARD_PATIENCE
+        in_time = sum(one.drop_w for s, one in going if s <= now_s + bears_s)
+        in_time += sum(
+            self._ordered[order.asset].drop_w for order in new if order.rung.shows_in_s <= bears_s
+        )
+        hot_w = watts - in_time - its.rating_w * limits.GUARD_CAP
+        if hot_w > 0:
+            more, quick_w = self._shed(node, hot_w, now_s, within_s=bears_s)
+            return new + more, got_w + quick_w, left_w - quick_w
+        return new, got_w, left_w
+
+    def _shed(
+        self, node: str, need_w: float, now_s: float, *, within_s: float = inf
+    ) -> tuple[list[Order], float]:
+        """Lower machines below a node, in the order of the bundle, until it is enough.
+
+        Where all that counts is not, those are told too that should be down already.
+        """
         drops: dict[str, tuple[int, float]] = {}
+        down: dict[str, int] = {}
         got_w = 0.0
         for device, rung in self._candidates(node):
             if got_w >= need_w:
                 break
-            one = self._ordered.get(device.asset)
-            if device.locked_until_s > now_s or (one and (one.is_given_up or one.rung >= rung)):
+            one, step = self._ordered.get(device.asset), device.rungs[rung]
+            if device.locked_until_s > now_s or step.shows_in_s > within_s:
+                continue
+            if one is not None and (one.is_given_up or one.rung >= rung):
                 continue
             at, dropped_w = drops.get(device.asset, (one.rung if one else -1, 0.0))
-            above_w = device.rungs[at].power_w if at >= 0 else device.permitted_w
-            drop_w = above_w - device.rungs[rung].power_w
+            above_w = device.permitted_w
+            if at >= 0:
+                above_w = min(above_w, device.rungs[at].power_w)
+            drop_w = above_w - step.power_w
+            if drop_w <= 0:
+                down[device.asset] = rung
+                continue
             got_w += drop_w
             drops[device.asset] = (rung, dropped_w + drop_w)
+        if got_w < need_w:
+            for asset, rung in down.items():
+                if asset not in self._ordered:
+                    drops.setdefault(asset, (rung, 0.0))
         for asset, (rung, drop_w) in drops.items():
             power_w = self._devices[asset].rungs[rung].power_w
             self._put(
@@ -350,18 +340,23 @@ class Guard:
         return [self._order(asset) for asset in drops], got_w
 
     def _again(self, now_s: float) -> list[Order]:
-        """Tell those again that were not read back in their time; after some tries they are given up."""
+        """Tell those again that were not read back in their time; after some tries they are given up.
+
+        Given up is not forgotten: they are told now and then, for as long as their node is in need.
+        """
         found: list[Order] = []
         for asset, one in list(self._ordered.items()):
-            late = now_s >= one.told_s + self._devices[asset].shows_in_s
-            if one.is_done or one.is_given_up or not late:
+            device = self._devices[asset]
+            waits_s = device.rungs[one.rung].shows_in_s
+            if one.is_given_up:
+                waits_s = limits.GUARD_GIVEN_UP_S
+            if one.is_done or now_s < one.told_s + waits_s or not self._is_guarded(device):
                 continue
-            if not self._states[one.node].is_guarded:
+            if device.locked_until_s > now_s:
                 continue
-            if one.tries >= limits.GUARD_TRIES:
+            is_given_up = one.tries >= limits.GUARD_TRIES
+            if is_given_up and not one.is_given_up:
                 self._put(asset, msgspec.structs.replace(one, is_given_up=True))
-                continue
-            if self._devices[asset].locked_until_s > now_s:
                 continue
             self._put(asset, msgspec.structs.replace(one, told_s=now_s, tries=one.tries + 1))
             found.append(self._order(asset))
@@ -426,6 +421,12 @@ class Guard:
         self._ordered[asset] = one
         self._sums[device.feed] += self._counted_w(device)
 
+    def _forget(self, asset: str) -> None:
+        device = self._devices[asset]
+        self._sums[device.feed] -= self._counted_w(device)
+        del self._ordered[asset]
+        self._sums[device.feed] += self._counted_w(device)
+
     def _path(self, node: str) -> tuple[str, ...]:
         found: list[str] = []
         current: GuardNode | None = self._nodes[node]
@@ -433,3 +434,10 @@ class Guard:
             found.append(current.id)
             current = self._nodes[current.parent] if current.parent is not None else None
         return tuple(found)
+
+
+def _anew(one: Ordered, tries: int) -> Ordered:
+    """The same order, told at the next look."""
+    return msgspec.structs.replace(
+        one, is_done=False, is_given_up=False, told_s=_NEVER_S, tries=max(0, tries - 1)
+    )

@@ -13,7 +13,8 @@ from typing import Final
 
 import msgspec
 
-from control_plane.core.trip_curve import DEFAULT, TripCurve
+from control_plane.core import limits
+from control_plane.core.trip_curve import DEFAULT, TripCurve, is_curve
 
 FORM: Final = 1
 """Of the bundle as it is written; a guard reads this one and older ones."""
@@ -34,6 +35,8 @@ class GuardNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     curve: TripCurve = DEFAULT
     unmanaged_w: float = 0.0
     meter: str | None = None
+    stale_s: float = limits.GUARD_METER_STALE_S
+    """After which its reading says nothing any more, wire time."""
     bias: float = 0.0
     """By which part devices below it draw more than they are counted at, as learned from meters."""
 
@@ -44,6 +47,8 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mode: str | None = None
     """`None`: it stops mining."""
     power_w: float
+    shows_in_s: float = 60.0
+    """From an order to its watts at the meter, device time: the shed curve of its actuator and firmware."""
 
 
 class GuardDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,9 +59,8 @@ class GuardDevice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     permitted_w: float
     """What it counts at: as last seen, or at nameplate where nobody knows."""
     rungs: tuple[Rung, ...] = ()
-    """Descending, all below `permitted_w`; none: nobody sheds it (a GPU node, a protected owner's)."""
-    shows_in_s: float = 60.0
-    """From an order to its watts at the meter, device time: the shed curve of its actuator and firmware."""
+    """Descending, of the whole ladder: who sleeps now may be awake by then. None: nobody sheds it (a GPU
+    node, a machine that nobody reaches, an owner's who locks it)."""
     locked_until_s: float = 0.0
     """Nobody touches it before: it is being flashed. Engine and guard have agreed on it beforehand."""
 
@@ -92,6 +96,8 @@ def checked(bundle: Bundle) -> Bundle:
         _checked_path(node, names)
         if not (isfinite(node.cap_w + node.rating_w) and node.cap_w > 0 and node.rating_w > 0):
             raise BundleError(f"{node.id} has a cap of {node.cap_w:g} W of {node.rating_w:g} W")
+        if not is_curve(node.curve):
+            raise BundleError(f"{node.id} has a trip curve that cannot be")
     assets: set[str] = set()
     for device in bundle.devices:
         if device.feed not in names:
@@ -102,7 +108,7 @@ def checked(bundle: Bundle) -> Bundle:
         watts = [device.permitted_w, *(rung.power_w for rung in device.rungs)]
         if not all(isfinite(one) and one >= 0 for one in watts):
             raise BundleError(f"{device.asset} counts at {watts}")
-        if any(low >= high for high, low in pairwise(watts)):
+        if any(low >= high for high, low in pairwise(watts[1:])):
             raise BundleError(f"{device.asset}: a rung does not lower it")
     done: dict[int, int] = {}
     for index, rung in bundle.order:

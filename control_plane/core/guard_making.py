@@ -7,9 +7,10 @@ that nobody can lower, never.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from itertools import pairwise
 
+from control_plane.core import limits
 from control_plane.core.change import Capabilities, ChangeKind
 from control_plane.core.fleet import Device, DeviceKind, Site
 from control_plane.core.guard_bundle import Bundle, GuardDevice, GuardNode, Rung
@@ -30,6 +31,7 @@ def bundle_of(
     now_s: float,
     locked_until_s: Mapping[str, float] = {},
     caps_w: Mapping[str, float] = {},
+    reached: Container[str] | None = None,
 ) -> Bundle:
     """What a guard needs to keep a site below its caps without anybody.
 
@@ -41,6 +43,7 @@ def bundle_of(
         now_s: seconds since the epoch.
         locked_until_s: by asset, until when nobody may touch it.
         caps_w: by node, what a programme or a person allows, where that is less than its rating gives.
+        reached: assets that can be written to; `None`: all.
     """
     devices: list[GuardDevice] = []
     steps: list[tuple[bool, float, str, int]] = []
@@ -48,16 +51,15 @@ def bundle_of(
         permitted_w = counted_w.get(device.asset, device.type.nominal.power_w)
         if permitted_w <= 0:
             continue
-        rungs, costs = _rungs(device, permitted_w, capabilities.get(device.intent.family), site)
-        known = TIMINGS.get(device.intent.family, UNKNOWN)
-        slowest_s = known.mode_s if any(r.mode for r in rungs) else known.sleep_s
+        rungs, costs = _rungs(device, capabilities.get(device.intent.family), site)
+        if reached is not None and device.asset not in reached:
+            rungs, costs = (), []
         devices.append(
             GuardDevice(
                 asset=device.asset,
                 feed=device.feed,
                 permitted_w=permitted_w,
                 rungs=rungs,
-                shows_in_s=min(slowest_s, _LONGEST_S),
                 locked_until_s=locked_until_s.get(device.asset, 0.0),
             )
         )
@@ -88,33 +90,42 @@ def _nodes(site: Site, caps_w: Mapping[str, float]) -> Iterator[GuardNode]:
             curve=node.breaker or DEFAULT,
             unmanaged_w=node.unmanaged_w + standing[node.id],
             meter=node.meter,
+            stale_s=_stale_s(site, node.meter),
         )
 
 
+def _stale_s(site: Site, meter: str | None) -> float:
+    """A slow meter is not silent between two readings."""
+    known = site.meters.get(meter) if meter is not None else None
+    if known is None:
+        return limits.GUARD_METER_STALE_S
+    return max(limits.GUARD_METER_STALE_S, limits.METER_STALE_INTERVALS * known.interval_s)
+
+
 def _rungs(
-    device: Device, permitted_w: float, can: Capabilities | None, site: Site
+    device: Device, can: Capabilities | None, site: Site
 ) -> tuple[tuple[Rung, ...], list[float]]:
-    """Steps down from what it may draw, and what each step costs: J/TH, falling."""
+    """Steps down through the whole ladder, and what each costs: J/TH, falling."""
     writes = can.writes if can is not None else {}
     is_ours = device.is_managed and device.type.kind is DeviceKind.MINER
     is_locked = site.owners[device.intent.owner].participation == "locked"
     if not is_ours or is_locked or ChangeKind.STOP_MINING not in writes:
         return (), []
-    ladder = ladder_of(device)
-    hull = [step for step in ladder.hull() if step.power_w <= permitted_w]
-    lower = [step for step in hull if step.power_w < permitted_w]
-    modes = lower if ChangeKind.SET_POWER_MODE in writes else []
-    top_ths = hull[-1].hashrate_ths if hull else 0.0
-    corners = [(ladder.standby_w, 0.0), *((s.power_w, s.hashrate_ths) for s in modes)]
-    # What it may draw beyond its steps hashes nothing more, as far as anybody knows: it goes first.
-    corners.append((permitted_w, top_ths))
-    rungs = [Rung(mode=step.mode, power_w=step.power_w) for step in reversed(modes)]
-    if ladder.standby_w < permitted_w:
-        rungs.append(Rung(power_w=ladder.standby_w))
-    costs: list[float] = []
-    for (low_w, low_ths), (high_w, high_ths) in pairwise(corners):
-        gained = high_ths - low_ths
-        cost = (high_w - low_w) / gained if gained > 0 else float("inf")
-        costs.append(max(cost, costs[-1]) if costs else cost)
-    costs.reverse()
-    return tuple(rungs), costs[: len(rungs)]
+    ladder, timing = ladder_of(device), TIMINGS.get(device.intent.family, UNKNOWN)
+    hull = ladder.hull()
+    if not hull:
+        return (), []
+    lower = hull[:-1] if ChangeKind.SET_POWER_MODE in writes else ()
+    top = hull[-1]
+    corners = [(ladder.standby_w, 0.0), *((s.power_w, s.hashrate_ths) for s in lower)]
+    corners.append((top.power_w, top.hashrate_ths))
+    costs = [
+        (high_w - low_w) / (high_ths - low_ths)
+        for (low_w, low_ths), (high_w, high_ths) in pairwise(corners)
+    ]
+    rungs = [
+        Rung(mode=step.mode, power_w=step.power_w, shows_in_s=min(timing.mode_s, _LONGEST_S))
+        for step in reversed(lower)
+    ]
+    rungs.append(Rung(power_w=ladder.standby_w, shows_in_s=min(timing.sleep_s, _LONGEST_S)))
+    return tuple(rungs), costs[::-1]

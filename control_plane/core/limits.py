@@ -763,6 +763,15 @@ GUARD_TRIES: Final = _limit(
     "times",
     "ours: a machine that does not obey is substituted after the first already",
 )
+GUARD_RETRY_S: Final = _limit(
+    "GUARD_RETRY_S", 10.0, "wire s", "ours: what did not leave is told again"
+)
+GUARD_GIVEN_UP_S: Final = _limit(
+    "GUARD_GIVEN_UP_S",
+    300.0,
+    "s",
+    "ours: between two words to a machine that was given up, as long as its node is in need",
+)
 GUARD_PATIENCE: Final = _limit(
     "GUARD_PATIENCE",
     0.5,

@@ -210,7 +210,8 @@ def note_verified(
         for field in fields_written(change, before)
         if getattr(after, field.value) is not None
     }
-    expected = seen or memory.expected
+    # Not the whole look: what somebody else changed meanwhile is not ours.
+    expected = memory.expected or seen
     memory = note_equal(memory, Settings(**written))
     if Field.POWER_MODE.value in written:
         # With a mode comes the device's own limit: to have the declared one again is no repair of a drift.

@@ -37,7 +37,7 @@ UNKNOWN: Final = ActuatorTiming(
     sleep_s=600.0, mode_s=INFINITE_S, source="ours: until a site has seen its machines do it"
 )
 TIMINGS: Final[Mapping[str, ActuatorTiming]] = {
-    "antminer": ActuatorTiming(
+    "antminer_stock": ActuatorTiming(
         sleep_s=600.0,
         mode_s=600.0,
         source="control S8: hash had not dropped 60 s after sleep; the write answers after some 21 s",
@@ -50,7 +50,7 @@ TIMINGS: Final[Mapping[str, ActuatorTiming]] = {
     "vnish": ActuatorTiming(
         sleep_s=60.0, mode_s=600.0, source="energy §6: an ASIC is down in 5 to 60 s; steps re-tune"
     ),
-    "whatsminer": ActuatorTiming(
+    "whatsminer_v2": ActuatorTiming(
         sleep_s=60.0,
         mode_s=600.0,
         source="energy §6: an ASIC is down in 5 to 60 s; limits restart it",

@@ -8,6 +8,7 @@ that is used up: at 1 the breaker may open.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -41,7 +42,7 @@ class TripCurve(msgspec.Struct, frozen=True, kw_only=True):
             return first.seconds
         if load >= last.load:
             return last.seconds * (last.load / load) ** 2
-        for low, high in zip(self.points, self.points[1:], strict=False):
+        for low, high in pairwise(self.points):
             if load <= high.load:
                 part = math.log(load / low.load) / math.log(high.load / low.load)
                 return float(low.seconds * (high.seconds / low.seconds) ** part)
@@ -58,6 +59,14 @@ class TripCurve(msgspec.Struct, frozen=True, kw_only=True):
         if load <= 1.0:
             return math.inf
         return max(0.0, 1.0 - used) * self.seconds(load)
+
+
+def is_curve(curve: TripCurve) -> bool:
+    """Whether it has points, above the rating, that ascend in load and descend in seconds."""
+    points = curve.points
+    if not points or not all(p.load > 1 and p.seconds > 0 for p in points):
+        return False
+    return all(a.load < b.load and a.seconds > b.seconds for a, b in pairwise(points))
 
 
 COOLS_S: Final = 1800.0

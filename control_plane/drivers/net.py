@@ -264,7 +264,10 @@ class _Wire:
 
     async def open(self, where: tuple[str, int], deadline_s: float) -> None:
         """Connect; see `core.ports.Net`."""
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        except OSError as error:  # No file descriptor is left: later there may be one.
+            raise Unreachable(f"{self._name}: {_reason(error)}") from None
         self._socket = sock
         try:
             sock.setblocking(False)  # noqa: FBT003 — the standard library's signature

@@ -16,8 +16,9 @@ from typing import Final
 import msgspec
 
 from control_plane.core.errors import StoreError
-from control_plane.core.guard import Decision, State
+from control_plane.core.fleet import DeviceType
 from control_plane.core.guard_bundle import Bundle, BundleError, Rung, checked
+from control_plane.core.guard_state import Decision, State
 from control_plane.core.memory import Pin
 from control_plane.core.meter import Meter
 
@@ -32,6 +33,8 @@ class Way(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     address: str
     family: str
+    type: str
+    """Of `Given.types`: what its modes draw."""
     pin: Pin
     """Without one nothing is written to it."""
     user: str = ""
@@ -45,6 +48,8 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     bundle: Bundle
     ways: Mapping[str, Way]
     """By asset. A machine without one is counted, and nobody lowers it."""
+    types: Mapping[str, DeviceType]
+    """By id."""
     meters: tuple[Meter, ...]
     caps_w: Mapping[str, float] = {}
     """By node, what a person allowed, where that is less than its rating gives. It is in the bundle, too."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from control_plane.core import limits
-from control_plane.core.fleet import Site
+from control_plane.core.fleet import Device, Site
 from control_plane.core.guard_making import bundle_of
+from control_plane.core.power import Loads, counted_w
 from control_plane.core.rotation import ref_in_use
-from control_plane.core.world import World, loads_of, pinned
+from control_plane.core.world import World, is_fresh, loads_of, pinned
 from control_plane.guard.given import Given, Way
 
 
 def given_of(site: Site, world: World, revision: str, *, caps_w: Mapping[str, float] = {}) -> Given:
     """All of it, as of `world.now_s`.
 
-    A machine that nobody has found yet, or that is not pinned, is counted, and has no way.
+    A machine that nobody has found yet, or that is not pinned, is counted, and has no way. One that was not
+    seen for a while counts at what its declaration lets it draw, where that is more.
 
     Args:
         site: the declaration in force.
@@ -23,23 +25,33 @@ def given_of(site: Site, world: World, revision: str, *, caps_w: Mapping[str, fl
         revision: digest of the declaration.
         caps_w: by node, what is allowed, where that is less than its rating gives.
     """
-    loads = loads_of(site, world)
+    loads, ways = loads_of(site, world), _ways(site, world)
     until_s = world.now_s + limits.GUARD_LOCK_S
     bundle = bundle_of(
         site,
-        {device.asset: loads.counted(device.asset) for device in site.devices},
+        {device.asset: _counted_w(device, loads, world) for device in site.devices},
         world.capabilities,
         revision=revision,
         now_s=world.now_s,
         locked_until_s=dict.fromkeys(world.locked, until_s),
         caps_w=caps_w,
+        reached=ways,
     )
+    used = {device.type.id: device.type for device in site.devices if device.asset in ways}
     return Given(
         bundle=bundle,
-        ways=_ways(site, world),
+        ways=ways,
+        types=used,
         meters=tuple(site.meters.values()),
         caps_w=dict(caps_w),
     )
+
+
+def _counted_w(device: Device, loads: Loads, world: World) -> float:
+    known_w = loads.counted(device.asset)
+    if is_fresh(world, device.asset) or not known_w:
+        return known_w
+    return max(known_w, counted_w(device, device.desired()))
 
 
 def _ways(site: Site, world: World) -> dict[str, Way]:
@@ -53,6 +65,7 @@ def _ways(site: Site, world: World) -> dict[str, Way]:
         ways[device.asset] = Way(
             address=address,
             family=device.intent.family,
+            type=device.type.id,
             pin=memory.pin,
             user=given.user if given else "",
             secret_ref=ref_in_use(given, memory.login) if given else None,

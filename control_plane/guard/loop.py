@@ -11,14 +11,15 @@ from pathlib import Path
 
 from control_plane.core import limits
 from control_plane.core.errors import ControlPlaneError, StoreError
-from control_plane.core.guard import Decision, Guard, Page, Reading
+from control_plane.core.guard import Guard
 from control_plane.core.guard_bundle import BundleError
+from control_plane.core.guard_state import Decision, Page, Reading, State, moved
 from control_plane.core.meter import Meter, Quality, Watch, judge
 from control_plane.core.ports import Clock, Driver, Meters, Secrets
 from control_plane.engine.bugs import in_words
 from control_plane.engine.log import Say
 from control_plane.guard.given import GIVEN, Given, Lowered, Shown, given_in, keep, kept_in, show
-from control_plane.guard.hands import Hands
+from control_plane.guard.hands import Hands, Reach
 
 
 class GuardLoop:
@@ -47,8 +48,11 @@ class GuardLoop:
             say: told of pages, and of what a person should know.
         """
         self._folder, self._meters, self._clock, self._say = folder, meters, clock, say
-        self._stale_s = limits.GUARD_METER_STALE_S * scale
+        self._scale = scale
+        self._epoch_s = clock.wall_s() - clock.wire_s() * scale
+        """Of the guard's own time, which runs like wall time and is never set back."""
         self._given: Given | None = None
+        self._locked_s: dict[str, float] = {}
         self._stamp: tuple[int, int] | None = None
         self._guard: Guard | None = None
         self._told: frozenset[tuple[str, str]] = frozenset()
@@ -58,7 +62,7 @@ class GuardLoop:
         self._silent: dict[str, str] = {}
         """Meter → why it could not be read, as it was said last."""
         self._readers: dict[Meter, asyncio.Task[None]] = {}
-        self._hands = Hands(drivers, secrets, clock=clock, done=self._done, say=say)
+        self._hands = Hands(drivers, secrets, clock=clock, now_s=self._now_s, tells=self, say=say)
 
     async def serve(self) -> None:
         """Look, for ever.
@@ -67,12 +71,15 @@ class GuardLoop:
             BundleError: it was given nothing that it can follow, at the start. Later the last good one stays.
             StoreError: what it remembers was written by a newer release.
         """
-        self._take(given_in(self._folder))
         self._stamp = self._stamp_now()
+        self._take(given_in(self._folder))
         try:
             while True:
-                self._take_if_new()
-                self.look()
+                try:
+                    self._take_if_new()
+                    self.look()
+                except Exception as bug:  # noqa: BLE001 - a guard that ends guards nothing
+                    self._say(f"a bug: {in_words(bug)}", kind="page", level="error")
                 await self._clock.wire_sleep(limits.GUARD_LOOK_S)
         finally:
             await self._stop_readers()
@@ -84,14 +91,12 @@ class GuardLoop:
         guard, given = self._guard, self._given
         if guard is None or given is None:
             return
-        decision = guard.look(self._clock.wall_s())
+        decision = guard.look(self._now_s())
         if decision.orders or decision != self._shown:
             self._keep(given, guard, decision)
             self._shown = decision
-        locks = {d.asset: d.locked_until_s for d in given.bundle.devices if d.locked_until_s}
         for order in decision.orders:
-            way = given.ways.get(order.asset)
-            self._hands.give(order, way, locked_until_s=locks.get(order.asset, 0.0))
+            self._hands.give(order)
         self._page(decision.pages)
 
     def _keep(self, given: Given, guard: Guard, decision: Decision) -> None:
@@ -112,11 +117,12 @@ class GuardLoop:
         before = self._guard
         self._guard = Guard(
             given.bundle,
-            before.state if before is not None else kept_in(self._folder),
-            stale_s=self._stale_s,
+            before.state if before is not None else self._kept(),
+            scale=self._scale,
             begun_s=before.begun_s if before is not None else None,
         )
         self._given, self._shown = given, None
+        self._locked_s = {d.asset: d.locked_until_s for d in given.bundle.devices}
         wanted = {meter for meter in given.meters if meter.node is not None}
         for meter in self._readers.keys() - wanted:
             self._readers.pop(meter).cancel()
@@ -127,6 +133,15 @@ class GuardLoop:
             f"{len(self._readers):,} meters, revision {given.bundle.revision[:12]}",
             kind="guard",
         )
+
+    def _kept(self) -> State:
+        """Of the guard before this one; where the clock was set back meanwhile, its times too."""
+        state = kept_in(self._folder)
+        ahead_s = state.at_s - self._now_s()
+        return moved(state, -ahead_s) if ahead_s > 0 else state
+
+    def _now_s(self) -> float:
+        return self._epoch_s + self._clock.wire_s() * self._scale
 
     def _take_if_new(self) -> None:
         stamp = self._stamp_now()
@@ -156,7 +171,7 @@ class GuardLoop:
             try:
                 reading = await self._meters.read(meter)
                 watch, reading = judge(meter, watch, reading)
-                self._heard(meter, reading.trusted_w, reading.at_s, reading.quality)
+                self._heard(meter, reading.trusted_w, self._now_s(), reading.quality)
             except ControlPlaneError as error:
                 self._note(meter.name, str(error))
             except Exception as bug:  # noqa: BLE001 - a bug of one model is not the other meters' trouble
@@ -185,9 +200,23 @@ class GuardLoop:
 
     # --- the rest ------------------------------------------------------------------------------------
 
-    def _done(self, asset: str) -> None:
+    def reach(self, asset: str) -> Reach | None:
+        """How a machine is reached now."""
+        way = self._given.ways.get(asset) if self._given is not None else None
+        kind = self._given.types.get(way.type) if self._given is not None and way else None
+        if way is None or kind is None:
+            return None
+        return Reach(way, kind, self._locked_s.get(asset, 0.0))
+
+    def done(self, asset: str, power_w: float, *, was_so: bool) -> None:
+        """A machine may draw so much and no more."""
         if self._guard is not None:
-            self._guard.done(asset)
+            self._guard.done(asset, power_w, was_so=was_so)
+
+    def failed(self, asset: str) -> None:
+        """An order did not leave, or came to nothing."""
+        if self._guard is not None:
+            self._guard.failed(asset)
 
     def _page(self, pages: tuple[Page, ...]) -> None:
         now = frozenset((page.node, page.cause.value) for page in pages)

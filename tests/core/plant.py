@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from control_plane.core.guard import Decision, Guard, Reading
+from control_plane.core.guard import Guard
 from control_plane.core.guard_bundle import Bundle, GuardDevice, GuardNode, Rung
+from control_plane.core.guard_state import Decision, Reading
 
 
 @dataclass
@@ -65,22 +66,21 @@ class Plant:
                 noisy = loads[node.id] * self.rng.gauss(1.0, 0.002)
                 guard.read(node.id, Reading(power_w=noisy, at_s=self.now_s))
         decision = guard.look(self.now_s)
-        devices = {d.asset: d for d in self.bundle.devices}
         for order in decision.orders:
-            unit, device = self.units[order.asset], devices[order.asset]
-            if order.rung.power_w > min(unit.lowest_told_w, device.permitted_w):
+            unit = self.units[order.asset]
+            if order.rung.power_w > unit.lowest_told_w:
                 self.raised.append(order.asset)
             unit.lowest_told_w = order.rung.power_w
             unit.told = order.rung
             if unit.obeys:
-                unit.obeys_at_s = self.now_s + self.rng.uniform(0.1, 0.9) * device.shows_in_s
+                unit.obeys_at_s = self.now_s + self.rng.uniform(0.1, 0.9) * order.rung.shows_in_s
         self.now_s += self.dt_s
         for asset, unit in self.units.items():
             if unit.obeys_at_s is not None and self.now_s >= unit.obeys_at_s and unit.told:
                 unit.goal_w = min(unit.goal_w, unit.told.power_w * (1 + unit.bias))
                 unit.draws_w = min(unit.draws_w, unit.goal_w)
                 unit.obeys_at_s = None
-                guard.done(asset)
+                guard.done(asset, unit.told.power_w)
             ramp_w = 3500.0 / 40 * self.dt_s
             unit.draws_w += max(0.0, min(ramp_w, unit.goal_w - unit.draws_w))
         after = self.loads()
@@ -110,11 +110,11 @@ class Plant:
 def device(
     asset: str, feed: str, permitted_w: float = 3500.0, *, shows_in_s: float = 20.0
 ) -> GuardDevice:
-    rungs = (Rung(mode="low", power_w=2400.0), Rung(power_w=40.0))
-    return GuardDevice(
-        asset=asset, feed=feed, permitted_w=permitted_w, shows_in_s=shows_in_s,
-        rungs=tuple(r for r in rungs if r.power_w < permitted_w),
-    )  # fmt: skip
+    rungs = (
+        Rung(mode="low", power_w=2400.0, shows_in_s=shows_in_s),
+        Rung(power_w=40.0, shows_in_s=shows_in_s),
+    )
+    return GuardDevice(asset=asset, feed=feed, permitted_w=permitted_w, rungs=rungs)
 
 
 def node(

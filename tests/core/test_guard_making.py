@@ -74,12 +74,20 @@ def test_what_is_locked_by_contract_never_goes(site: Site) -> None:
     assert "M-001-000" in {d.asset for d in bundle.devices}
 
 
-def test_a_machine_counts_at_what_it_may_draw_and_asleep_it_has_nothing_to_give(site: Site) -> None:
+def test_a_machine_counts_at_what_it_may_draw_and_can_be_lowered_from_wherever_it_is(
+    site: Site,
+) -> None:
     counted = {"M-000-000": 2600.0, "M-000-001": 25.0}
     bundle = checked(bundle_of(site, counted, CAN, revision="r", now_s=7.0))
     rungs = {d.asset: (d.permitted_w, [r.power_w for r in d.rungs]) for d in bundle.devices}
-    assert rungs["M-000-000"] == (2600.0, [25.0])
-    assert rungs["M-000-001"] == (25.0, [])
+    assert rungs["M-000-000"] == (2600.0, [2600.0, 25.0])
+    assert rungs["M-000-001"] == (25.0, [2600.0, 25.0])
+
+
+def test_who_is_not_reached_is_counted_and_not_shed(site: Site) -> None:
+    bundle = made(site, reached={"M-000-000"})
+    assert {asset for asset, _ in steps(bundle)} == {"M-000-000"}
+    assert len(bundle.devices) == 5
 
 
 def test_a_cap_lowers_and_never_lifts_what_a_node_may_carry(site: Site) -> None:

@@ -40,10 +40,10 @@ def site_of(*families: str) -> tuple[Devices, list[str]]:
     [
         (("luxos",), (4_075.0, 4_075.0, 4_075.0)),
         (("vnish",), (0.0, 4_075.0, 4_075.0)),
-        (("whatsminer",), (0.0, 4_075.0, 4_075.0)),
-        (("antminer",), (0.0, 0.0, 4_075.0)),
+        (("whatsminer_v2",), (0.0, 4_075.0, 4_075.0)),
+        (("antminer_stock",), (0.0, 0.0, 4_075.0)),
         (("unheard",), (0.0, 0.0, 4_075.0)),
-        (("luxos", "vnish", "antminer"), (4_075.0, 8_150.0, 12_225.0)),
+        (("luxos", "vnish", "antminer_stock"), (4_075.0, 8_150.0, 12_225.0)),
     ],
 )
 def test_what_is_gone_in_10_s_in_60_s_and_in_10_min_depends_on_firmware(

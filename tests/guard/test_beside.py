@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from control_plane.core.fleet import Site
-from control_plane.core.guard import Decision
 from control_plane.core.guard_bundle import Rung
+from control_plane.core.guard_state import Decision
 from control_plane.core.observation import Settings
 from control_plane.core.overlay import OverlayKind
 from control_plane.core.world import World

@@ -67,7 +67,12 @@ class Yard:
         )  # fmt: skip
         give(
             self.folder,
-            Given(bundle=bundle, ways=self.ways, meters=tuple(self.site.meters.values())),
+            Given(
+                bundle=bundle,
+                ways=self.ways,
+                types={d.type.id: d.type for d in self.site.devices},
+                meters=tuple(self.site.meters.values()),
+            ),
         )
 
     def guard(self) -> GuardLoop:
@@ -110,7 +115,7 @@ def in_yard(folder: Path, play: Callable[[Yard], Awaitable[None]]) -> None:
             told = await drivers[family].identify(target)
             pin = Pin(mac=told.mac, serial=told.serial, source="tests")
             ways[device.asset] = Way(
-                address=target.address, family=family, pin=pin, user="root",
+                address=target.address, family=family, type=device.type.id, pin=pin, user="root",
                 secret_ref=f"env:{family}",
             )  # fmt: skip
         root = next(n.id for n in site.feeds.values() if n.parent is None)
