@@ -1,6 +1,6 @@
 """What a guard is given beforehand, so that it needs nobody while it sheds: the bundle.
 
-The engine makes one whenever the declaration, settings or ladders change, and the guard keeps the last one
+Whoever acts on the site makes one whenever declaration or settings change, and the guard keeps the last one
 on disk. All that takes thought is in it already: which step of which machine is given up first, and how long
 it takes to show at a meter. The guard looks at meters and follows the list.
 """
