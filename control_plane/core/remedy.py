@@ -119,6 +119,11 @@ def _emergency(case: NodeCase) -> Remedy | Stayed | None:
         if not is_drained(case):
             return _draining(case, ours)
         return _stay(case, Stay.EMERGENCY, f"kept drained for {one.id} ({one.kind})")
+    refused = [a for a in case.attempts if a.action is Action.DRAIN and a.outcome is Outcome.FAILED]
+    if refused and case.now_s < refused[-1].at_s + limits.DRAIN_LEFT_S:
+        return _stay(
+            case, Stay.EMERGENCY, f"{one.id} ({one.kind}): somebody else has it: not drained"
+        )
     return Remedy(
         node=case.node,
         action=Action.DRAIN,

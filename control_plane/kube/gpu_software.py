@@ -17,7 +17,7 @@ import msgspec
 from control_plane.api.conditions import shortened
 from control_plane.api.objects import GpuNodeStatus
 from control_plane.core import limits
-from control_plane.core.cluster import NODE, Cluster, Conflict, Rejected
+from control_plane.core.cluster import NODE, Cluster, ClusterError, Conflict, Rejected
 from control_plane.core.domain_budget import Books, Cause, taken
 from control_plane.core.driver_upgrade import Worker, upgrade_of
 from control_plane.core.fleet import Device
@@ -39,16 +39,19 @@ from control_plane.core.gpu_software import (
     marks_body,
     marks_in,
 )
+from control_plane.core.mig import WANTED
 from control_plane.core.node_drain import DrainOrder, DrainState
-from control_plane.core.node_hold import Node, NodeHold, hold_in
+from control_plane.core.node_hold import SKIP_DRIVER_UPGRADE, Node, NodeHold, hold_in
 from control_plane.core.node_pods import DrainPolicy
 from control_plane.core.overlay import covering, freeze_on, hold_on
 from control_plane.core.ports import Clock, Rng
+from control_plane.core.remedy_urgent import named_in
 from control_plane.engine.log import Say
 from control_plane.engine.records import Event
 from control_plane.kube.gpu_rounds import Duty
 from control_plane.kube.gpu_sight import Place, Seen
 from control_plane.kube.gpu_software_view import (
+    LOWERED,
     has_mig,
     is_untouched,
     mig_rests,
@@ -117,6 +120,10 @@ class Software:
         self._holds = NodeHolds(cluster, may_write=duty.may_act)
         self._left: dict[str, float] = {}
         """Node → when it was let go; until a watch shows it."""
+        self._named: frozenset[str] = frozenset()
+        """Nodes of domains in which an emergency goes on."""
+        self._troubles: dict[str, str] = {}
+        """Node → what the API server says to its steps, as it was said last."""
         self._drains: dict[str, NodeDrain] = {}
         self._rests: dict[str, _Rest] = {}
         """What was worked out of each node last: a hall at rest costs next to nothing."""
@@ -146,6 +153,8 @@ class Software:
         if not self._duty.may_act():
             self.shown = ()
             return
+        emergencies = self._duty.store.remedy_site().emergencies
+        self._named = named_in(emergencies, books, now_s=self._clock.wall_s())
         for name in self.taken():
             books = taken(books=books, node=name, cause=Cause.DRIVER_UPGRADE)
         classes = _classes(place)
@@ -205,7 +214,7 @@ class Software:
                 one = standing_of(
                     device, facts, told, rollout=rollout,
                     overlays=covering(overlays, place.above[name]), kept=kept.get(name),
-                    now_s=now_s,
+                    others=self._others(name), now_s=now_s,
                 )  # fmt: skip
                 rests = _Rest(device=device, facts=facts, told=told, rollout=rollout, standing=one)
                 self._rests[name] = rests
@@ -223,7 +232,7 @@ class Software:
         return standing_of(
             device, facts, self._seen.told.get(name), rollout=rollout,
             overlays=covering(store.overlays(), place.above[name]), kept=store.remedy(name),
-            now_s=self._clock.wall_s(),
+            others=self._others(name), now_s=self._clock.wall_s(),
         )  # fmt: skip
 
     # --- acting ------------------------------------------------------------------------------------
@@ -232,14 +241,21 @@ class Software:
         self, place: Place, devices: Mapping[str, Device], shown: Shown, found: Turn
     ) -> None:
         rollout, stands = shown.rollout, shown.stands
-        if not await self._held_back(devices):
-            return  # who is not held back may be upgraded by the operator beside those that are let go
+        is_held_back = await self._held_back(devices)
         for name in found.again:
             await self._mark(name, _HELD_BACK, lambda node: marks_in(node).step is Step.FAILED)
         for name, one in stands.items():
             facts = self._seen.facts.get(name)
-            if facts is not None:
+            if facts is None:
+                continue
+            try:
                 await self._follow(place, devices[name], rollout, one, facts.node)
+                self._troubles.pop(name, None)
+            except ClusterError as error:
+                # One node's trouble is not that of the others, nor of those that are to be held back.
+                self._note(name, str(error))
+        if not is_held_back:
+            return  # who is not held back may be upgraded by the operator beside those that are let go
         if found.begin:
             await self._duty.durable()
         for name in found.begin:
@@ -254,7 +270,8 @@ class Software:
         if marks.step is Step.GOING:
             halted = rollout.state is SoftwareState.HALTED and one.stand is Stand.GOING
             if one.stand is Stand.RECALLED or halted:
-                await self._recall(place, device, rollout)
+                if await self._recall(place, device, rollout):
+                    return
             elif one.stand is Stand.FAILED:
                 await self._fail(name, marks, one.detail)
             elif one.stand is Stand.DONE:
@@ -269,25 +286,48 @@ class Software:
             held = msgspec.structs.replace(marks, step=Step.HELD, why="")
             await self._mark(name, held, lambda node: marks_in(node).step is Step.FAILED)
 
+    def _note(self, name: str, trouble: str) -> None:
+        if self._troubles.get(name) != trouble:
+            self._say(f"{name}: {trouble}", kind="rollout", level="warning", asset=name)
+        self._troubles[name] = trouble
+
     def _is_well(self, device: Device) -> bool:
         facts, told = self._seen.facts.get(device.asset), self._seen.told.get(device.asset)
         return facts is not None and unwell(device, facts, told, self._clock.wall_s()) is None
 
     def _barred(self, place: Place, name: str) -> bool:
-        """Whether a person's word keeps everything off it: it is not let back under that, either."""
-        above = covering(self._duty.store.overlays(), place.above[name])
-        return hold_on(above) is not None or freeze_on(above, self._clock.wall_s()) is not None
+        """Whether a person or want of power keeps it as it is: under that it is not let back, either."""
+        above, now_s = (
+            covering(self._duty.store.overlays(), place.above[name]),
+            self._clock.wall_s(),
+        )
+        if name in self._named or hold_on(above) is not None or freeze_on(above, now_s) is not None:
+            return True
+        return any(one.kind in LOWERED and not one.is_expired(now_s) for one in above)
+
+    def _others(self, name: str) -> str | None:
+        """Who has it beside what its `Node` and overlays tell."""
+        if name in self._named:
+            return "an emergency goes on in its domain"
+        return "NVSentinel has handed it over" if self._seen.handed(name) else None
 
     async def _held_back(self, devices: Mapping[str, Device]) -> bool:
-        """Mark who is not marked yet; whether all of them are seen marked."""
+        """Mark who is not marked yet, or not any more; whether all of them are seen marked."""
         bare = [
             name
             for name in devices
             if (facts := self._seen.facts.get(name)) is not None
-            and marks_in(facts.node).step is Step.NONE
+            and not facts.node.is_going
+            and not _is_held_back(facts.node)
         ]
         for name in bare[:_AT_ONCE]:
-            await self._mark(name, _HELD_BACK, lambda node: marks_in(node).step is Step.NONE)
+            marks = marks_in(self._seen.facts[name].node)
+            again = _HELD_BACK if marks.step is Step.NONE else marks
+
+            def may(node: Node, marks: Marks = marks) -> bool:
+                return marks_in(node) == marks and not _is_held_back(node)
+
+            await self._mark(name, again, may)
         return not bare
 
     async def _give_back(self, place: Place, managed: set[str]) -> None:
@@ -300,9 +340,13 @@ class Software:
             and marks_in(facts.node).step is not Step.NONE
         ]
         for name in strange[:_AT_ONCE]:
+            if self._barred(place, name):
+                continue
             hold = hold_in(self._seen.facts[name].node)
             if hold is not None and hold.by == BY:
                 if not mig_rests(self._seen.facts[name].node):
+                    continue
+                if not self._is_well(place.devices[name]):
                     continue
                 await self._end_hold(name)
             await self._mark(name, Marks(step=Step.NONE), lambda node: not _is_bare(node))
@@ -323,16 +367,18 @@ class Software:
         else:
             del self._left[device.asset]
 
-    async def _recall(self, place: Place, device: Device, rollout: SoftwareRollout) -> None:
-        """Keep everybody off a node again, as long as nobody has begun."""
+    async def _recall(self, place: Place, device: Device, rollout: SoftwareRollout) -> bool:
+        """Keep everybody off a node again, as long as nobody has begun; whether it was so."""
         runs = self._runs(device.asset, rollout.want)
 
         def may(node: Node) -> bool:
             return _is_going(node) and is_untouched(node, rollout.want, rollout.id, runs=runs)
 
-        if await self._mark(device.asset, _HELD_BACK, may):
-            why = self._standing(place, device, rollout.id).detail
-            self._say(f"{device.asset} is held back again: {why}", kind="rollout")
+        if not await self._mark(device.asset, _HELD_BACK, may):
+            return False
+        why = self._standing(place, device, rollout.id).detail
+        self._say(f"{device.asset} is held back again: {why}", kind="rollout")
+        return True
 
     async def _part(
         self, place: Place, device: Device, rollout: SoftwareRollout, node: Node
@@ -347,7 +393,7 @@ class Software:
         holding = await self._holds.hold(name, hold, behind=lambda _node: False)
         if holding.state is not HoldState.HELD:
             return
-        if not any(one.startswith("gridplane.dev/mig-") for one in node.annotations):
+        if node.annotations.get(WANTED) != profile:
             drain = self._drains.get(name)
             if drain is None:
                 order = DrainOrder(
@@ -432,6 +478,14 @@ def _classes(place: Place) -> dict[str, dict[str, Device]]:
 
 def _is_going(node: Node) -> bool:
     return marks_in(node).step is Step.GOING
+
+
+def _is_held_back(node: Node) -> bool:
+    """Whether the operator keeps off it, or was let to it by us."""
+    step = marks_in(node).step
+    if step in {Step.HELD, Step.FAILED}:
+        return node.labels.get(SKIP_DRIVER_UPGRADE) == "true"
+    return step is Step.GOING
 
 
 def _is_bare(node: Node) -> bool:

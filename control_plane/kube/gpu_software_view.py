@@ -12,6 +12,7 @@ from control_plane.core.fleet import Device, GpuIntent
 from control_plane.core.gpu import MIG_OFF, Alert, Rung
 from control_plane.core.gpu_rollout import Stand, Standing
 from control_plane.core.gpu_software import BY, Marks, Step, Want, marks_in
+from control_plane.core.handed_over import QUARANTINED
 from control_plane.core.mig import CONFIG, FAILED, GAVE_UP, STATE, SUCCESS
 from control_plane.core.node_hold import Node, hold_in
 from control_plane.core.overlay import Overlay, OverlayKind, freeze_on, hold_on
@@ -20,7 +21,8 @@ from control_plane.core.remedy_kept import NodeKept
 from control_plane.kube.gpu_reported import alerts_of
 from control_plane.kube.gpu_view import Known, NodeFacts, gate_of
 
-_LOWERED: Final = frozenset({OverlayKind.CURTAILMENT, OverlayKind.GUARD})
+LOWERED: Final = frozenset({OverlayKind.CURTAILMENT, OverlayKind.GUARD})
+"""Overlays of want of power."""
 
 
 def want_of(device: Device) -> Want:
@@ -72,6 +74,7 @@ def standing_of(
     rollout: str,
     overlays: tuple[Overlay, ...],
     kept: NodeKept | None,
+    others: str | None = None,
     now_s: float,
 ) -> Standing:
     """How it stands.
@@ -83,6 +86,7 @@ def standing_of(
         rollout: id of the one that is under way.
         overlays: those that cover it.
         kept: what was tried on it by remedies.
+        others: who has it beside those, in words.
         now_s: policy time.
     """
     if facts is None:
@@ -97,7 +101,7 @@ def standing_of(
             told_s = _reported_s(status)
             if told_s is not None and told_s > marks.since_s:
                 return Standing(stand=Stand.DONE, treated=treated)
-        bar = _bar(facts.node, overlays, kept, now_s, upgrade)
+        bar = _bar(facts.node, overlays, kept, now_s, upgrade) or others
         stand, detail = _going(
             facts.node,
             marks,
@@ -117,7 +121,7 @@ def standing_of(
         return Standing(stand=Stand.FAILED, treated=treated, detail=marks.why)
     if runs is None:
         return Standing(stand=Stand.UNKNOWN, detail="its agent does not tell its driver")
-    bar = _bar(facts.node, overlays, kept, now_s, upgrade) or ill
+    bar = _bar(facts.node, overlays, kept, now_s, upgrade) or others or ill
     if bar is not None:
         return Standing(stand=Stand.BARRED, detail=bar)
     if not runs and upgrade.state is not UpgradeState.UPGRADE_REQUIRED:
@@ -174,7 +178,7 @@ def _bar(
     """Whose word or work is in the way; `None`: nobody's."""
     said = hold_on(overlays) or freeze_on(overlays, now_s)
     if said is None:
-        said = next((o for o in overlays if o.kind in _LOWERED and not o.is_expired(now_s)), None)
+        said = next((o for o in overlays if o.kind in LOWERED and not o.is_expired(now_s)), None)
     if said is not None:
         return f"{said.id} of {said.owner}: {said.reason}"
     if kept is not None and kept.ticket is not None:
@@ -188,6 +192,8 @@ def _bar(
         return "the operator gave up the upgrade of its driver"
     if upgrade.blocks:
         return f"nvidia driver upgrade is at {upgrade.value}"
+    if QUARANTINED in node.annotations:
+        return "NVSentinel has it"
     if hold is None and node.is_cordoned:
         return "somebody cordoned it"
     return None

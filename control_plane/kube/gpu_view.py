@@ -295,7 +295,7 @@ def gate_of(
     """
     seen = None if status is None else seen_of(status)
     gpu = device.intent.gpu or GpuIntent()
-    waits = facts is not None and marks_in(facts.node).step is Step.HELD
+    waits = facts is not None and marks_in(facts.node).step in {Step.HELD, Step.FAILED}
     # Where no driver is declared the operator's own is right, whichever that is.
     pinned = None if any_driver or waits else gpu.driver
     driver = pinned or (seen.driver if seen is not None else None) or ""

@@ -6,6 +6,7 @@ As `kube/remedy_orders.py`, which hands them here: the whole effect in one trans
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from control_plane.api.conditions import Told, moment, ready
 from control_plane.api.objects import OrderSpec
@@ -26,6 +27,9 @@ from control_plane.core.remedy_urgent import persons_missing
 from control_plane.engine.records import Event
 from control_plane.engine.store import Store
 from control_plane.kube.saying import Refused, is_later, near, nothing_to_do, reason_of
+
+_AHEAD_S: Final = 60.0
+"""By how much the clock of whoever says a word may be ahead."""
 
 
 def emergency(spec: OrderSpec, store: Store, declared: Site, now_s: float) -> Told:
@@ -139,6 +143,10 @@ def _nodes(names: Collection[str]) -> str:
 def _until(spec: OrderSpec, most_s: float, now_s: float) -> float:
     if spec.until is None:
         raise Refused(f"an order `{spec.kind}` needs `until`")
+    if spec.at.timestamp() > now_s + _AHEAD_S:
+        raise Refused(
+            f"it was said at {spec.at.isoformat()}, which is not yet: set the clock right"
+        )
     until_s = spec.until.timestamp()
     if until_s <= now_s:
         raise Refused(f"its time was over at {spec.until.isoformat()}")

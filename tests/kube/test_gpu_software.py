@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from control_plane.core import limits
 from control_plane.core.cluster import NODE
@@ -20,6 +21,7 @@ from tests.kube.halls import PROFILE, Floor, declared, on_a_floor
 
 OLD, NEW = "595.91.07", "610.57.04"
 SEVEN = "all-1g.18gb"
+THREE = "all-3g.71gb"
 LOOKS_S = 60.0
 WAVE_S = 2 * limits.GPU_SOFTWARE_SOAK_S
 WORKS = ("cordon-required", "wait-for-jobs-required", "pod-deletion-required",
@@ -350,6 +352,47 @@ def test_waves_that_are_not_wanted_any_more_give_the_nodes_back(tmp_path: Path) 
     in_a_hall(tmp_path, case, nodes=2)
 
 
+def test_a_node_under_a_persons_hold_is_not_given_back_before_that_ends(tmp_path: Path) -> None:
+    async def case(floor: Floor, works: Works) -> None:
+        held = "lab-g2-n1"
+        await floor.say("hands", held)
+        await works.wants(software="leave")
+
+        async def are_free() -> bool:
+            return {n for n in floor.hall if works.label(n, SKIP_DRIVER_UPGRADE) == ""} == set(
+                floor.hall
+            ) - {held}
+
+        await works.until(are_free)
+        await floor.pass_time(120.0)
+        assert works.label(held, SKIP_DRIVER_UPGRADE) == "true"
+        await floor.release("hands")
+
+        async def is_free() -> bool:
+            return works.label(held, SKIP_DRIVER_UPGRADE) == ""
+
+        await works.until(is_free)
+
+    in_a_hall(tmp_path, case, nodes=2)
+
+
+def test_a_skip_label_that_somebody_takes_off_a_node_at_rest_is_put_back(tmp_path: Path) -> None:
+    async def case(floor: Floor, works: Works) -> None:
+        name = "lab-g1-n1"
+
+        def take_off(node: Any) -> None:
+            node["metadata"]["labels"][SKIP_DRIVER_UPGRADE] = "false"
+
+        floor.edit(name, take_off)
+        await works.until(lambda: _is_skipped(works, name), within_s=60.0)
+
+    in_a_hall(tmp_path, case, nodes=2)
+
+
+async def _is_skipped(works: Works, name: str) -> bool:
+    return works.label(name, SKIP_DRIVER_UPGRADE) == "true"
+
+
 def test_the_old_driver_declared_again_is_the_way_back(tmp_path: Path) -> None:
     async def case(floor: Floor, works: Works) -> None:
         first = await _first_goes(floor, works)
@@ -463,5 +506,13 @@ def test_a_profile_that_the_gpus_cannot_do_is_put_back_and_halts_the_waves(tmp_p
         assert works.label(first, CONFIG) == "", "it had none before"
         await floor.pass_time(WAVE_S)
         assert [name for name, profile in works.operator.parted if profile == SEVEN] == [first]
+
+        # Another profile is another matter: it reaches that node, drained, as all others.
+        await works.wants(mig=THREE)
+
+        async def all_have_it() -> bool:
+            return {works.label(name, CONFIG) for name in floor.hall} == {THREE}
+
+        await works.until(all_have_it, within_s=8 * WAVE_S)
 
     in_a_hall(tmp_path, case, nodes=2)

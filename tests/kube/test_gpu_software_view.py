@@ -15,6 +15,7 @@ from control_plane.core.driver_upgrade import LABEL
 from control_plane.core.fleet import Device
 from control_plane.core.gpu_rollout import Stand, Standing
 from control_plane.core.gpu_software import BY, ROLLOUT, SINCE, STEP, WHY
+from control_plane.core.handed_over import QUARANTINED
 from control_plane.core.mig import CONFIG, GAVE_UP, STATE
 from control_plane.core.moments import moment_text
 from control_plane.core.node_hold import SKIP_DRIVER_UPGRADE
@@ -68,10 +69,12 @@ def stands(
     *,
     overlays: tuple[Overlay, ...] = (),
     kept: NodeKept | None = None,
+    others: str | None = None,
 ) -> Standing:
     return standing_of(
-        device or wanting(), of, told, rollout=OURS, overlays=overlays, kept=kept, now_s=NOW_S
-    )
+        device or wanting(), of, told,
+        rollout=OURS, overlays=overlays, kept=kept, others=others, now_s=NOW_S,
+    )  # fmt: skip
 
 
 AT_REST = marked(facts(labels=REQUIRED), "held", rollout="")
@@ -113,6 +116,11 @@ def test_the_words_of_who_is_in_the_way() -> None:
     assert stands(AT_REST, runs(OLD), overlays=(HOLD,)).detail == "h1 of ann: hands in it"
     assert "in repair" in stands(AT_REST, runs(OLD), kept=in_repair(NOW_S)).detail
     assert stands(AT_REST, runs(OLD, LOST)).detail.startswith("gpu_lost")
+    leak = "an emergency goes on in its domain"
+    assert stands(AT_REST, runs(OLD), others=leak) == Standing(stand=Stand.BARRED, detail=leak)
+    assert stands(GONE, runs(OLD), others=leak).stand is Stand.RECALLED
+    handed = marked(facts(labels=REQUIRED), "held", said={QUARANTINED: "{}"})
+    assert stands(handed, runs(OLD)).detail == "NVSentinel has it"
 
 
 DONE = {LABEL: "upgrade-done"}

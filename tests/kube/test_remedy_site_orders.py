@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -183,3 +184,11 @@ def test_a_glass_is_kept_as_it_was_said() -> None:
     (word,) = store.remedy_site().glass
     assert isinstance(word, BreakGlass)
     assert word.until_s - word.since_s == pytest.approx(3_605.0, abs=1.0)
+
+
+@pytest.mark.parametrize("word", [glass, leak])
+def test_a_word_of_the_future_is_no_word_yet(word: Callable[..., OrderSpec]) -> None:
+    """Several of one person that come into force together would each be counted alone."""
+    ahead = word(at=later(300.0), until=later(900.0))
+    with pytest.raises(Refused, match="not yet"):
+        heard(ahead, Store(None), SITE, now_s=NOW_S)
