@@ -196,7 +196,8 @@ def turn(
     left = {n for n, one in stands.items() if one.stand not in {Stand.DONE, Stand.ILL}}
     left -= {*rollout.failed}
     if rollout.state is SoftwareState.DONE:
-        if not left:
+        # One that says nothing for a while has not stepped back: it was seen with it.
+        if all(stands[name].stand is Stand.UNKNOWN for name in left):
             return Turn(rollout=rollout, again=again)
         # Who comes late has no wave to wait for: all of them have passed.
         rollout = _at(rollout, SoftwareState.RUNNING, now_s)
@@ -257,7 +258,8 @@ def _gate(
         failed=ill | {*rollout.failed},
         max_new_failure_share=max_failure_share,
     )
-    rollout = msgspec.structs.replace(rollout, gates=(*rollout.gates, gate))
+    before = (one for one in rollout.gates if one.wave != gate.wave)
+    rollout = msgspec.structs.replace(rollout, gates=(*before, gate))
     if not gate.passed:
         return Turn(rollout=_halted(rollout, gate.detail, now_s), again=again)
     if not is_more:

@@ -144,6 +144,14 @@ def test_who_comes_late_goes_at_once() -> None:
     assert asked(rollout, stands, RACKS).begin == ("r0-n0",)
 
 
+def test_one_that_is_silent_for_a_while_opens_no_finished_rollout_again() -> None:
+    stands = {**all_of(RACKS, Stand.DONE), "r0-n0": Standing(stand=Stand.UNKNOWN)}
+    rollout = msgspec.structs.replace(
+        fresh(), state=SoftwareState.DONE, wave=len(wave_ends(len(RACKS))) - 1
+    )
+    assert asked(rollout, stands, RACKS).rollout == rollout
+
+
 @pytest.mark.parametrize("stand", [Stand.BARRED, Stand.UNKNOWN, Stand.UNASKED])
 def test_who_cannot_go_is_passed_by_and_named(stand: Stand) -> None:
     first = spread(fresh().id, RACKS)[0]
