@@ -16,6 +16,8 @@ from control_plane.cli.workplace import load_declared
 from control_plane.lab import images
 from control_plane.lab.cluster import ClusterLab
 from control_plane.lab.records import HostRecord
+from control_plane.simulator.control import SOCKET, ControlClient
+from control_plane.simulator.serve import MAP
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = ROOT / "inventory"
@@ -39,6 +41,17 @@ def cluster_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterLab
         yield lab
     finally:
         lab.down()
+
+
+def served_anew(lab: ClusterLab) -> None:
+    """The lab's devices as the site declares them, whatever earlier tests did to them.
+
+    They live at the pace of real time: to bring back what another test changed takes a soak for each wave.
+    """
+    simulation = lab.folder / "simulation"
+    ControlClient(simulation / SOCKET).request({"do": "stop"})
+    until(lambda: not (simulation / MAP).exists())
+    lab.up(load_declared(INVENTORY, SITE).site, INVENTORY, checkout=ROOT)
 
 
 @pytest.fixture(scope="session")

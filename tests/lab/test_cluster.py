@@ -28,6 +28,7 @@ from tests.lab.machines import (
     gridplane_pod,
     host,
     inside,
+    served_anew,
     simulated,
     truth,
     until,
@@ -154,6 +155,7 @@ def test_a_deployment_of_gridplane_keeps_the_miners_as_declared(
     cluster_lab: ClusterLab, pods: Cluster, image: str
 ) -> None:
     """It accepts the site, converges it, and takes back a miner that somebody stole."""
+    served_anew(cluster_lab)
     pods.apply(declaration())
     pod = gridplane_pod(
         image,

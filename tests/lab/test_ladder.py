@@ -158,4 +158,5 @@ def test_a_gpu_that_no_restart_brings_back_goes_to_repair_and_comes_back_by_a_wo
     assert "xid 79" in degraded
     assert boot(everywhere, OTHER) == others
     assert enforced(served) == [CAP_W, CAP_W]
-    assert said(served, pace, "remedy", "list")["nodes"] == []
+    # At this pace a busy machine is a report late now and then: nothing of that lasts.
+    until(lambda: said(served, pace, "remedy", "list")["nodes"] == [], within_s=60)

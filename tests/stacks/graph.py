@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
@@ -51,11 +52,32 @@ class _Monitor(mocks.MockMonitor):
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
         if request.type != "pulumi:pulumi:Stack":
             self.registered.append(_told(request))
-        return super().RegisterResource(request)  # type: ignore[no-untyped-call]
+        with _own_loop():
+            return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
     def ReadResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
         self.registered.append({"type": request.type, "name": request.name, "read": request.id})
-        return super().ReadResource(request)  # type: ignore[no-untyped-call]
+        with _own_loop():
+            return super().ReadResource(request)  # type: ignore[no-untyped-call]
+
+    def Invoke(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
+        with _own_loop():
+            return super().Invoke(request)  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def _own_loop() -> Iterator[None]:
+    """An event loop for a call of Pulumi's, closed behind it.
+
+    Its mocks make one for each thread that has none, and leave it open: whoever collects garbage finds it.
+    """
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 class Hooks(dict[str, pulumi.ResourceHook]):
@@ -82,20 +104,18 @@ def graph(
         live: resource → what the API server has of it otherwise than it was sent.
         hooks: filled with those that are registered.
     """
-    # Whoever called asyncio.run in this thread before left it without one.
-    try:
-        asyncio.get_event_loop()
-    except RuntimeError:
-        asyncio.set_event_loop(asyncio.new_event_loop())
     answers = _Answers(stacks, live)
-    monitor = _Monitor(answers)
-    mocks.set_mocks(
-        answers, project="gridplane", stack=stack, preview=False,
-        monitor=monitor, organization="organization",
-    )  # fmt: skip
     called = Hooks() if hooks is None else hooks
-    with mock.patch("pulumi.runtime.resource._get_callbacks", mock.AsyncMock(return_value=called)):
-        pulumi.runtime.test(program)()
+    with _own_loop():
+        monitor = _Monitor(answers)
+        mocks.set_mocks(
+            answers, project="gridplane", stack=stack, preview=False,
+            monitor=monitor, organization="organization",
+        )  # fmt: skip
+        with mock.patch(
+            "pulumi.runtime.resource._get_callbacks", mock.AsyncMock(return_value=called)
+        ):
+            pulumi.runtime.test(program)()
     return sorted(monitor.registered, key=lambda one: (one["type"], one["name"]))
 
 
