@@ -7,7 +7,6 @@ failure.
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ from control_plane.core.gpu import GpuSettings
 from control_plane.core.gpu_cap import CapMemory, Caps
 from control_plane.core.gpu_health import HealthMemory
 from control_plane.core.gpu_settings import Locked
+from control_plane.engine.durable import replace_file
 
 VERSION: Final = 1
 """Of the form. A file of a newer release is not touched."""
@@ -82,18 +82,4 @@ class KeptFile:
         Raises:
             StoreError: the disk did not take it; what was kept before still is.
         """
-        new = self._path.with_suffix(".new")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with new.open("wb") as file:
-                file.write(msgspec.json.encode(kept))
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError as error:
-            raise StoreError(f"{self._path}: {error.strerror}") from error
+        replace_file(self._path, msgspec.json.encode(kept))

@@ -12,7 +12,7 @@ import msgspec
 from control_plane.cli import options
 from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
-from control_plane.cli.progress import ProgressLine
+from control_plane.cli.progress import each
 from control_plane.cli.workplace import (
     clock_of,
     load_declared,
@@ -113,25 +113,18 @@ def _look(
     driver: Bmc = RedfishBmc(StreamNet(read_network_map(network_map)), clock_of(network_map))
     secrets, room = SystemSecrets(), asyncio.Semaphore(_AT_ONCE)
 
-    done = 0
-
-    async def one(place: BmcPlace, line: ProgressLine) -> BmcRow:
-        nonlocal done
+    async def one(place: BmcPlace) -> BmcRow:
         async with room:
             row = BmcRow(asset=place.asset, address=place.address)
             try:
                 seen = await driver.look(target_of(access, place, secrets), parts)
-                row = msgspec.structs.replace(row, seen=seen)
+                return msgspec.structs.replace(row, seen=seen)
             except ControlPlaneError as error:
-                row = msgspec.structs.replace(row, trouble=str(error))
-            done += 1
-            line.count(done, len(places))
-            return row
+                return msgspec.structs.replace(row, trouble=str(error))
 
     async def every() -> list[BmcRow]:
         try:
-            with ProgressLine("BMCs") as line:
-                return list(await asyncio.gather(*(one(place, line) for place in places)))
+            return await each("BMCs", places, one)
         finally:
             await driver.close()
 

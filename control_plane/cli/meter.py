@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import msgspec
 from control_plane.cli import options
 from control_plane.cli.emit import emit
 from control_plane.cli.exits import Exit, Stop
-from control_plane.cli.progress import ProgressLine
+from control_plane.cli.progress import each
 from control_plane.cli.workplace import (
     clock_of,
     load_declared,
@@ -140,24 +139,18 @@ def _read(site: Site, chosen: Sequence[Meter], network_map: Path | None) -> list
 
     clock = clock_of(network_map)
     driver: Meters = ModbusMeters(StreamNet(read_network_map(network_map)), clock)
-    done = 0
 
-    async def one(meter: Meter, line: ProgressLine) -> MeterRow:
-        nonlocal done
+    async def one(meter: Meter) -> MeterRow:
         node = site.feeds.get(meter.node or "")
         row = MeterRow(meter=meter.name, node=meter.node, rating_w=node.rating_w if node else None)
         try:
-            row = msgspec.structs.replace(row, reading=await driver.read(meter))
+            return msgspec.structs.replace(row, reading=await driver.read(meter))
         except ControlPlaneError as error:
-            row = msgspec.structs.replace(row, trouble=str(error))
-        done += 1
-        line.count(done, len(chosen))
-        return row
+            return msgspec.structs.replace(row, trouble=str(error))
 
     async def every() -> list[MeterRow]:
         try:
-            with ProgressLine("meters") as line:
-                rows = await asyncio.gather(*(one(meter, line) for meter in chosen))
+            rows = await each("meters", chosen, one)
         finally:
             await driver.close()
         now_s = clock.wall_s()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import click
 
@@ -14,6 +15,8 @@ from control_plane.views.table import span
 
 _TERMINAL_EVERY_S = 0.1
 _LOG_EVERY_S = 5.0
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class ProgressLine:
@@ -62,6 +65,21 @@ class ProgressLine:
             self._width = len(line)
         else:
             click.echo(line, err=True)
+
+
+async def each(label: str, items: Sequence[T], work: Callable[[T], Awaitable[R]]) -> list[R]:
+    """What came of all of them, in their order, worked on at once and counted as they end."""
+    done = 0
+    with ProgressLine(label) as line:
+
+        async def one(item: T) -> R:
+            nonlocal done
+            result = await work(item)
+            done += 1
+            line.count(done, len(items))
+            return result
+
+        return list(await asyncio.gather(*map(one, items)))
 
 
 class TimeLeft:

@@ -7,12 +7,11 @@ from typing import Final
 
 import msgspec
 
-from control_plane.core.guard_bundle import Bundle, GuardDevice, GuardNode, Rung
+from control_plane.core.actuators import HORIZONS_S
+from control_plane.core.guard_bundle import Bundle, GuardDevice, GuardNode, Rung, paths_of
 from control_plane.core.observation import Settings
 from control_plane.core.overlay import Overlay, OverlayKind
 
-HORIZONS_S: Final = (10.0, 60.0, 600.0)
-"""In which what goes is told: contingency, guard, reserve."""
 _PREFIX: Final = "curtail"
 GUARD: Final = "guard"
 """The programme of what a guard lowered; no other may have its name."""
@@ -48,8 +47,7 @@ def curtailed(
         to_w: what may be left.
         may_shed: by asset, whether its owner's contract lets a programme lower it; `False` where missing.
     """
-    parents = {one.id: one.parent for one in bundle.nodes}
-    below = {n for n in parents if node in _path(parents, n)}
+    below = {n for n, path in paths_of(bundle.nodes).items() if node in path}
     devices = [d for d in bundle.devices if d.feed in below]
     before_w = sum(d.permitted_w for d in devices) + _standing_w(bundle.nodes, below)
     left_w, lowered = before_w, dict[str, Rung]()
@@ -90,15 +88,6 @@ def _gone(
     return tuple(
         (horizon, sum(w for shows_s, w in drops if shows_s <= horizon)) for horizon in HORIZONS_S
     )
-
-
-def _path(parents: Mapping[str, str | None], node: str) -> list[str]:
-    found: list[str] = []
-    current: str | None = node
-    while current is not None:
-        found.append(current)
-        current = parents[current]
-    return found
 
 
 def overlays_of(

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from control_plane.core import limits
-from control_plane.core.guard_bundle import Bundle, GuardDevice, GuardNode, Rung, checked
+from control_plane.core.guard_bundle import Bundle, GuardDevice, Rung, checked, paths_of
 from control_plane.core.guard_state import (
     Cause,
     Decision,
@@ -29,10 +29,9 @@ from control_plane.core.guard_state import (
     Reading,
     State,
 )
+from control_plane.core.power import TOLERANCE_W
 
 _DAWN: Final = NodeState()
-_SAME_W: Final = 0.5
-"""Below what any ladder tells apart."""
 _NEVER_S: Final = 0.0
 """Long ago."""
 _LONGEST_STALE_S: Final = limits.METER_INTERVAL_MAX_S * limits.METER_STALE_INTERVALS
@@ -67,7 +66,7 @@ class Guard:
         self._nodes = {n.id: n for n in bundle.nodes}
         self._states = {n: state.nodes.get(n, _DAWN) for n in self._nodes}
         self._devices = {d.asset: d for d in bundle.devices}
-        self._paths = {n: self._path(n) for n in self._nodes}
+        self._paths = paths_of(bundle.nodes)
         self._leaves_first = sorted(self._nodes, key=lambda n: (-len(self._paths[n]), n))
         self._ordered = {
             asset: kept
@@ -93,14 +92,14 @@ class Guard:
         device = self._devices.get(asset)
         if device is None:
             return None
-        rungs = [i for i, r in enumerate(device.rungs) if r.power_w <= one.power_w + _SAME_W]
+        rungs = [i for i, r in enumerate(device.rungs) if r.power_w <= one.power_w + TOLERANCE_W]
         if not rungs:
             return None
         one = msgspec.structs.replace(one, rung=rungs[0], power_w=device.rungs[rungs[0]].power_w)
         if self._bundle.made_at_s <= one.told_s:
             # Told by a process that died: perhaps it never left.
             return _anew(one, one.tries) if is_new and not one.is_done else one
-        if device.permitted_w <= one.power_w + _SAME_W or not self._is_guarded(device):
+        if device.permitted_w <= one.power_w + TOLERANCE_W or not self._is_guarded(device):
             return None
         # The engine knew of the order, and counts more: what was lowered is not, or not any more.
         return _anew(one, 0)
@@ -130,7 +129,7 @@ class Guard:
         With `was_so` it was like that before anything was sent: nothing will show at any meter.
         """
         one = self._ordered.get(asset)
-        if one is None or one.is_done or power_w > one.power_w + _SAME_W:
+        if one is None or one.is_done or power_w > one.power_w + TOLERANCE_W:
             return
         drop_w = 0.0 if was_so else one.drop_w
         self._put(
@@ -426,14 +425,6 @@ class Guard:
         self._sums[device.feed] -= self._counted_w(device)
         del self._ordered[asset]
         self._sums[device.feed] += self._counted_w(device)
-
-    def _path(self, node: str) -> tuple[str, ...]:
-        found: list[str] = []
-        current: GuardNode | None = self._nodes[node]
-        while current is not None:
-            found.append(current.id)
-            current = self._nodes[current.parent] if current.parent is not None else None
-        return tuple(found)
 
 
 def _anew(one: Ordered, tries: int) -> Ordered:

@@ -7,6 +7,7 @@ it takes to show at a meter. The guard looks at meters and follows the list.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from math import isfinite
 from typing import Final
@@ -127,3 +128,17 @@ def _checked_path(node: GuardNode, names: dict[str, GuardNode]) -> None:
             raise BundleError(f"{node.id} does not lead to the root: {current.parent}")
         seen.add(current.parent)
         current = names[current.parent]
+
+
+def paths_of(nodes: Iterable[GuardNode]) -> dict[str, tuple[str, ...]]:
+    """Each node with those above it, leaf first; of a tree that `checked` has let through."""
+    parents = {node.id: node.parent for node in nodes}
+    paths: dict[str, tuple[str, ...]] = {}
+    for name in parents:
+        path: list[str] = []
+        current: str | None = name
+        while current is not None:
+            path.append(current)
+            current = parents[current]
+        paths[name] = tuple(path)
+    return paths

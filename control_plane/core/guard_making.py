@@ -11,11 +11,11 @@ from collections.abc import Container, Iterator, Mapping
 from itertools import pairwise
 
 from control_plane.core import limits
+from control_plane.core.actuators import TIMINGS, UNKNOWN
 from control_plane.core.change import Capabilities, ChangeKind
 from control_plane.core.fleet import Device, DeviceKind, Site
 from control_plane.core.guard_bundle import Bundle, GuardDevice, GuardNode, Rung
 from control_plane.core.ladder import ladder_of
-from control_plane.core.shed_curve import TIMINGS, UNKNOWN
 from control_plane.core.trip_curve import DEFAULT
 
 _LONGEST_S = 600.0

@@ -17,6 +17,7 @@ from typing import BinaryIO
 import msgspec
 
 from control_plane.core.catalogue import Image
+from control_plane.engine.durable import sync_folder
 from control_plane.engine.images import ImageUnfit
 
 _PIECE_BYTES = 1 << 20
@@ -100,11 +101,7 @@ def put_in(folder: Path, source: Path, image: Image, told: Told) -> bool:
         raise ImageUnfit(f"firmware image {place}: {error.strerror}") from error
     finally:
         draft.unlink(missing_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder)
     return True
 
 

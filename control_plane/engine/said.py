@@ -19,6 +19,7 @@ import msgspec
 
 from control_plane.core.errors import StoreBusy, StoreError
 from control_plane.core.overlay import Overlay, OverlayKind
+from control_plane.engine.durable import sync_folder
 
 VERSION = 1
 OWNER = "gridplane"
@@ -120,7 +121,7 @@ def _append(folder: Path, site: str, lines: list[_Numbered]) -> None:
             _write(file, cut + encoded)
             os.fsync(file)
         if is_new:
-            _sync(folder)
+            sync_folder(folder)
     except OSError as error:
         raise _failure(folder, site, error) from error
 
@@ -153,14 +154,6 @@ def _content(file: int) -> bytes:
     while piece := os.pread(file, 1 << 20, len(content)):
         content += piece
     return content
-
-
-def _sync(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _encoded(line: Line) -> bytes:

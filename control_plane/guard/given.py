@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,7 @@ from control_plane.core.guard_bundle import Bundle, BundleError, Rung, checked
 from control_plane.core.guard_state import Decision, State
 from control_plane.core.memory import Pin
 from control_plane.core.meter import Meter
+from control_plane.engine.durable import replace_file
 
 GIVEN: Final = "given.json"
 KEPT: Final = "kept.json"
@@ -95,7 +95,9 @@ def give(folder: Path, given: Given) -> None:
     checked(given.bundle)
     body = msgspec.json.encode(given)
     digest = hashlib.sha256(body).hexdigest()
-    _replace(folder / GIVEN, msgspec.json.encode(_Envelope(sha256=digest, given=msgspec.Raw(body))))
+    replace_file(
+        folder / GIVEN, msgspec.json.encode(_Envelope(sha256=digest, given=msgspec.Raw(body)))
+    )
 
 
 def given_in(folder: Path) -> Given:
@@ -126,7 +128,7 @@ def keep(folder: Path, state: State) -> None:
     Raises:
         StoreError: the disk did not take it.
     """
-    _replace(folder / KEPT, msgspec.json.encode(Kept(state=state)))
+    replace_file(folder / KEPT, msgspec.json.encode(Kept(state=state)))
 
 
 def kept_in(folder: Path) -> State:
@@ -153,7 +155,7 @@ def kept_in(folder: Path) -> State:
 
 def show(folder: Path, shown: Shown) -> None:
     """Let others know. Not durable: it is told again."""
-    _replace(folder / SHOWN, msgspec.json.encode(shown), is_durable=False)
+    replace_file(folder / SHOWN, msgspec.json.encode(shown), is_durable=False)
 
 
 def shown_in(folder: Path) -> Shown | None:
@@ -162,23 +164,3 @@ def shown_in(folder: Path) -> Shown | None:
         return msgspec.json.decode((folder / SHOWN).read_bytes(), type=Shown)
     except (OSError, msgspec.DecodeError):
         return None
-
-
-def _replace(path: Path, data: bytes, *, is_durable: bool = True) -> None:
-    new = path.with_suffix(".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new.open("wb") as file:
-            file.write(data)
-            file.flush()
-            if is_durable:
-                os.fsync(file.fileno())
-        new.replace(path)
-        if is_durable:
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}") from error

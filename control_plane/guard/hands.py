@@ -15,12 +15,11 @@ from control_plane.core.guard_bundle import Rung
 from control_plane.core.guard_state import Order
 from control_plane.core.observation import Depth, Settings
 from control_plane.core.ports import Clock, Driver, Secrets, Target
+from control_plane.core.power import TOLERANCE_W
 from control_plane.core.secret import Secret
 from control_plane.engine.bugs import in_words
 from control_plane.engine.log import Say
 from control_plane.guard.given import Way
-
-_SAME_W = 0.5
 
 
 class Reach(NamedTuple):
@@ -55,7 +54,7 @@ def change_to(rung: Rung, kind: DeviceType, settings: Settings) -> Change | None
     """
     is_known = settings.mining is not None and settings.power_mode is not None
     if settings.mining is False or (
-        is_known and permitted_w(kind, settings) <= rung.power_w + _SAME_W
+        is_known and permitted_w(kind, settings) <= rung.power_w + TOLERANCE_W
     ):
         return None
     if rung.mode is None or not is_known:

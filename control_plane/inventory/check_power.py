@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Final
 
 from control_plane.api.v1alpha1 import PowerDoc
-from control_plane.core.contingency import flows_w, overloads, single_losses
+from control_plane.core.contingency import flows_w, overloads, path, single_losses
 from control_plane.core.fleet import FeedKind, FeedNode
 from control_plane.inventory import errors
 from control_plane.inventory.expand import W_PER_KW, contingencies, feed_nodes
@@ -154,13 +154,6 @@ def _meters(power: File[PowerDoc], problems: Problems) -> None:
         seen.setdefault(node.meter, node.id)
 
 
-def _above(nodes: Mapping[str, FeedNode], feed: str) -> Iterator[FeedNode]:
-    current: str | None = feed
-    while current is not None:
-        yield nodes[current]
-        current = nodes[current].parent
-
-
 def _pairs(power: File[PowerDoc], nodes: Mapping[str, FeedNode], problems: Problems) -> None:
     for node in nodes.values():
         if node.pair is None:
@@ -176,7 +169,7 @@ def _pairs(power: File[PowerDoc], nodes: Mapping[str, FeedNode], problems: Probl
             what += quoted(other.pair) if other.pair else "nobody"
         elif other.kind is not node.kind:
             what = f"{node.kind} {quoted(node.id)} is paired with {other.kind} {quoted(other.id)}"
-        elif any(above.id == other.id for above in _above(nodes, node.id)):
+        elif any(above.id == other.id for above in path(nodes, node.id)):
             what = f"feed {quoted(node.id)} hangs under its other side {quoted(other.id)}"
         if what:
             _at(power, node, errors.PAIR, what, problems)
@@ -219,10 +212,10 @@ def check_loads(
     """
     sums = dict.fromkeys(nodes, 0.0)
     for feed, watts in declared_w.items():
-        for node in _above(nodes, feed):
+        for node in path(nodes, feed):
             sums[node.id] += watts
     for node in nodes.values():
-        for above in list(_above(nodes, node.id))[1:]:
+        for above in list(path(nodes, node.id))[1:]:
             sums[above.id] += node.unmanaged_w
     for node in nodes.values():
         load = sums[node.id]

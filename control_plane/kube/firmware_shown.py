@@ -8,19 +8,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from control_plane.api.conditions import (
-    Told,
-    camel,
-    moment,
-    ready,
-    reconciling,
-    shortened,
-    stalled,
-)
+from control_plane.api.conditions import Told, moment, ready, reconciling, shortened
 from control_plane.api.objects import MachinePart, RolloutSpec, RolloutStatus
 from control_plane.core.firmware_rollout import FirmwareRollout, FirmwareState
 from control_plane.core.flashing import COMMITTED, FlashEntry, FlashStep, Grant
-from control_plane.kube.rollouts import gate_part
+from control_plane.kube.rollouts import detail_of, gate_part, told_of
 
 MACHINES_MAX = 200
 _URGENT = {FlashStep.QUARANTINED: 0, FlashStep.ROLLED_BACK: 1, **dict.fromkeys(COMMITTED, 2)}
@@ -98,17 +90,14 @@ def _tenths(value: float | None) -> float | None:
 
 
 def _told(rollout: FirmwareRollout) -> list[Told]:
-    where = f"{rollout.id} {rollout.state}: wave {rollout.wave + 1} of {len(rollout.waves)}"
-    words = shortened(f"{where}: {rollout.detail}" if rollout.detail else where)
-    match rollout.state:
-        case FirmwareState.HALTED:
-            return [stalled("GateFailed", words), ready("False", "GateFailed", words)]
-        case FirmwareState.DONE:
-            return [ready("True", "Done", f"{len(rollout.waves)} waves")]
-        case FirmwareState.SUPERSEDED:
-            return [ready("False", "Superseded", "the revision in force does not ask for it")]
-        case FirmwareState.WAITING if rollout.awaits_person:
-            # No failure: somebody is asked.
-            return [reconciling("AwaitsPerson", words), ready("False", "AwaitsPerson", words)]
-        case _:
-            return [reconciling(camel(rollout.state), words), ready("False", "UnderWay", words)]
+    if rollout.state is FirmwareState.SUPERSEDED:
+        return [ready("False", "Superseded", "the revision in force does not ask for it")]
+    if rollout.state is FirmwareState.WAITING and rollout.awaits_person:
+        # No failure: somebody is asked.
+        words = detail_of(rollout)
+        return [reconciling("AwaitsPerson", words), ready("False", "AwaitsPerson", words)]
+    return told_of(
+        rollout,
+        is_halted=rollout.state is FirmwareState.HALTED,
+        is_done=rollout.state is FirmwareState.DONE,
+    )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import Protocol
 
 from control_plane.api.conditions import (
     Told,
@@ -21,9 +23,58 @@ from control_plane.api.objects import BehindPart, GatePart, RolloutSpec, Rollout
 from control_plane.core.rollout import GateResult, Rollout, RolloutState
 
 
-def wave_of(rollout: Rollout) -> str:
+class InWaves(Protocol):
+    """What rollouts of settings, firmware and GPU software have in common."""
+
+    @property
+    def id(self) -> str:
+        """Of the rollout."""
+        ...
+
+    @property
+    def state(self) -> StrEnum:
+        """Where it is."""
+        ...
+
+    @property
+    def wave(self) -> int:
+        """The open one, from 0."""
+        ...
+
+    @property
+    def waves(self) -> tuple[int, ...]:
+        """Machines up to each, cumulative."""
+        ...
+
+
+class InWavesWithDetail(InWaves, Protocol):
+    """One that says more of itself."""
+
+    @property
+    def detail(self) -> str:
+        """What is in the way, or why it halted; empty where nothing is."""
+        ...
+
+
+def wave_of(rollout: InWaves) -> str:
     """Where it is, in words."""
     return f"{rollout.id} {rollout.state}: wave {rollout.wave + 1} of {len(rollout.waves)}"
+
+
+def detail_of(rollout: InWavesWithDetail) -> str:
+    """The same with what it says of itself."""
+    where = wave_of(rollout)
+    return shortened(f"{where}: {rollout.detail}" if rollout.detail else where)
+
+
+def told_of(rollout: InWavesWithDetail, *, is_halted: bool, is_done: bool) -> list[Told]:
+    """Its conditions."""
+    if is_done:
+        return [ready("True", "Done", f"{len(rollout.waves)} waves")]
+    words = detail_of(rollout)
+    if is_halted:
+        return [stalled("GateFailed", words), ready("False", "GateFailed", words)]
+    return [reconciling(camel(rollout.state), words), ready("False", "UnderWay", words)]
 
 
 def objects_of(

@@ -7,19 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from control_plane.api.conditions import (
-    Told,
-    camel,
-    moment,
-    ready,
-    reconciling,
-    shortened,
-    stalled,
-)
+from control_plane.api.conditions import Told, moment
 from control_plane.api.objects import RolloutSpec, RolloutStatus
 from control_plane.core.digest import digest_of
 from control_plane.core.gpu_rollout import SoftwareRollout, SoftwareState
-from control_plane.kube.rollouts import gate_part
+from control_plane.kube.rollouts import gate_part, told_of
 
 
 def software_objects(
@@ -51,17 +43,9 @@ def _object(
             gates=tuple(gate_part(gate) for gate in rollout.gates),
         ),
         RolloutStatus(progress=f"{passed}/{waves}"),
-        _told(rollout),
+        told_of(
+            rollout,
+            is_halted=rollout.state is SoftwareState.HALTED,
+            is_done=rollout.state is SoftwareState.DONE,
+        ),
     )
-
-
-def _told(rollout: SoftwareRollout) -> list[Told]:
-    where = f"{rollout.id} {rollout.state}: wave {rollout.wave + 1} of {len(rollout.waves)}"
-    words = shortened(f"{where}: {rollout.detail}" if rollout.detail else where)
-    match rollout.state:
-        case SoftwareState.HALTED:
-            return [stalled("GateFailed", words), ready("False", "GateFailed", words)]
-        case SoftwareState.DONE:
-            return [ready("True", "Done", f"{len(rollout.waves)} waves")]
-        case _:
-            return [reconciling(camel(rollout.state), words), ready("False", "UnderWay", words)]

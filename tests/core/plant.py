@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from control_plane.core.guard import Guard
-from control_plane.core.guard_bundle import Bundle, GuardDevice, GuardNode, Rung
+from control_plane.core.guard_bundle import Bundle, GuardDevice, GuardNode, Rung, paths_of
 from control_plane.core.guard_state import Decision, Reading
 
 
@@ -40,14 +40,7 @@ class Plant:
     raised: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.paths: dict[str, list[str]] = {}
-        nodes = {n.id: n for n in self.bundle.nodes}
-        for name in nodes:
-            path, at = [], name
-            while at:
-                path.append(at)
-                at = nodes[at].parent or ""
-            self.paths[name] = path
+        self.paths = paths_of(self.bundle.nodes)
 
     def loads(self) -> dict[str, float]:
         sums = dict.fromkeys((n.id for n in self.bundle.nodes), 0.0)

@@ -7,17 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control_plane.core.actuators import HORIZONS_S, TIMINGS, ActuatorTiming
 from control_plane.core.allocation import allocate
 from control_plane.core.allocation_input import Devices, Tree, devices_of, load_at, tree_of
 from control_plane.core.ladder import Economics
-from control_plane.core.shed_curve import (
-    HORIZONS_S,
-    TIMINGS,
-    ActuatorTiming,
-    ShedCurves,
-    timings_of,
-    value_curve,
-)
+from control_plane.core.shed_curve import ShedCurves, timings_of, value_curve
 from tests.core.test_allocation import OLD, PDUS, PRICES, S21, load, prices, sites
 
 FAMILIES = [*TIMINGS, "unheard"]
